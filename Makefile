@@ -1,0 +1,46 @@
+# `make demo` and `make test` need Python 3.11 to 3.13 and make; everything else is installed into .venv.
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help install demo check fix test test-all bench-round bench-demo clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed and {sys.executable} is {v[0]}.{v[1]}: call make with PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[coordinator,worker,agent,demo,dev]'
+	@touch $@
+
+install: .venv/installed ## make .venv and install everything into it
+
+demo: install ## co-tune an LLM and four SLMs over HTTP on this machine
+	$(BIN)/python -m examples.demo
+
+check: install ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: install ## format, and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: install ## the tests that CI runs
+	$(BIN)/pytest -m 'not slow' --cov --cov-report=
+	$(BIN)/coverage report --include='shared/protocol/*' --fail-under=100
+
+test-all: install ## the slow tests too
+	$(BIN)/pytest
+
+bench-round: install ## time and bytes of a round without training
+	$(BIN)/python -m bench.round
+
+bench-demo: install ## the demo task over three seeds, with its controls
+	$(BIN)/python -m bench.demo
+
+clean: ## remove what make made
+	rm -rf .venv runs .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -1,0 +1,294 @@
+"""The whole error tree; every error of the system is drawn here and has a stable code.
+
+    FedCoLLMError
+    ├── ConfigurationError            configuration_invalid      a setting cannot be used as it is
+    ├── DataError                                                a data file cannot be used
+    │   ├── DataEmpty                 data_empty
+    │   ├── DataColumnMissing         data_column_missing
+    │   ├── DataUnreadable            data_unreadable
+    │   ├── AnswerNotAmongChoices     data_answer_not_in_choices
+    │   └── ExampleTooLong            data_example_too_long
+    ├── ModelError                                               base model, tokenizer or LoRA do not fit
+    │   ├── ModelUnreadable           model_unreadable
+    │   ├── LoraTargetMissing         lora_target_missing
+    │   ├── TokenizerMismatch         tokenizer_mismatch
+    │   ├── BaseModelMismatch         base_model_mismatch
+    │   └── LoraMismatch              lora_mismatch
+    ├── TrainingError
+    │   ├── LossNotFinite             loss_not_finite
+    │   └── TrainerStopped            trainer_stopped            the training process ended on its own
+    ├── ProtocolError                                            a message is wrong; the sender can tell why
+    │   ├── MessageInvalid            message_invalid
+    │   ├── ProtocolVersionMismatch   protocol_version_mismatch
+    │   ├── NotAuthenticated          not_authenticated
+    │   ├── NotAllowed                not_allowed
+    │   ├── NotFound                  not_found
+    │   ├── IllegalTransition         illegal_transition
+    │   ├── RoundClosed               round_closed
+    │   ├── UpdateConflict            update_conflict
+    │   ├── LeaseLost                 lease_lost
+    │   ├── LengthRequired            length_required
+    │   ├── BlobTooLarge              blob_too_large
+    │   ├── BlobTruncated             blob_truncated
+    │   ├── DigestMismatch            digest_mismatch
+    │   ├── LayoutMismatch            layout_mismatch
+    │   └── ValuesNotFinite           values_not_finite
+    ├── StorageError                                             this machine's disk or database says no
+    │   ├── StorageFull               storage_full
+    │   ├── BlobMissing               blob_missing
+    │   ├── BlobCorrupt               blob_corrupt
+    │   ├── StoreBusy                 store_busy                 another process owns the folder
+    │   └── VersionConflict           version_conflict           a row changed since it was read: read it again
+    └── TransportError
+        ├── Unreachable               unreachable                no answer, after all retries
+        └── RemoteProblem             (the code that the other side sent)
+
+A message says what happened, to what, and what to do. Errors know their code and nothing of HTTP:
+the coordinator's ``app`` maps codes to statuses.
+"""
+
+from typing import ClassVar
+
+
+class FedCoLLMError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+    code: ClassVar[str] = "internal"
+
+
+class ConfigurationError(FedCoLLMError):
+    """A setting cannot be used as it is."""
+
+    code = "configuration_invalid"
+
+
+class DataError(FedCoLLMError):
+    """A data file cannot be used."""
+
+
+class DataEmpty(DataError):
+    """The file holds no example."""
+
+    code = "data_empty"
+
+
+class DataColumnMissing(DataError):
+    """A row lacks a column that the task needs."""
+
+    code = "data_column_missing"
+
+
+class DataUnreadable(DataError):
+    """The file is not there, or a line of it is not what its format says."""
+
+    code = "data_unreadable"
+
+
+class AnswerNotAmongChoices(DataError):
+    """The answer of a row is none of its choices."""
+
+    code = "data_answer_not_in_choices"
+
+
+class ExampleTooLong(DataError):
+    """Prompt and answer together exceed the context that the run trains with."""
+
+    code = "data_example_too_long"
+
+
+class ModelError(FedCoLLMError):
+    """Base model, tokenizer or LoRA do not fit together."""
+
+
+class ModelUnreadable(ModelError):
+    """The base model or its tokenizer cannot be loaded from where it was said to be."""
+
+    code = "model_unreadable"
+
+
+class LoraTargetMissing(ModelError):
+    """A LoRA target names no module of the base model."""
+
+    code = "lora_target_missing"
+
+
+class TokenizerMismatch(ModelError):
+    """LLM and SLM do not share a tokenizer."""
+
+    code = "tokenizer_mismatch"
+
+
+class BaseModelMismatch(ModelError):
+    """The agent's base model is not the one that the run was made for."""
+
+    code = "base_model_mismatch"
+
+
+class LoraMismatch(ModelError):
+    """An adapter has other tensors than the model it is meant for."""
+
+    code = "lora_mismatch"
+
+
+class TrainingError(FedCoLLMError):
+    """Training cannot go on."""
+
+
+class LossNotFinite(TrainingError):
+    """A loss became NaN or infinite."""
+
+    code = "loss_not_finite"
+
+
+class TrainerStopped(TrainingError):
+    """The training process ended without an answer."""
+
+    code = "trainer_stopped"
+
+
+class ProtocolError(FedCoLLMError):
+    """A message is wrong, and its sender can be told why."""
+
+
+class MessageInvalid(ProtocolError):
+    """A body or parameter does not have the form that the protocol gives it."""
+
+    code = "message_invalid"
+
+
+class ProtocolVersionMismatch(ProtocolError):
+    """The two sides speak different versions of the protocol."""
+
+    code = "protocol_version_mismatch"
+
+
+class NotAuthenticated(ProtocolError):
+    """The request carries no valid credential."""
+
+    code = "not_authenticated"
+
+
+class NotAllowed(ProtocolError):
+    """The principal may not do this."""
+
+    code = "not_allowed"
+
+
+class NotFound(ProtocolError):
+    """There is nothing by this name, or it is not this principal's to see."""
+
+    code = "not_found"
+
+
+class IllegalTransition(ProtocolError):
+    """The table has no such event in this state; nothing was changed."""
+
+    code = "illegal_transition"
+
+
+class RoundClosed(ProtocolError):
+    """The round no longer takes updates."""
+
+    code = "round_closed"
+
+
+class UpdateConflict(ProtocolError):
+    """The same slot was filled before with other bytes."""
+
+    code = "update_conflict"
+
+
+class LeaseLost(ProtocolError):
+    """The work was handed to another worker, or is not wanted any more."""
+
+    code = "lease_lost"
+
+
+class LengthRequired(ProtocolError):
+    """A blob must say its length before its first byte."""
+
+    code = "length_required"
+
+
+class BlobTooLarge(ProtocolError):
+    """A body is longer than what may be sent here."""
+
+    code = "blob_too_large"
+
+
+class BlobTruncated(ProtocolError):
+    """A body ended before its announced length."""
+
+    code = "blob_truncated"
+
+
+class DigestMismatch(ProtocolError):
+    """The bytes do not have the digest that was announced."""
+
+    code = "digest_mismatch"
+
+
+class LayoutMismatch(ProtocolError):
+    """A blob's tensors are not exactly those of the manifest's layout."""
+
+    code = "layout_mismatch"
+
+
+class ValuesNotFinite(ProtocolError):
+    """A tensor holds NaN or an infinity."""
+
+    code = "values_not_finite"
+
+
+class StorageError(FedCoLLMError):
+    """This machine's disk or database says no."""
+
+
+class StorageFull(StorageError):
+    """The disk has no room; nothing was kept of what was being written."""
+
+    code = "storage_full"
+
+
+class BlobMissing(StorageError):
+    """A blob that a row names is not in the folder."""
+
+    code = "blob_missing"
+
+
+class BlobCorrupt(StorageError):
+    """A stored blob no longer has the bytes that were stored."""
+
+    code = "blob_corrupt"
+
+
+class StoreBusy(StorageError):
+    """Another process owns the folder."""
+
+    code = "store_busy"
+
+
+class VersionConflict(StorageError):
+    """A row changed between reading and writing it; read again and decide again."""
+
+    code = "version_conflict"
+
+
+class TransportError(FedCoLLMError):
+    """The other side could not be asked, or said no."""
+
+
+class Unreachable(TransportError):
+    """No answer came, after all retries."""
+
+    code = "unreachable"
+
+
+class RemoteProblem(TransportError):
+    """The other side answered with a problem document (RFC 9457)."""
+
+    def __init__(self, code: str, status: int, detail: str) -> None:
+        super().__init__(f"{detail} ({code}, HTTP {status})")
+        self.remote_code = code
+        self.status = status
+        self.detail = detail

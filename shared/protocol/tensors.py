@@ -1,0 +1,54 @@
+"""Adapters as named float32 arrays, and the layout that says beforehand which arrays they are.
+
+Legend: an adapter is a mapping from PEFT's tensor name to a float32 array; its layout is the same mapping
+with shapes in place of values. Nothing here knows how either is stored or sent (see ``codec``).
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.errors import LayoutMismatch, ValuesNotFinite
+
+Array: TypeAlias = npt.NDArray[np.float32]
+Tensors: TypeAlias = Mapping[str, Array]
+Layout: TypeAlias = Mapping[str, tuple[int, ...]]
+
+
+def layout_of(tensors: Tensors) -> dict[str, tuple[int, ...]]:
+    """Return the layout that ``tensors`` has, by name."""
+    return {name: tuple(tensors[name].shape) for name in sorted(tensors)}
+
+
+def parameter_count(layout: Layout) -> int:
+    """Return how many float32 numbers an adapter of this layout holds."""
+    return sum(int(np.prod(shape, dtype=np.int64)) for shape in layout.values())
+
+
+def require_layout(actual: Layout, expected: Layout) -> None:
+    """Raise LayoutMismatch, naming the first difference, unless both layouts are the same.
+
+    Raises:
+        LayoutMismatch: a tensor is missing, unexpected, or has another shape.
+    """
+    if missing := sorted(expected.keys() - actual.keys()):
+        raise LayoutMismatch(f"the adapter lacks {len(missing)} tensor(s) of the manifest, the first is {missing[0]!r}")
+    if unexpected := sorted(actual.keys() - expected.keys()):
+        raise LayoutMismatch(
+            f"the adapter has {len(unexpected)} tensor(s) that the manifest does not, the first is {unexpected[0]!r}"
+        )
+    for name, shape in expected.items():
+        if tuple(actual[name]) != tuple(shape):
+            raise LayoutMismatch(
+                f"tensor {name!r} has shape {list(actual[name])} and the manifest says {list(shape)}: "
+                "train with the LoRA configuration of the run's manifest"
+            )
+
+
+def require_finite(values: Array, what: str) -> None:
+    """Raise ValuesNotFinite if ``values`` holds NaN or an infinity; ``what`` names them in the message."""
+    if not np.isfinite(values).all():
+        bad = int(values.size - np.count_nonzero(np.isfinite(values)))
+        raise ValuesNotFinite(f"{what} holds {bad} value(s) that are NaN or infinite: the training that made it diverged")
