@@ -1,0 +1,1 @@
+"""Evidence and simulation, above both services."""

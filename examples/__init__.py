@@ -1,0 +1,1 @@
+"""Data and configurations that a user copies."""

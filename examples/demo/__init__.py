@@ -1,0 +1,1 @@
+"""The demo: two tiny pretrained models, a reading task, and the launcher."""

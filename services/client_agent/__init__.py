@@ -1,0 +1,1 @@
+"""The agent that runs next to an organisation's data."""

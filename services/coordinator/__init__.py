@@ -1,0 +1,1 @@
+"""The coordinator: HTTP, store and round engine; torch only in the worker."""

@@ -1,0 +1,1 @@
+"""The rules of the round: no torch, no HTTP, no clock."""

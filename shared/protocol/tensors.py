@@ -51,4 +51,6 @@ def require_finite(values: Array, what: str) -> None:
     """Raise ValuesNotFinite if ``values`` holds NaN or an infinity; ``what`` names them in the message."""
     if not np.isfinite(values).all():
         bad = int(values.size - np.count_nonzero(np.isfinite(values)))
-        raise ValuesNotFinite(f"{what} holds {bad} value(s) that are NaN or infinite: the training that made it diverged")
+        raise ValuesNotFinite(
+            f"{what} holds {bad} value(s) that are NaN or infinite: the training that made it diverged"
+        )

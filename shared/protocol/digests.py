@@ -1,0 +1,37 @@
+"""Content digests as they are written on the wire: ``sha256:<hex>`` in JSON, RFC 9530 in header fields."""
+
+import base64
+import hashlib
+import re
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from shared.errors import MessageInvalid
+
+DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
+Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)]
+
+_FIELD = re.compile(r"^sha-256=:([A-Za-z0-9+/]{43}=):$")
+
+
+def digest_of(content: bytes) -> str:
+    """Return the digest of ``content``."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def to_field(digest: str) -> str:
+    """Return ``digest`` as the value of a Repr-Digest field (RFC 9530, section 3)."""
+    return f"sha-256=:{base64.b64encode(bytes.fromhex(digest.removeprefix('sha256:'))).decode()}:"
+
+
+def from_field(value: str) -> str:
+    """Return the digest that a Repr-Digest field carries.
+
+    Raises:
+        MessageInvalid: it is not one SHA-256 digest.
+    """
+    match = _FIELD.match(value)
+    if match is None:
+        raise MessageInvalid("the Repr-Digest field must carry one digest, as sha-256=:<base64>: (RFC 9530)")
+    return f"sha256:{base64.b64decode(match[1]).hex()}"
