@@ -1,0 +1,1 @@
+"""Models, losses and loops: torch, no HTTP, no settings."""

@@ -1,0 +1,170 @@
+# ruff: noqa: N806, N815 - tensors carry the suffix of their shape
+"""Examples from a file, their tokens, and batches of them.
+
+The one place that knows the template (prompt, one space, answer) and which tokens are the answer's. Padding is known by
+position, so no pad token is needed. Nothing here knows the model.
+
+Legend: B sequences of a batch, T tokens of the longest of them.
+"""
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from shared.errors import AnswerNotAmongChoices, DataColumnMissing, DataEmpty, DataError, DataUnreadable, ExampleTooLong
+
+_COLUMNS = ("prompt", "choices", "answer")
+_FEWEST_CHOICES = 2
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question with its possible answers; ``answer`` is the index of the right one."""
+
+    prompt: str
+    choices: tuple[str, ...]
+    answer: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokens of a prompt and one answer; the answer's are those from ``answer_start`` on."""
+
+    token_ids: tuple[int, ...]
+    answer_start: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences side by side, padded on the right with id 0.
+
+    token_ids_BT: int64. attention_mask_BT: int64, 1 where there is a token. answer_mask_BT: bool, true on the tokens of
+    the answers.
+    """
+
+    token_ids_BT: torch.Tensor
+    attention_mask_BT: torch.Tensor
+    answer_mask_BT: torch.Tensor
+
+
+def read_examples(path: str | Path) -> list[Example]:
+    """Return the examples of a JSONL file with the columns ``prompt``, ``choices`` and ``answer`` (its text).
+
+    Other columns are passed over, and so are blank lines. Lines count from 1 in messages, which never quote the data.
+
+    Raises:
+        DataUnreadable: no such file, a line that is not a JSON object, or a column of the wrong kind.
+        DataEmpty: the file holds no example.
+        DataColumnMissing: a line lacks a column.
+        AnswerNotAmongChoices: a line's answer is none of its choices.
+    """
+    try:
+        # Not splitlines(): that also splits at separators that JSON allows inside a string.
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataUnreadable(f"cannot read {path}: {error}; name a JSONL file in UTF-8") from error
+    examples = [_example(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not examples:
+        raise DataEmpty(f"{path} holds no example: put one JSON object a line, with {', '.join(_COLUMNS)}")
+    return examples
+
+
+def _example(line: str, where: str) -> Example:
+    """Read one line; ``where`` names it in messages."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataUnreadable(f"{where} is not JSON: {error}; put one JSON object a line") from error
+    if not isinstance(row, dict):
+        raise DataUnreadable(f"{where} is not a JSON object: put one JSON object a line, with {', '.join(_COLUMNS)}")
+    for column in _COLUMNS:
+        if column not in row:
+            there = ", ".join(repr(name) for name in row) or "none"
+            raise DataColumnMissing(f"{where} has no column {column!r}; it has: {there}. Rename or add the column")
+    prompt, choices, answer = (row[column] for column in _COLUMNS)
+    if not (isinstance(prompt, str) and prompt):
+        raise DataUnreadable(f"{where}: 'prompt' must be a text that is not empty")
+    if not (
+        isinstance(choices, list)
+        and len(choices) >= _FEWEST_CHOICES
+        and all(isinstance(choice, str) and choice.strip() for choice in choices)
+        and len(set(choices)) == len(choices)
+    ):
+        raise DataUnreadable(f"{where}: 'choices' must be a list of two or more different texts, none of them empty")
+    if answer not in choices:
+        raise AnswerNotAmongChoices(
+            f"{where}: the answer is none of the {len(choices)} choices: 'answer' must be the text of one of them, "
+            "letter by letter"
+        )
+    return Example(prompt=prompt, choices=tuple(choices), answer=choices.index(answer))
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, max_tokens: int) -> Encoded:
+    """Tokenise prompt and answer together and find where the answer's tokens begin.
+
+    Together, because a tokenizer may merge across the seam, and tokens made apart are then not those of the whole text.
+    A token belongs to the answer if its span ends after the prompt's text. What the tokenizer puts in front by itself
+    (begin-of-text) stays; what it puts behind is cut off, since the answer's text alone is learnt and scored.
+
+    Raises:
+        ExampleTooLong: there are more than ``max_tokens`` tokens; nothing is ever cut off silently.
+        DataUnreadable: the tokenizer leaves no token of the prompt, or none of the answer.
+    """
+    encoding = tokenizer(f"{prompt} {answer}", return_offsets_mapping=True, verbose=False)
+    ends = [end for _, end in encoding["offset_mapping"]]
+    of_answer = [position for position, end in enumerate(ends) if end > len(prompt)]
+    if not of_answer or of_answer[0] == 0:
+        raise DataUnreadable(
+            f"the tokenizer leaves no token for the {'prompt' if of_answer else 'answer'}: there is nothing to "
+            f"{'answer from' if of_answer else 'learn'}; correct the text, or use the tokenizer that fits it"
+        )
+    stop = of_answer[-1] + 1
+    if stop > max_tokens:
+        raise ExampleTooLong(
+            f"prompt and answer are {stop} tokens long and at most {max_tokens} are allowed: "
+            "shorten the text or raise the run's max_tokens"
+        )
+    return Encoded(token_ids=tuple(encoding["input_ids"][:stop]), answer_start=of_answer[0])
+
+
+def encode_examples(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], *, max_tokens: int
+) -> list[Encoded]:
+    """Encode each example with its right answer, as training wants it.
+
+    Raises:
+        DataError: as ``encode``; the message says which example, counted from 1.
+    """
+    encoded = []
+    for number, example in enumerate(examples, 1):
+        try:
+            encoded.append(encode(tokenizer, example.prompt, example.choices[example.answer], max_tokens=max_tokens))
+        except DataError as error:
+            raise type(error)(f"example {number} of {len(examples)}: {error}") from error
+    return encoded
+
+
+def collate(encoded: Sequence[Encoded], device: torch.device) -> Batch:
+    """Put sequences side by side on ``device``; padding carries id 0 and is told apart by the masks alone."""
+    lengths_B = torch.tensor([len(one.token_ids) for one in encoded])
+    starts_B = torch.tensor([one.answer_start for one in encoded])
+    width = int(lengths_B.max())
+    positions_T = torch.arange(width)
+    inside_BT = positions_T < lengths_B[:, None]
+    answer_BT = inside_BT & (positions_T >= starts_B[:, None])
+    token_ids_BT = torch.tensor([one.token_ids + (0,) * (width - len(one.token_ids)) for one in encoded])
+    return Batch(token_ids_BT.to(device), inside_BT.long().to(device), answer_BT.to(device))
+
+
+def batches(encoded: Sequence[Encoded], *, batch_size: int, seed: int) -> Iterator[list[Encoded]]:
+    """Yield one epoch in an order that depends on ``seed`` alone; the last batch may be short."""
+    # random() is the one method whose values Python promises to keep from version to version; shuffle() is not.
+    generator = random.Random(seed)  # noqa: S311 - an order of examples is no secret
+    order = sorted(range(len(encoded)), key=lambda _: generator.random())
+    for start in range(0, len(order), batch_size):
+        yield [encoded[index] for index in order[start : start + batch_size]]

@@ -1,0 +1,88 @@
+# ruff: noqa: N803, N806 - tensors carry the suffix of their shape
+"""The losses of the paper (Eq. 4 and 5), and the logits they need; functions of tensors alone.
+
+Legend: B sequences, T tokens, D hidden width, N answer tokens of the whole batch (in the order of the batch), V entries
+of the tokenizer. Every loss is a mean per answer token, so that lambda (Eq. 6) means the same for any batch.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+import torch
+from peft import PeftModel
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from shared.errors import TokenizerMismatch
+from shared.ml.data import Batch
+
+Direction: TypeAlias = Literal["forward", "reverse"]
+
+
+def answer_logits(model: PeftModel | PreTrainedModel, batch: Batch, *, vocab_size: int) -> torch.Tensor:
+    """Return the logits that predict each answer token: ``logits_NV``, float32, on the model's device.
+
+    The head runs at those positions only; [B, T, V] is never made. The model's own forward does the rest, so whatever a
+    family does to its logits after the head (a soft-cap, a scale) is done here too.
+
+    Args:
+        model: a causal language model, with LoRA or without.
+        batch: on the model's device.
+        vocab_size: the tokenizer's length; wider heads are cut to it before any softmax.
+
+    Raises:
+        TokenizerMismatch: the head is narrower than the tokenizer.
+    """
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    # The logits at position i predict token i + 1: the mask moves one to the left.
+    predicts_BT = functional.pad(batch.answer_mask_BT[:, 1:], (0, 1))
+    rows_N, columns_N = predicts_BT.nonzero(as_tuple=True)
+
+    def keep_needed(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        hidden_BTD = inputs[0]
+        return (hidden_BTD[rows_N, columns_N].unsqueeze(0),)
+
+    # A hook in front of the head, because `logits_to_keep` takes the same positions for all sequences, and calling
+    # backbone and head by hand would repeat each family's own forward.
+    head: Any = base.get_output_embeddings()
+    hook = head.register_forward_pre_hook(keep_needed)
+    try:
+        logits_NV = model(
+            input_ids=batch.token_ids_BT, attention_mask=batch.attention_mask_BT, use_cache=False
+        ).logits.squeeze(0)
+    finally:
+        hook.remove()
+    if logits_NV.shape[-1] < vocab_size:
+        raise TokenizerMismatch(
+            f"the head of {type(base).__name__} has {logits_NV.shape[-1]} outputs and the tokenizer {vocab_size} "
+            "entries: use the model's own tokenizer"
+        )
+    cut_NV: torch.Tensor = logits_NV[:, :vocab_size].float()
+    return cut_NV
+
+
+def answer_labels(batch: Batch) -> torch.Tensor:
+    """Return the answer tokens, ``labels_N``, in the order of ``answer_logits``."""
+    return batch.token_ids_BT[:, 1:][batch.answer_mask_BT[:, 1:]]
+
+
+def cross_entropy(logits_NV: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+    """Return the task loss (Eq. 4; for a client Eq. 1), a mean per answer token, in nats."""
+    return functional.cross_entropy(logits_NV, labels_N)
+
+
+def distillation(own_NV: torch.Tensor, peer_NV: torch.Tensor, direction: Direction) -> torch.Tensor:
+    """Return the divergence between both models' next-token distributions (Eq. 5), a mean per answer token, in nats.
+
+    Eq. 5 leaves the direction open: "forward" is KL(peer || own), "reverse" is KL(own || peer). The peer is a constant
+    in either: no gradient reaches it (Eq. 6 differentiates each loss by its own adapter only).
+
+    Args:
+        own_NV: logits of the model that learns.
+        peer_NV: logits of the other, on any device.
+        direction: see above.
+    """
+    own_log_NV = functional.log_softmax(own_NV.float(), dim=-1)
+    peer_log_NV = functional.log_softmax(peer_NV.detach().to(own_NV.device).float(), dim=-1)
+    first, second = (peer_log_NV, own_log_NV) if direction == "forward" else (own_log_NV, peer_log_NV)
+    # "batchmean" divides by N alone; "mean" would divide by V as well.
+    return functional.kl_div(second, first, reduction="batchmean", log_target=True)

@@ -1,0 +1,222 @@
+"""Base models, tokenizers and LoRA, built from flat arguments.
+
+Knows where weights come from and which of them train. Knows nothing of data, losses, settings or the wire.
+Weights are read from safetensors only, and code that came with a model is never run.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
+
+from shared.errors import ConfigurationError, LoraTargetMissing, ModelUnreadable
+from shared.ml.seeding import seeded
+
+# The attention projections of each family: with rank 8 they give the parameter counts of the paper's Table 2.
+_QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
+_TARGETS: dict[str, tuple[str, ...]] = {
+    "gpt2": ("c_attn",),
+    "opt": ("q_proj", "k_proj", "v_proj", "out_proj"),  # PEFT would pass over an "o_proj" here without a word
+    "llama": _QKVO,
+    "mistral": _QKVO,
+    "qwen2": _QKVO,
+    "qwen3": _QKVO,
+    "gemma": _QKVO,
+    "gemma2": _QKVO,
+    "gemma3": _QKVO,
+    "gemma3_text": _QKVO,
+}
+
+# What a base model consists of for us; keeps other checkpoints of the same repository from being fetched.
+_MODEL_FILES = ("*.json", "model*.safetensors", "tokenizer*", "merges.txt", "vocab.txt")
+
+
+def model_directory(path: str | Path) -> Path:
+    """Return the folder that holds the model's files: ``path`` itself, or the local snapshot of a hub id.
+
+    Whether a hub may be asked for what is not in the local cache is Hugging Face's own setting (HF_HUB_OFFLINE).
+
+    Raises:
+        ModelUnreadable: there is neither such a folder nor such a snapshot.
+    """
+    directory = Path(path)
+    if directory.is_dir():
+        return directory
+    try:
+        return Path(snapshot_download(str(path), allow_patterns=list(_MODEL_FILES)))
+    except (OSError, HFValidationError, HfHubHTTPError) as error:
+        raise ModelUnreadable(
+            f"{str(path)!r} is neither a folder nor a model that the Hugging Face cache or hub gives: "
+            f"name a folder with config.json and safetensors ({_first_line(error)})"
+        ) from error
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of the model at ``path``; it need not have a pad token.
+
+    Raises:
+        ModelUnreadable: there is no tokenizer, or it cannot give the character span of a token.
+    """
+    directory = model_directory(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise ModelUnreadable(
+            f"no tokenizer can be loaded from {str(path)!r}: put its tokenizer.json there ({_first_line(error)})"
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelUnreadable(
+            f"the tokenizer of {str(path)!r} cannot tell which characters a token stands for, and the answer's tokens "
+            "are found by that: convert it to a tokenizer.json"
+        )
+    return tokenizer
+
+
+def load_base(path: str | Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """Return the causal language model at ``path``, frozen and in eval mode.
+
+    Args:
+        path: a folder in Hugging Face format, or a hub id.
+        dtype: of the frozen weights; LoRA weights are float32 whatever this is.
+        device: where the weights go.
+
+    Raises:
+        ModelUnreadable: configuration or weights are missing, damaged, or not those of a causal language model.
+    """
+    directory = model_directory(path)
+    if not (directory / "config.json").is_file():
+        raise ModelUnreadable(f"{str(path)!r} has no config.json: it is not the folder of a Hugging Face model")
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ModelUnreadable(
+            f"no causal language model can be loaded from {str(path)!r}: it needs config.json and weights as "
+            f"safetensors ({_first_line(error)})"
+        ) from error
+    # transformers fills what a checkpoint lacks with random numbers and goes on.
+    if absent := sorted(report["missing_keys"]):
+        raise ModelUnreadable(
+            f"the weights at {str(path)!r} lack {len(absent)} tensor(s) of the model, the first is {absent[0]!r}: "
+            "fetch the model again"
+        )
+    model.to(device)
+    model.requires_grad_(requires_grad=False)
+    model.eval()
+    return model
+
+
+def lora_targets(model_type: str) -> tuple[str, ...]:
+    """Return the names of the modules that get LoRA in this family (``config.model_type``).
+
+    Raises:
+        LoraTargetMissing: the family is not in the table.
+    """
+    if model_type not in _TARGETS:
+        raise LoraTargetMissing(
+            f"no LoRA targets are known for the model family {model_type!r} (known: {', '.join(sorted(_TARGETS))}): "
+            "name the target modules in the run's LoRA configuration"
+        )
+    return _TARGETS[model_type]
+
+
+def add_lora(
+    base: PreTrainedModel, *, rank: int, alpha: int, dropout: float, targets: Sequence[str] | None, seed: int
+) -> PeftModel:
+    """Wrap ``base`` with LoRA of the given rank; afterwards only the LoRA weights train.
+
+    The weights are float32, and a function of ``seed`` and the shapes alone: the B matrices are zero, the A matrices
+    are drawn on the CPU whatever the device of ``base``. The caller's random state is as before.
+
+    Args:
+        base: a frozen model; it is changed in place. Meta tensors will do.
+        rank: rows of A, columns of B.
+        alpha: as PEFT means it: the update is B A times alpha / rank.
+        dropout: probability, on the input of A, while training.
+        targets: last parts of module names; None takes those of the model's family.
+        seed: of the A matrices.
+
+    Raises:
+        LoraTargetMissing: a target names no linear module; no target is passed over.
+    """
+    names = tuple(targets) if targets is not None else lora_targets(base.config.model_type)
+    transposed = _require_targets(base, names)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=list(names),
+        bias="none",
+        fan_in_fan_out=transposed,
+    )
+    with seeded(seed, device=torch.device("cpu")):
+        return get_peft_model(base, config)
+
+
+def _require_targets(base: PreTrainedModel, targets: Iterable[str]) -> bool:
+    """Check that each target names linear modules; return whether these keep their weights transposed (GPT-2)."""
+    found: set[bool] = set()
+    for target in targets:
+        modules = [module for name, module in base.named_modules() if f".{name}".endswith(f".{target}")]
+        if not modules:
+            raise LoraTargetMissing(
+                f"the LoRA target {target!r} names no module of {type(base).__name__}: "
+                "correct the target modules of the run's LoRA configuration"
+            )
+        for module in modules:
+            if not isinstance(module, torch.nn.Linear | Conv1D):
+                raise LoraTargetMissing(
+                    f"the LoRA target {target!r} names a {type(module).__name__} of {type(base).__name__}, "
+                    "and LoRA goes on linear modules only: correct the target modules of the run's LoRA configuration"
+                )
+            found.add(isinstance(module, Conv1D))
+    if not found:
+        raise LoraTargetMissing("the list of LoRA targets is empty: name at least one module")
+    if len(found) > 1:
+        raise LoraTargetMissing(
+            "the LoRA targets mix Linear and Conv1D modules, and PEFT has one setting for both: choose one kind"
+        )
+    return found.pop()
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called ``name`` (cpu, cuda, cuda:1); "auto" is CUDA where this machine has it, else the CPU.
+
+    Raises:
+        ConfigurationError: the name is no device that this project runs on, or this machine does not have it.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigurationError(f"{name!r} is no device: set it to auto, cpu, cuda or cuda:N") from error
+    # Others (Apple's mps, say) have their own random state, which `seeding` does not know.
+    if device.type not in {"cpu", "cuda"}:
+        raise ConfigurationError(f"training on {name!r} is not supported: set the device to auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigurationError(
+            f"this machine has {torch.cuda.device_count()} CUDA device(s), and {name!r} is none of them: "
+            "set the device to auto, or check the driver and the PyTorch build"
+        )
+    return device
+
+
+def pick_dtype(name: Literal["float32", "bfloat16"]) -> torch.dtype:
+    """Return the number format of the frozen base that a setting names."""
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def _first_line(error: BaseException) -> str:
+    """What a library said, short enough to stand inside one of our messages."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
