@@ -1,0 +1,184 @@
+"""Blobs in a folder, named by their SHA-256: written once, whole or not at all, and never changed.
+
+    <root>/incoming/<random>          being written
+    <root>/sha256/ab/<the other 62>   complete, synced, and only then named by a row
+
+The order is: temporary file, fsync, rename, fsync of the folder, and the row after that. A crash in between
+leaves a file that no row names; ``sweep`` removes it at the next start.
+"""
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import xxhash
+
+from services.coordinator.records import Blob
+from shared.errors import BlobCorrupt, BlobMissing, BlobTooLarge, BlobTruncated, DigestMismatch, StorageFull
+from shared.protocol.tensors import Array
+
+
+class FileBlobs:
+    """The blob folder of one coordinator."""
+
+    def __init__(self, root: Path) -> None:
+        """Use (and make) the folder ``root``, which nothing else writes to."""
+        self._incoming = root / "incoming"
+        self._complete = root / "sha256"
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        self._complete.mkdir(exist_ok=True)
+
+    def path(self, digest: str) -> Path:
+        """Return where the blob named ``digest`` lies, or raise BlobMissing."""
+        path = self._place(digest)
+        if not path.is_file():
+            raise BlobMissing(f"blob {digest} is not in the coordinator's folder: restore it from a backup")
+        return path
+
+    def receive(self, *, size: int) -> "IncomingBlob":
+        """Begin a blob of exactly ``size`` bytes; a context manager that leaves nothing behind unless it is kept."""
+        return IncomingBlob(self._incoming / secrets.token_hex(16), self._place, size)
+
+    def put(self, chunks: Iterable[bytes], *, size: int) -> Blob:
+        """Store the blob that ``chunks`` add up to."""
+        with self.receive(size=size) as incoming:
+            for chunk in chunks:
+                incoming.write(chunk)
+            return incoming.keep()
+
+    def flat(self, blob: Blob, *, skip: int, into: Array) -> Array:
+        """Return the float32 numbers of a blob after its first ``skip`` bytes, checked against its checksum.
+
+        ``into`` is a buffer of the right length that is filled and returned, so that adding up many blobs takes
+        the memory of one.
+
+        Raises:
+            BlobCorrupt: the file no longer has the bytes that were stored.
+        """
+        checksum = xxhash.xxh3_128()
+        with self.path(blob.digest).open("rb", buffering=0) as file:
+            checksum.update(file.read(skip))
+            view = into.data.cast("B")
+            filled = 0
+            while count := file.readinto(view[filled:]):
+                checksum.update(view[filled : filled + count])
+                filled += count
+            checksum.update(file.read())
+        if checksum.hexdigest() != blob.checksum:
+            raise BlobCorrupt(f"blob {blob.digest} has changed on disk since it was stored: check the disk")
+        return into
+
+    def sweep(self) -> int:
+        """Remove what a crash left half written, and return how many files that were."""
+        leftovers = list(self._incoming.iterdir())
+        for path in leftovers:
+            path.unlink()
+        return len(leftovers)
+
+    def _place(self, digest: str) -> Path:
+        name = digest.removeprefix("sha256:")
+        return self._complete / name[:2] / name[2:]
+
+
+class IncomingBlob:
+    """A blob while it is written; ``keep`` makes it durable under its digest."""
+
+    def __init__(self, path: Path, place: Callable[[str], Path], size: int) -> None:
+        self._part = path
+        self._place = place
+        self._size = size
+        self._written = 0
+        self._digest = hashlib.sha256()
+        self._checksum = xxhash.xxh3_128()
+
+    def __enter__(self) -> Self:
+        with _storage_full():
+            self._file = self._part.open("wb", buffering=0)
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
+    @property
+    def part(self) -> Path:
+        """Where the bytes lie until they are kept."""
+        return self._part
+
+    @property
+    def digest(self) -> str:
+        """The digest of what was written so far."""
+        return f"sha256:{self._digest.hexdigest()}"
+
+    def write(self, chunk: bytes | bytearray) -> None:
+        """Append ``chunk``.
+
+        Raises:
+            BlobTooLarge: more came than was announced.
+            StorageFull: the disk has no room.
+        """
+        self._written += len(chunk)
+        if self._written > self._size:
+            raise BlobTooLarge(f"the body goes on after the {self._size} bytes that it announced")
+        self._digest.update(chunk)
+        self._checksum.update(chunk)
+        with _storage_full():
+            remaining = memoryview(chunk)
+            while remaining:
+                remaining = remaining[self._file.write(remaining) :]
+
+    def require(self, digest: str) -> None:
+        """Raise unless all announced bytes are there and have this digest."""
+        if self._written < self._size:
+            raise BlobTruncated(f"the body ended after {self._written} of the {self._size} bytes that it announced")
+        if self.digest != digest:
+            raise DigestMismatch(f"the body has digest {self.digest} and announced {digest}: send it again")
+
+    def keep(self) -> Blob:
+        """Make the blob durable under its digest, and return what its row must say."""
+        with _storage_full():
+            os.fsync(self._file.fileno())
+            place = self._place(self.digest)
+            if not place.parent.is_dir():
+                place.parent.mkdir(exist_ok=True)
+                _sync_folder(place.parent.parent)
+            self._part.replace(place)
+            _sync_folder(place.parent)
+        return Blob(self.digest, self._written, self._checksum.hexdigest())
+
+
+def adapter_chunks(header: bytes, flat: Array) -> Iterator[bytes]:
+    """Yield the bytes of an adapter blob: its header, then its numbers, a megabyte at a time."""
+    yield header
+    payload = np.ascontiguousarray(flat, dtype="<f4").data.cast("B")
+    for start in range(0, len(payload), 1 << 20):
+        yield bytes(payload[start : start + (1 << 20)])
+
+
+@contextmanager
+def _storage_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                "the coordinator's disk is full: nothing of this blob was kept; make room and send it again"
+            ) from error
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,51 @@
+"""Wakes whoever waits for the store to change: long polls and the reconciler."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
+
+
+class Changes:
+    """One bell for one event loop; rung from any thread, after every commit."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._bell = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake everybody who waits now."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._swap)
+
+    async def wait(self, seconds: float) -> None:
+        """Return at the next ring, or after ``seconds``."""
+        await self._wait(self._current(), seconds)
+
+    async def poll(self, ask: Callable[[], Answer], *, ready: Callable[[Answer], bool], wait_seconds: float) -> Answer:
+        """Ask, in a thread, until the answer is ready or ``wait_seconds`` have passed; return the last answer."""
+        deadline = asyncio.get_running_loop().time() + wait_seconds
+        while True:
+            bell = self._current()  # taken before asking, so that no ring in between is missed
+            answer = await asyncio.to_thread(ask)
+            remaining = deadline - asyncio.get_running_loop().time()
+            if ready(answer) or remaining <= 0:
+                return answer
+            await self._wait(bell, remaining)
+
+    def _current(self) -> asyncio.Event:
+        self._loop = asyncio.get_running_loop()
+        return self._bell
+
+    @staticmethod
+    async def _wait(bell: asyncio.Event, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await bell.wait()
+        except TimeoutError:
+            pass
+
+    def _swap(self) -> None:
+        rung, self._bell = self._bell, asyncio.Event()
+        rung.set()

@@ -1,0 +1,183 @@
+"""What an operator does with runs, and what everybody may see of them."""
+
+from itertools import pairwise
+from pathlib import Path
+
+from services.coordinator.ports import Blobs, Clock, Store
+from services.coordinator.progress import fail, go_on
+from services.coordinator.records import LoggedEvent, Round, Run
+from services.coordinator.rounds import published
+from services.coordinator.store import Transaction
+from shared.errors import NotFound, RunConflict
+from shared.protocol.messages import Artefact, Manifest, RoundView, RunView
+from shared.protocol.rounds import ENDED_ROUNDS, ENDED_RUNS, RoundState, RunEvent, RunState
+from shared.protocol.terms import RunTerms
+
+EVENTS_A_PAGE = 500
+
+
+class RunLifecycle:
+    """Runs of one coordinator: create, start, pause, cancel, look."""
+
+    def __init__(self, store: Store, blobs: Blobs, clock: Clock) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._clock = clock
+
+    # --- operators ----------------------------------------------------------------------------------------------
+
+    def create(self, run_id: str, terms: RunTerms, *, actor: str) -> RunView:
+        """Make a draft under an id that the caller chose; the same again changes nothing.
+
+        Raises:
+            RunConflict: there is a run by this id with other terms.
+        """
+        with self._store.write() as tx:
+            try:
+                known = tx.run(run_id)
+            except NotFound:
+                known = Run(run_id, terms, created_at=self._clock())
+                tx.insert_run(known, actor=actor)
+                if terms.aggregation == "PlaintextAggregation":
+                    warning = "PlaintextAggregation: the coordinator can read every agent's update"
+                    tx.note(run_id, None, "run.warning", actor, {"warning": warning})
+            if known.terms != terms:
+                raise RunConflict(f"run {run_id!r} exists with other terms, and terms never change: choose another id")
+            return _run_view(known)
+
+    def start(self, run_id: str, *, actor: str) -> RunView:
+        """Start a draft or go on with a paused run; a running one stays as it is."""
+        with self._store.write() as tx:
+            run = tx.run(run_id)
+            if run.state is not RunState.RUNNING:
+                resumed = run.state is RunState.PAUSED
+                run = tx.change_run(run, RunEvent.START, actor=actor)
+                current = tx.live_round(run)
+                if resumed and current is not None and current.state is RoundState.OPEN:
+                    # The pause was not the agents' time: the round's clock starts again.
+                    tx.change_round(current, actor=actor, entered={**current.entered, "open": self._clock()})
+                run = go_on(tx, run, self._clock())
+            return _run_view(run)
+
+    def pause(self, run_id: str, *, actor: str) -> RunView:
+        """Hand out nothing more; what is under way may finish, and updates are still taken."""
+        with self._store.write() as tx:
+            run = tx.run(run_id)
+            if run.state is not RunState.PAUSED:
+                run = tx.change_run(run, RunEvent.PAUSE, actor=actor)
+            return _run_view(run)
+
+    def cancel(self, run_id: str, reason: str, *, actor: str) -> RunView:
+        """End a run for good; one that has ended stays as it is."""
+        with self._store.write() as tx:
+            run = tx.run(run_id)
+            if run.state not in ENDED_RUNS:
+                run = fail(tx, run, f"cancelled: {reason}", actor=actor)
+            return _run_view(run)
+
+    # --- everybody ----------------------------------------------------------------------------------------------
+
+    def run(self, run_id: str) -> RunView:
+        """Return a run."""
+        with self._store.read() as tx:
+            return _run_view(tx.run(run_id))
+
+    def runs(self, *, limit: int) -> list[RunView]:
+        """Return the newest runs, newest first."""
+        with self._store.read() as tx:
+            return [_run_view(run) for run in tx.runs(limit=limit)]
+
+    def rounds(self, run_id: str) -> list[RoundView]:
+        """Return the rounds of a run, oldest first."""
+        with self._store.read() as tx:
+            tx.run(run_id)
+            return [_round_view(tx, current) for current in tx.rounds(run_id)]
+
+    def events(self, run_id: str, *, after: int) -> list[LoggedEvent]:
+        """Return a page of the run's log after the event numbered ``after``."""
+        with self._store.read() as tx:
+            tx.run(run_id)
+            return tx.events(run_id, after=after, limit=EVENTS_A_PAGE)
+
+    def manifest(self, run_id: str) -> Manifest:
+        """Return what agents compare with their own machine; NotFound until a worker has prepared the run."""
+        with self._store.read() as tx:
+            run = tx.run(run_id)
+        if run.prepared is None:
+            raise NotFound(f"run {run_id} has not been prepared by a worker yet: ask again in a moment")
+        return Manifest(
+            run_id=run.id,
+            run_name=run.terms.name,
+            slm_digest=run.prepared.slm.base_digest,
+            tokenizer_digest=run.prepared.tokenizer_digest,
+            slm_lora=run.terms.slm_lora,
+            layout=run.prepared.slm.layout,
+            adapter_config=run.prepared.slm.adapter_config,
+            training=run.terms.training,
+            weighting=run.terms.weighting,
+            aggregation=run.terms.aggregation,
+        )
+
+    def artefacts(self, run_id: str) -> list[Artefact]:
+        """Return the newest published SLM adapter and the LLM adapter that was co-tuned with it."""
+        with self._store.read() as tx:
+            run = tx.run(run_id)
+            if run.prepared is None or run.slm_adapter is None or run.llm_adapter is None:
+                return []
+            slm, llm = tx.blob(run.slm_adapter), tx.blob(run.llm_adapter)
+            return [
+                Artefact(
+                    name="slm-adapter",
+                    round=run.published_round,
+                    digest=slm.digest,
+                    bytes=slm.bytes,
+                    adapter_config=run.prepared.slm.adapter_config,
+                ),
+                Artefact(
+                    name="llm-adapter",
+                    round=run.published_round,
+                    digest=llm.digest,
+                    bytes=llm.bytes,
+                    adapter_config=run.prepared.llm.adapter_config,
+                ),
+            ]
+
+    def artefact_path(self, run_id: str, name: str) -> tuple[str, Path]:
+        """Return the digest of an artefact and where it lies."""
+        for artefact in self.artefacts(run_id):
+            if artefact.name == name:
+                return artefact.digest, self._blobs.path(artefact.digest)
+        raise NotFound(f"run {run_id} has no artefact {name!r}")
+
+
+def _run_view(run: Run) -> RunView:
+    return RunView(
+        id=run.id,
+        state=run.state,
+        reason=run.reason,
+        terms=run.terms,
+        created_at=run.created_at,
+        round=run.round,
+        published=published(run),
+        base_scores=run.prepared.scores if run.prepared else None,
+    )
+
+
+def _round_view(tx: Transaction, current: Round) -> RoundView:
+    moments = sorted(current.entered.items(), key=lambda entry: entry[1])
+    seconds = {state: later - since for (state, since), (_, later) in pairwise(moments)}
+    ended = current.state in ENDED_ROUNDS
+    return RoundView(
+        run_id=current.run_id,
+        number=current.number,
+        state=current.state,
+        reason=current.reason,
+        opened_at=current.entered["open"],
+        ended_at=current.entered[current.state] if ended else None,
+        accepted=current.accepted,
+        refused=current.refused,
+        late=current.late,
+        aggregate_bytes=tx.blob(current.aggregate).bytes if current.aggregate else None,
+        scores=current.scores,
+        seconds=seconds,
+    )

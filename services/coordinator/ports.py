@@ -1,0 +1,46 @@
+"""The coordinator's outside world as Protocols: another store or blob folder must do this much."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from services.coordinator.blobs import IncomingBlob
+from services.coordinator.records import Blob
+from services.coordinator.store import Transaction
+from shared.protocol.tensors import Array
+
+Clock: TypeAlias = Callable[[], float]
+Notify: TypeAlias = Callable[[], None]
+
+
+class Store(Protocol):
+    """Transactions; PostgreSQL is the second implementation that the schema leaves room for."""
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """One consistent view of the store."""
+        ...
+
+    def write(self) -> AbstractContextManager[Transaction]:
+        """One change of the store: all of it, durably, or nothing."""
+        ...
+
+
+class Blobs(Protocol):
+    """Immutable blobs by digest; an S3-compatible store is the second implementation to leave room for."""
+
+    def path(self, digest: str) -> Path:
+        """Return where a blob can be read, or raise BlobMissing."""
+        ...
+
+    def receive(self, *, size: int) -> IncomingBlob:
+        """Begin a blob of exactly ``size`` bytes."""
+        ...
+
+    def put(self, chunks: Iterable[bytes], *, size: int) -> Blob:
+        """Store the blob that ``chunks`` add up to."""
+        ...
+
+    def flat(self, blob: Blob, *, skip: int, into: Array) -> Array:
+        """Return a blob's float32 numbers after ``skip`` bytes, or raise BlobCorrupt."""
+        ...

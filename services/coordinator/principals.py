@@ -1,0 +1,98 @@
+"""Who asks: every request has a principal, and every route says which roles may use it.
+
+Shared tokens for now: a file names each principal, its role and its token; requests carry the token as a Bearer
+credential. Only digests of tokens stay in memory.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, RootModel, ValidationError
+
+from shared.errors import ConfigurationError, NotAllowed, NotAuthenticated
+from shared.protocol.terms import FROZEN
+
+
+class Role(StrEnum):
+    """What a principal may do; ANYONE needs no credential."""
+
+    ANYONE = "anyone"
+    OPERATOR = "operator"
+    VIEWER = "viewer"
+    WORKER = "worker"
+    AGENT = "agent"
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks, by the name that the audit log shows."""
+
+    name: str
+    role: Role
+
+
+NOBODY = Principal("nobody", Role.ANYONE)
+
+
+class TokenEntry(BaseModel):
+    """One principal of the token file."""
+
+    role: Role
+    token: Annotated[str, Field(min_length=16)]
+    model_config = FROZEN
+
+
+class TokenFile(RootModel[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], TokenEntry]]):
+    """The token file: principal's name -> role and token."""
+
+
+class Principals:
+    """The principals that a coordinator knows."""
+
+    def __init__(self, entries: Mapping[str, TokenEntry]) -> None:
+        self._by_digest = {_digest(entry.token): Principal(name, entry.role) for name, entry in entries.items()}
+
+    def identify(self, authorization: str | None, roles: tuple[Role, ...]) -> Principal:
+        """Return who sent this Authorization field, if one of ``roles`` may do what is asked.
+
+        Raises:
+            NotAuthenticated: there is no credential, or nobody has it.
+            NotAllowed: the principal has another role.
+        """
+        if Role.ANYONE in roles:
+            return NOBODY
+        scheme, _, token = (authorization or "").partition(" ")
+        # Looking up a digest takes the same time whatever the token is.
+        principal = self._by_digest.get(_digest(token)) if scheme.lower() == "bearer" else None
+        if principal is None:
+            raise NotAuthenticated("the request carries no token that this coordinator knows: send 'Bearer <token>'")
+        if principal.role not in roles:
+            allowed = " or ".join(sorted(roles))
+            raise NotAllowed(f"{principal.name} is known as {principal.role}, and this is for {allowed}")
+        return principal
+
+
+def read_token_file(path: Path) -> Principals:
+    """Read the token file.
+
+    Raises:
+        ConfigurationError: it is not there or not what it should be.
+    """
+    try:
+        return Principals(TokenFile.model_validate(json.loads(path.read_bytes())).root)
+    except OSError as error:
+        raise ConfigurationError(f"the token file {path} cannot be read: {error.strerror}") from None
+    except (ValueError, ValidationError) as error:
+        raise ConfigurationError(
+            f'the token file {path} must be JSON like {{"<name>": {{"role": "agent", "token": "<16 or more characters>"}}}}: '
+            f"{error}"
+        ) from None
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

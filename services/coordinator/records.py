@@ -1,0 +1,108 @@
+"""The rows of the store as the engine sees them: frozen, and free of SQL."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pydantic import JsonValue
+
+from shared.protocol.messages import PrepareResult, RoundScores, Task
+from shared.protocol.rounds import RoundState, RunState
+from shared.protocol.terms import RunTerms
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run; ``round`` is the newest round's number, ``slm_adapter`` and ``llm_adapter`` are theta^t and omega^t."""
+
+    id: str
+    terms: RunTerms
+    created_at: float
+    state: RunState = RunState.DRAFT
+    reason: str | None = None
+    version: int = 0
+    prepared: PrepareResult | None = None
+    round: int = 0
+    failed_in_a_row: int = 0
+    published_round: int = 0
+    slm_adapter: str | None = None
+    llm_adapter: str | None = None
+    slm_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round; ``slm_adapter`` and ``llm_adapter`` are what it starts from, ``entered`` when it came into a state."""
+
+    run_id: str
+    number: int
+    slm_adapter: str
+    llm_adapter: str
+    entered: Mapping[str, float]
+    state: RoundState = RoundState.OPEN
+    reason: str | None = None
+    version: int = 0
+    aggregate: str | None = None
+    slm_candidate: str | None = None
+    llm_candidate: str | None = None
+    scores: RoundScores | None = None
+    accepted: int = 0
+    refused: int = 0
+    late: int = 0
+
+
+@dataclass(frozen=True)
+class Update:
+    """An agent's accepted update."""
+
+    run_id: str
+    round: int
+    agent: str
+    digest: str
+    weight: int
+    received_at: float
+
+
+class JobState(StrEnum):
+    """Where a piece of work is."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work for a worker; ``token`` counts its leases and fences off all but the newest."""
+
+    id: str
+    run_id: str
+    round: int
+    task: Task
+    created_at: float
+    state: JobState = JobState.PENDING
+    version: int = 0
+    token: int = 0
+    worker: str | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A stored blob: its name (SHA-256), its size, and the checksum that finds a rotten disk (docs/adr/0005)."""
+
+    digest: str
+    bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True)
+class LoggedEvent:
+    """A line of a run's event log."""
+
+    seq: int
+    at: float
+    kind: str
+    round: int | None
+    detail: dict[str, JsonValue] = field(default_factory=dict)

@@ -1,0 +1,257 @@
+"""The round engine: who is wanted, what is accepted, when a round closes (docs/protocol.md, steps 2 to 6).
+
+Decisions are the protocol room's; this file applies them to the store. It holds nothing in memory, so that any
+call may be the first after a restart. No HTTP, no torch.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from services.coordinator.aggregating import PlaintextAggregation
+from services.coordinator.blobs import IncomingBlob
+from services.coordinator.ports import Blobs, Clock, Store
+from services.coordinator.progress import SYSTEM, abandon, came_to_nothing, go_on, order
+from services.coordinator.records import Job, JobState, Round, Run, Update
+from services.coordinator.store import Transaction
+from shared.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    FedCoLLMError,
+    MessageInvalid,
+    NotFound,
+    ProtocolError,
+    RoundClosed,
+    UpdateConflict,
+    ValuesNotFinite,
+    VersionConflict,
+)
+from shared.protocol.codec import require_file, require_size
+from shared.protocol.messages import Assignment, CotuneTask, PublishedAdapter, UpdateReceipt, Wanted
+from shared.protocol.rounds import RoundEvent, RoundState, RunState, Verdict, data_seed, verdict
+from shared.protocol.tensors import Layout
+
+# A job that was leased this often and never finished kills its workers.
+MAX_LEASES = 5
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an agent's update of a round goes, and what it must look like."""
+
+    run_id: str
+    round: int
+    agent: str
+    layout: Layout
+    weight: int
+
+
+class RoundEngine:
+    """Rounds of all runs of one coordinator."""
+
+    def __init__(self, store: Store, blobs: Blobs, aggregation: PlaintextAggregation, clock: Clock) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._aggregation = aggregation
+        self._clock = clock
+
+    # --- agents -------------------------------------------------------------------------------------------------
+
+    def wanted(self, agent: str) -> Wanted:
+        """Return the oldest round that waits for this agent, and the newest published adapter."""
+        with self._store.read() as tx:
+            assignment = None
+            for run in reversed(tx.runs(states=(RunState.RUNNING,))):
+                current = tx.live_round(run)
+                if current is None or current.state is not RoundState.OPEN:
+                    continue
+                if any(update.agent == agent for update in tx.updates(run.id, current.number)):
+                    continue
+                seed = data_seed(run.terms.seed, current.number, agent)
+                assignment = Assignment(run_id=run.id, round=current.number, adapter=current.slm_adapter, seed=seed)
+                break
+            newest = next((run for run in tx.runs() if run.slm_adapter is not None), None)
+            return Wanted(assignment=assignment, published=published(newest), retry_after_seconds=0)
+
+    def receipt(
+        self, agent: str, run_id: str, number: int, *, digest: str, size: int, examples: int | None
+    ) -> tuple[UpdateReceipt | None, Slot]:
+        """Decide, before the first byte of an update is read, whether it may come.
+
+        Returns:
+            The receipt, if the same bytes were accepted before, and the slot that the update is for.
+
+        Raises:
+            NotFound, RoundClosed, UpdateConflict, MessageInvalid, BlobTruncated, BlobTooLarge: it may not.
+        """
+        with self._store.read() as tx:
+            run = tx.run(run_id)
+            current = tx.round(run_id, number)
+            accepted = {update.agent: update for update in tx.updates(run_id, number)}
+        slot = _slot(run, number, agent, examples)
+        require_size(size, slot.layout)
+        if agent in accepted:
+            if accepted[agent].digest != digest:
+                raise UpdateConflict(
+                    f"{agent} has sent another update for round {number} of run {run_id} before, and an agent has one: "
+                    "keep the first, and train the next round"
+                )
+            return _receipt(accepted[agent], size), slot
+        if current.state is not RoundState.OPEN:
+            self._count(slot, "late")
+            raise RoundClosed(f"round {number} of run {run_id} is {current.state}: ask what is wanted, and go on there")
+        return None, slot
+
+    def accept(self, slot: Slot, incoming: IncomingBlob, *, digest: str) -> UpdateReceipt:
+        """Check an update that has come in whole, keep it, and count it; the last one wakes the aggregation.
+
+        Raises:
+            BlobTruncated, DigestMismatch, LayoutMismatch, ValuesNotFinite: nothing of the update is kept.
+            RoundClosed: the round closed while the update came in.
+        """
+        try:
+            incoming.require(digest)
+            require_file(incoming.part, slot.layout)
+        except ProtocolError:
+            self._count(slot, "refused")
+            raise
+        blob = incoming.keep()
+        with self._store.write() as tx:
+            current = tx.round(slot.run_id, slot.round)
+            same = [update for update in tx.updates(slot.run_id, slot.round) if update.agent == slot.agent]
+            if same and same[0].digest == digest:
+                return _receipt(same[0], blob.bytes)
+            if same or current.state is not RoundState.OPEN:
+                raise RoundClosed(f"round {slot.round} of run {slot.run_id} took no more updates when this one was in")
+            update = Update(slot.run_id, slot.round, slot.agent, digest, slot.weight, self._clock())
+            tx.insert_blob(blob)
+            tx.insert_update(update)
+            tx.change_round(current, actor=slot.agent, accepted=current.accepted + 1)
+            tx.note(slot.run_id, slot.round, "update.accepted", slot.agent, {"accepted": current.accepted + 1})
+        return _receipt(update, blob.bytes)
+
+    def published_path(self, digest: str) -> Path:
+        """Return where a published SLM adapter lies; anything else is not found, whether it exists or not."""
+        with self._store.read() as tx:
+            if not tx.is_published(digest):
+                raise NotFound(f"no published adapter has digest {digest}")
+        return self._blobs.path(digest)
+
+    def _count(self, slot: Slot, column: str) -> None:
+        with self._store.write() as tx:
+            current = tx.round(slot.run_id, slot.round)
+            count = getattr(current, column) + 1
+            tx.change_round(current, actor=slot.agent, **{column: count})
+            tx.note(slot.run_id, slot.round, f"update.{column}", slot.agent, {column: count})
+
+    # --- the reconciler -----------------------------------------------------------------------------------------
+
+    def reconcile(self) -> None:
+        """Do whatever the running runs lack now; safe to call at any time, and twice."""
+        with self._store.read() as tx:
+            running = tx.runs(states=(RunState.RUNNING,))
+        for run in running:
+            try:
+                closing = self._reconcile_run(run.id)
+                if closing is not None:
+                    self._aggregate(run.id, closing)
+            except VersionConflict:
+                log.info("reconcile.again", run_id=run.id)  # somebody was faster; the next pass sees what they did
+            except FedCoLLMError as error:
+                log.exception("reconcile.failed", run_id=run.id, code=error.code)
+
+    def _reconcile_run(self, run_id: str) -> Round | None:
+        """Advance one run, and return its round if that is to be aggregated now."""
+        now = self._clock()
+        with self._store.write() as tx:
+            run = go_on(tx, tx.run(run_id), now)
+            for job in tx.open_jobs(run_id):
+                run = _expire(tx, run, job, now)
+            current = tx.live_round(run)
+            if current is None or current.state is not RoundState.OPEN or run.state is not RunState.RUNNING:
+                return None
+            cohort = run.terms.cohort
+            decision = verdict(
+                current.accepted,
+                now - current.entered["open"],
+                **cohort.model_dump(),
+            )
+            if decision is Verdict.GIVE_UP:
+                reason = (
+                    f"only {current.accepted} of at least {cohort.min_count} agents had sent an update "
+                    f"after {cohort.max_seconds:g} seconds"
+                )
+                came_to_nothing(tx, run, current, RoundEvent.ABORT, reason, now=now)
+            return current if decision is Verdict.CLOSE else None
+
+    def _aggregate(self, run_id: str, closing: Round) -> None:
+        with self._store.read() as tx:
+            run = tx.run(run_id)
+            accepted = tx.updates(run_id, closing.number)
+            updates = [(tx.blob(update.digest), update.weight) for update in accepted]
+        try:
+            aggregate = self._aggregation.aggregate(updates, _prepared_layout(run))
+        except (BlobMissing, BlobCorrupt, ValuesNotFinite) as error:
+            with self._store.write() as tx:
+                reason = f"{error.code}: {error}"
+                came_to_nothing(tx, tx.run(run_id), closing, RoundEvent.ABORT, reason, now=self._clock())
+            return
+        with self._store.write() as tx:
+            tx.insert_blob(aggregate)
+            # Fails if another update was accepted meanwhile: then the next pass aggregates again, with it.
+            tx.change_round(
+                closing,
+                RoundEvent.AGGREGATE,
+                actor=SYSTEM,
+                detail={"updates": len(updates), "bytes": aggregate.bytes},
+                aggregate=aggregate.digest,
+            )
+            seed = data_seed(run.terms.seed, closing.number, "cotuning")
+            task = CotuneTask(slm_adapter=aggregate.digest, llm_adapter=closing.llm_adapter, seed=seed)
+            order(tx, tx.run(run_id), task, self._clock())
+
+
+def published(run: Run | None) -> PublishedAdapter | None:
+    """Return the adapter that a run has published last, if it has one."""
+    if run is None or run.slm_adapter is None:
+        return None
+    return PublishedAdapter(run_id=run.id, round=run.published_round, digest=run.slm_adapter)
+
+
+def _expire(tx: Transaction, run: Run, job: Job, now: float) -> Run:
+    """Put a job whose worker fell silent before the other workers, or give up on it."""
+    if job.state is not JobState.LEASED or job.expires_at is None or job.expires_at > now:
+        return run
+    tx.note(run.id, job.round or None, "work.lease_expired", SYSTEM, {"kind": job.task.kind, "lease": job.token})
+    if job.token < MAX_LEASES:
+        tx.change_job(job, state=JobState.PENDING)
+        return run
+    return abandon(tx, run, job, f"{job.token} workers in a row fell silent over it", now)
+
+
+def _slot(run: Run, number: int, agent: str, examples: int | None) -> Slot:
+    if run.terms.weighting == "unweighted" and examples is not None:
+        raise MessageInvalid("this run's mean is unweighted: do not send a number of examples")
+    if run.terms.weighting == "examples" and examples is None:
+        raise MessageInvalid("this run's mean is weighted by examples: send their number as the parameter 'examples'")
+    return Slot(run.id, number, agent, _prepared_layout(run), 1 if examples is None else examples)
+
+
+def _prepared_layout(run: Run) -> Layout:
+    if run.prepared is None:
+        raise NotFound(f"run {run.id} has not been prepared yet, so it has no rounds")
+    return run.prepared.slm.layout
+
+
+def _receipt(update: Update, size: int) -> UpdateReceipt:
+    return UpdateReceipt(
+        run_id=update.run_id,
+        round=update.round,
+        agent=update.agent,
+        digest=update.digest,
+        bytes=size,
+        received_at=update.received_at,
+    )

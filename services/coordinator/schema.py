@@ -1,0 +1,113 @@
+"""The tables, as SQLAlchemy sees them; ``migrations/`` makes them, and a test holds the two together.
+
+Columns are plain (text, integers, floats, JSON), so that the same schema serves SQLite and PostgreSQL.
+"""
+
+from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Integer, MetaData, String, Table
+
+metadata = MetaData(
+    naming_convention={
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(column_0_label)s",
+    }
+)
+
+# A sequence that grows by itself: SQLite does so for INTEGER primary keys alone.
+Sequence = BigInteger().with_variant(Integer, "sqlite")
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("state", String, nullable=False),
+    Column("reason", String),
+    Column("version", Integer, nullable=False),
+    Column("terms", JSON, nullable=False),
+    Column("prepared", JSON(none_as_null=True)),
+    Column("round", Integer, nullable=False),
+    Column("failed_in_a_row", Integer, nullable=False),
+    Column("published_round", Integer, nullable=False),
+    Column("slm_adapter", String),
+    Column("llm_adapter", String),
+    Column("slm_loss", Float),
+    Column("created_at", Float, nullable=False),
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("run_id", ForeignKey("runs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("state", String, nullable=False),
+    Column("reason", String),
+    Column("version", Integer, nullable=False),
+    Column("slm_adapter", String, nullable=False),
+    Column("llm_adapter", String, nullable=False),
+    Column("aggregate", String),
+    Column("slm_candidate", String),
+    Column("llm_candidate", String),
+    Column("scores", JSON(none_as_null=True)),
+    Column("accepted", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("late", Integer, nullable=False),
+    Column("entered", JSON, nullable=False),
+)
+
+updates = Table(
+    "updates",
+    metadata,
+    Column("run_id", String, primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("agent", String, primary_key=True),
+    Column("digest", ForeignKey("blobs.digest"), nullable=False),
+    Column("weight", Integer, nullable=False),
+    Column("received_at", Float, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("task", JSON, nullable=False),
+    Column("token", Integer, nullable=False),
+    Column("worker", String),
+    Column("expires_at", Float),
+    Column("created_at", Float, nullable=False),
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("checksum", String, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False, index=True),
+    Column("round", Integer),
+    Column("at", Float, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("detail", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("action", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("detail", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)

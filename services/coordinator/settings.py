@@ -1,0 +1,22 @@
+"""The coordinator's settings, from the environment: COORDINATOR_DATA_DIR and so on."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where the coordinator keeps its state and where it listens."""
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix="COORDINATOR_")
+
+    data_dir: Annotated[Path, Field(description="Folder of database and blobs; one coordinator owns it.")]
+    token_file: Annotated[Path, Field(description="JSON: principal -> role and token.")]
+    host: Annotated[str, Field(description="Address for agents, operators and screens.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port for agents, operators and screens.")] = 8440
+    work_host: Annotated[str, Field(description="Address for workers; keep it inside.")] = "127.0.0.1"
+    work_port: Annotated[int, Field(ge=0, le=65535, description="Port for workers.")] = 8441
+    lease_seconds: Annotated[float, Field(gt=0, description="How long a worker may be silent.")] = 30.0
+    max_adapter_bytes: Annotated[int, Field(gt=0, description="Largest adapter that a worker may store.")] = 1 << 32

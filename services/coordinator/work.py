@@ -1,0 +1,139 @@
+"""Work for the co-tuning workers: leases with a fencing token, heartbeats, results (docs/protocol.md, "Work").
+
+A lease that is not renewed runs out, and the work goes to whoever asks next, under a higher token; what the first
+worker sends after that is refused, so two workers can never both decide a round.
+"""
+
+from services.coordinator.ports import Blobs, Clock, Store
+from services.coordinator.progress import SYSTEM, abandon, evaluated, order, prepared
+from services.coordinator.records import Job, JobState, Run
+from services.coordinator.store import Transaction
+from shared.errors import LeaseLost, MessageInvalid
+from shared.protocol.codec import require_file
+from shared.protocol.messages import (
+    CotuneResult,
+    CotuneTask,
+    EvaluateResult,
+    EvaluateTask,
+    Lease,
+    PrepareResult,
+    Result,
+)
+from shared.protocol.rounds import RoundEvent, RoundState, RunState
+from shared.protocol.tensors import Layout
+
+
+class WorkDesk:
+    """Hands out work and takes results."""
+
+    def __init__(self, store: Store, blobs: Blobs, clock: Clock, *, lease_seconds: float) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+
+    def lease(self, worker: str) -> Lease | None:
+        """Return the oldest work that nobody holds, now leased to ``worker``; None when there is none."""
+        with self._store.read() as tx:
+            if not _pending(tx):
+                return None
+        with self._store.write() as tx:
+            pending = _pending(tx)
+            if not pending:
+                return None
+            run, job = pending[0]
+            expires_at = self._clock() + self._lease_seconds
+            job = tx.change_job(job, state=JobState.LEASED, token=job.token + 1, worker=worker, expires_at=expires_at)
+            if isinstance(job.task, CotuneTask):
+                current = tx.round(run.id, job.round)
+                if current.state is RoundState.AGGREGATED:
+                    tx.change_round(current, RoundEvent.COTUNE, actor=worker)
+        return Lease(
+            job_id=job.id,
+            token=job.token,
+            run_id=run.id,
+            round=job.round,
+            terms=run.terms,
+            task=job.task,
+            expires_at=expires_at,
+        )
+
+    def heartbeat(self, job_id: str, token: int) -> float:
+        """Renew a lease and return until when it holds, or raise LeaseLost."""
+        with self._store.write() as tx:
+            expires_at = self._clock() + self._lease_seconds
+            tx.change_job(_held(tx, job_id, token), expires_at=expires_at)
+        return expires_at
+
+    def complete(self, job_id: str, token: int, result: Result) -> None:
+        """Take a result and let the run go on from it; the same result again changes nothing.
+
+        Raises:
+            LeaseLost: another worker has the work, or nobody needs it any more.
+            MessageInvalid, LayoutMismatch, ValuesNotFinite: the result is not one of this work.
+        """
+        with self._store.write() as tx:
+            job = tx.job(job_id)
+            if job.state is JobState.DONE and job.token == token:
+                return
+            job = _held(tx, job_id, token)
+            if result.kind != job.task.kind:
+                raise MessageInvalid(f"work {job_id} is to {job.task.kind}, and the result is of {result.kind}")
+            run = tx.run(job.run_id)
+            tx.change_job(job, state=JobState.DONE)
+            match result:
+                case PrepareResult():
+                    self._require_adapter(tx, result.slm.adapter, result.slm.layout)
+                    self._require_adapter(tx, result.llm.adapter, result.llm.layout)
+                    prepared(tx, run, result, self._clock())
+                case CotuneResult():
+                    self._cotuned(tx, run, job, result)
+                case EvaluateResult():
+                    evaluated(tx, run, tx.round(run.id, job.round), result.scores, self._clock())
+
+    def fail(self, job_id: str, token: int, code: str, message: str) -> None:
+        """Take a worker's word that the work cannot be done; the same word again changes nothing."""
+        with self._store.write() as tx:
+            job = tx.job(job_id)
+            if job.state is JobState.FAILED and job.token == token:
+                return
+            job = _held(tx, job_id, token)
+            abandon(tx, tx.run(job.run_id), job, f"{code}: {message}", self._clock())
+
+    def _cotuned(self, tx: Transaction, run: Run, job: Job, result: CotuneResult) -> None:
+        """Take the candidates theta^{t+1} and omega^{t+1}, and order their evaluation (design, round step 5)."""
+        current = tx.round(run.id, job.round)
+        assert run.prepared is not None  # noqa: S101 - our own invariant: rounds follow the preparation
+        assert current.aggregate is not None  # noqa: S101 - and co-tuning follows the aggregation
+        self._require_adapter(tx, result.slm_adapter, run.prepared.slm.layout)
+        self._require_adapter(tx, result.llm_adapter, run.prepared.llm.layout)
+        tx.change_round(
+            current,
+            RoundEvent.EVALUATE,
+            actor=SYSTEM,
+            detail={"steps": result.steps, **result.losses},
+            slm_candidate=result.slm_adapter,
+            llm_candidate=result.llm_adapter,
+        )
+        task = EvaluateTask(
+            slm_aggregated=current.aggregate, slm_adapter=result.slm_adapter, llm_adapter=result.llm_adapter
+        )
+        order(tx, run, task, self._clock())
+
+    def _require_adapter(self, tx: Transaction, digest: str, layout: Layout) -> None:
+        """Raise unless the worker has stored this adapter, whole, finite and of this layout."""
+        require_file(self._blobs.path(tx.blob(digest).digest), layout)
+
+
+def _pending(tx: Transaction) -> list[tuple[Run, Job]]:
+    running = reversed(tx.runs(states=(RunState.RUNNING,)))
+    return [(run, job) for run in running for job in tx.open_jobs(run.id) if job.state is JobState.PENDING]
+
+
+def _held(tx: Transaction, job_id: str, token: int) -> Job:
+    job = tx.job(job_id)
+    if job.state is not JobState.LEASED or job.token != token:
+        raise LeaseLost(
+            f"work {job_id} is {job.state} under lease {job.token}, not under {token}: drop it and ask for other work"
+        )
+    return job
