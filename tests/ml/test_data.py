@@ -1,0 +1,159 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import models
+from tokenizers.processors import TemplateProcessing
+
+from shared.errors import AnswerNotAmongChoices, DataColumnMissing, DataEmpty, DataError, DataUnreadable, ExampleTooLong
+from shared.ml.data import Encoded, Example, batches, collate, encode, encode_examples, read_examples
+from tests.support.tiny_models import tiny_tokenizer, wrapped
+
+CPU = torch.device("cpu")
+ROW = {"prompt": "Which?", "choices": ["a", "b"], "answer": "b"}
+
+
+def write(folder: Path, *rows: object) -> Path:
+    """A JSONL file; a text stands for itself, anything else is written as JSON."""
+    file = folder / "data.jsonl"
+    file.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def test_examples_are_read_with_the_answer_as_an_index(tmp_path: Path):
+    """A row becomes an example; other columns and blank lines do not matter."""
+    file = write(tmp_path, ROW | {"source": "mine"}, "", ROW | {"answer": "a"})
+    assert read_examples(file) == [Example("Which?", ("a", "b"), 1), Example("Which?", ("a", "b"), 0)]
+
+
+def test_line_separators_inside_a_text_do_not_split_a_line(tmp_path: Path):
+    """U+2028 is a line end to Python's splitlines and an ordinary letter to JSON."""
+    file = write(tmp_path, json.dumps(ROW | {"prompt": "one\u2028two"}, ensure_ascii=False))
+    assert read_examples(file)[0].prompt == "one\u2028two"
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([], DataEmpty, "holds no example"),
+        (["", "  "], DataEmpty, "holds no example"),
+        ([ROW, "{'prompt'"], DataUnreadable, "line 2 is not JSON"),
+        ([ROW, "[1]"], DataUnreadable, "line 2 is not a JSON object"),
+        (
+            [{"prompt": "p", "answer": "a"}],
+            DataColumnMissing,
+            r"line 1 has no column 'choices'; it has: 'prompt', 'ans",
+        ),
+        (["{}"], DataColumnMissing, "line 1 has no column 'prompt'; it has: none"),
+        ([ROW, ROW | {"answer": "c"}], AnswerNotAmongChoices, "line 2: the answer is none of the 2 choices"),
+        ([ROW | {"answer": 1}], AnswerNotAmongChoices, "line 1"),
+        ([ROW | {"prompt": ""}], DataUnreadable, "'prompt' must be a text"),
+        ([ROW | {"prompt": 3}], DataUnreadable, "'prompt' must be a text"),
+        ([ROW | {"choices": "ab"}], DataUnreadable, "'choices' must be a list"),
+        ([ROW | {"choices": ["b"]}], DataUnreadable, "'choices' must be a list of two or more"),
+        ([ROW | {"choices": ["b", 2]}], DataUnreadable, "'choices' must be a list"),
+        ([ROW | {"choices": ["b", " "]}], DataUnreadable, "none of them empty"),
+        ([ROW | {"choices": ["b", "b"]}], DataUnreadable, "different texts"),
+    ],
+)
+def test_a_bad_file_is_refused_by_line(tmp_path: Path, rows: Sequence[object], error: type[DataError], message: str):
+    """Each fault has its error, which says where it is and what to do."""
+    with pytest.raises(error, match=message):
+        read_examples(write(tmp_path, *rows))
+
+
+def test_a_missing_file_and_one_that_is_not_text_are_unreadable(tmp_path: Path):
+    """What the disk cannot give is a data error too, not a traceback."""
+    with pytest.raises(DataUnreadable, match=r"nothing\.jsonl"):
+        read_examples(tmp_path / "nothing.jsonl")
+    (tmp_path / "latin.jsonl").write_bytes(b'{"prompt": "\xe9"}\n')
+    with pytest.raises(DataUnreadable, match="UTF-8"):
+        read_examples(tmp_path / "latin.jsonl")
+
+
+def test_messages_never_quote_the_data(tmp_path: Path):
+    """Prompts are private, and messages end up in logs."""
+    with pytest.raises(AnswerNotAmongChoices) as caught:
+        read_examples(write(tmp_path, ROW | {"prompt": "SECRET-1", "answer": "SECRET-2"}))
+    assert "SECRET" not in str(caught.value)
+
+
+def test_prompt_and_answer_are_tokenised_together_with_a_space_between():
+    """The tokens are those of the whole text, and the answer's begin with its leading space."""
+    tokenizer = tiny_tokenizer()
+    one = encode(tokenizer, "The colour is", "red", max_tokens=64)
+    assert list(one.token_ids) == tokenizer("The colour is red")["input_ids"]
+    assert tokenizer.decode(one.token_ids[one.answer_start :]) == " red"
+
+
+def test_a_token_across_the_seam_belongs_to_the_answer():
+    """Where the tokenizer merges the prompt's end with the answer's start, that token is to be predicted."""
+    entries = {"Q": 0, ":": 1, " ": 2, "x": 3, ": ": 4}
+    tokenizer = wrapped(models.BPE(vocab=entries, merges=[(":", " ")]), by_bytes=False)
+    assert encode(tokenizer, "Q:", "x", max_tokens=64) == Encoded(token_ids=(0, 4, 3), answer_start=1)
+    assert tokenizer("Q:")["input_ids"] + tokenizer(" x")["input_ids"] == [0, 1, 2, 3]
+
+
+def test_the_bytes_of_the_prompts_last_letter_are_not_the_answers():
+    """A letter of several byte tokens ends where the prompt ends, with each of them."""
+    tokenizer = tiny_tokenizer()
+    one = encode(tokenizer, "coffee ☕", "no", max_tokens=64)
+    assert tokenizer.decode(one.token_ids[one.answer_start :]) == " no"
+
+
+def test_begin_of_text_stays_and_end_of_text_is_cut():
+    """What the tokenizer adds in front is what models expect; the answer ends with its own text."""
+    tokenizer = wrapped(models.BPE(vocab={"<s>": 0, "</s>": 1, "a": 2, " ": 3, "b": 4}, merges=[]), by_bytes=False)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    assert tokenizer("a b")["input_ids"] == [0, 2, 3, 4, 1]
+    assert encode(tokenizer, "a", "b", max_tokens=4) == Encoded(token_ids=(0, 2, 3, 4), answer_start=2)
+
+
+def test_too_long_an_example_is_refused_and_never_cut():
+    """The message has the length, the limit and what to do; the longest allowed passes."""
+    tokenizer = tiny_tokenizer()
+    length = len(tokenizer("prompt answer")["input_ids"])
+    assert len(encode(tokenizer, "prompt", "answer", max_tokens=length).token_ids) == length
+    with pytest.raises(ExampleTooLong, match=rf"are {length} tokens long and at most {length - 1} .* max_tokens"):
+        encode(tokenizer, "prompt", "answer", max_tokens=length - 1)
+
+
+def test_the_example_at_fault_is_counted():
+    """Among many examples the message says which, by number."""
+    good, bad = Example("p", ("a", "b"), 0), Example("p" * 99, ("a", "b"), 0)
+    with pytest.raises(ExampleTooLong, match="example 2 of 2"):
+        encode_examples(tiny_tokenizer(), [good, bad], max_tokens=32)
+
+
+def test_text_that_leaves_no_token_for_prompt_or_answer_is_refused():
+    """Without a token before the answer, or in it, there would be no loss and no score."""
+    tokenizer = wrapped(models.BPE(vocab={":": 0, " ": 1, "a": 2, ": ": 3}, merges=[(":", " ")]), by_bytes=False)
+    with pytest.raises(DataUnreadable, match="no token for the prompt"):
+        encode(tokenizer, ":", "a", max_tokens=8)
+    tokenizer = wrapped(models.BPE(vocab={"a": 0}, merges=[]), by_bytes=False)
+    with pytest.raises(DataUnreadable, match="no token for the answer"):
+        encode(tokenizer, "a", "é", max_tokens=8)
+
+
+def test_padding_is_known_by_position_and_needs_no_pad_token():
+    """Id 0 may be a real token: the masks tell it from padding, also in the answer."""
+    assert tiny_tokenizer().pad_token is None
+    batch = collate([Encoded((0, 5, 0), 2), Encoded((7, 0), 1)], CPU)
+    assert batch.token_ids_BT.tolist() == [[0, 5, 0], [7, 0, 0]]
+    assert batch.attention_mask_BT.tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert batch.answer_mask_BT.tolist() == [[False, False, True], [False, True, False]]
+
+
+def test_an_epoch_has_every_example_once_in_an_order_of_its_seed():
+    """Nothing is dropped, the last batch may be short, and only the seed decides the order."""
+    many = [Encoded((i, i), 1) for i in range(10)]
+    first = list(batches(many, batch_size=4, seed=5))
+    assert [len(batch) for batch in first] == [4, 4, 2]
+    assert sorted(one.token_ids[0] for batch in first for one in batch) == list(range(10))
+    torch.rand(1)
+    assert list(batches(many, batch_size=4, seed=5)) == first
+    assert list(batches(many, batch_size=4, seed=6)) != first

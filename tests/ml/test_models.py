@@ -1,0 +1,202 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
+
+from shared.errors import ConfigurationError, LoraTargetMissing, ModelUnreadable
+from shared.ml import models
+from shared.ml.adapters import adapter_layout, adapter_tensors
+from shared.ml.models import add_lora, load_base, load_tokenizer, lora_targets, model_directory, pick_device, pick_dtype
+from shared.protocol.tensors import parameter_count
+from tests.support.tiny_models import FAMILIES, tiny_base, tiny_directory, tiny_lora, tiny_tokenizer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_directory(tmp_path_factory.mktemp("model"))
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    for file in folder.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    return target
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt", *FAMILIES])
+def test_every_family_gets_lora_on_all_its_attention_projections(family: str):
+    """Each target of the table names a module in every layer, and nothing else trains."""
+    model = tiny_lora(family)
+    found = {name.rsplit(".", 3)[1] for name in adapter_layout(model)}
+    assert found == set(lora_targets(family))
+    assert len(adapter_layout(model)) == 2 * 2 * len(lora_targets(family))
+    assert all("lora_" in name for name, weight in model.named_parameters() if weight.requires_grad)
+
+
+def test_the_parameter_counts_are_those_of_the_papers_table_2():
+    """GPT-2 small 0.29 M, OPT-1.3B and a 1.3B Llama 3.15 M, with rank 8; on meta tensors."""
+    shape = {"hidden_size": 2048, "num_hidden_layers": 24}
+    with torch.device("meta"):
+        gpt2 = GPT2LMHeadModel(GPT2Config())
+        opt = OPTForCausalLM(OPTConfig(**shape, ffn_dim=8192, num_attention_heads=32, word_embed_proj_dim=2048))
+        llama = LlamaForCausalLM(LlamaConfig(**shape, intermediate_size=5504, num_attention_heads=16))
+    for base, count in ((gpt2, 294_912), (opt, 3_145_728), (llama, 3_145_728)):
+        model = add_lora(base, rank=8, alpha=16, dropout=0.05, targets=None, seed=0)
+        assert parameter_count(adapter_layout(model)) == count
+        assert sum(weight.numel() for weight in model.parameters() if weight.requires_grad) == count
+
+
+def test_every_target_must_match_even_if_others_do():
+    """PEFT alone would go on without OPT's output projection, which is not called o_proj."""
+    with pytest.raises(LoraTargetMissing, match="'o_proj' names no module of OPTForCausalLM"):
+        add_lora(tiny_base("opt"), rank=4, alpha=8, dropout=0.0, targets=["q_proj", "o_proj"], seed=0)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (["proj"], "'proj' names no module"),  # a part of a name is not the name
+        (["embed_tokens"], "names a Embedding"),
+        ([], "list of LoRA targets is empty"),
+    ],
+)
+def test_targets_that_are_not_linear_modules_are_refused(targets: list[str], message: str):
+    """What PEFT would take for something else, or for nothing, is an error with the target's name."""
+    with pytest.raises(LoraTargetMissing, match=message):
+        add_lora(tiny_base(), rank=4, alpha=8, dropout=0.0, targets=targets, seed=0)
+
+
+def test_gpt2s_two_kinds_of_linear_modules_do_not_mix():
+    """PEFT keeps one setting for whether weights are transposed."""
+    with pytest.raises(LoraTargetMissing, match="mix Linear and Conv1D"):
+        add_lora(tiny_base("gpt2"), rank=4, alpha=8, dropout=0.0, targets=["c_attn", "lm_head"], seed=0)
+
+
+def test_an_unknown_family_asks_for_targets():
+    """The message says what is known and what to do."""
+    with pytest.raises(LoraTargetMissing, match=r"family 'mamba' \(known: .*llama.*name the target modules"):
+        lora_targets("mamba")
+
+
+def test_lora_starts_from_its_seed_and_disturbs_no_other_random_numbers():
+    """Same seed, same bytes; another seed, other bytes; the caller's stream is as before."""
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    one, torch_state = adapter_tensors(tiny_lora(seed=3)), torch.get_rng_state()
+    torch.manual_seed(2)
+    two = adapter_tensors(tiny_lora(seed=3))
+    other = adapter_tensors(tiny_lora(seed=4))
+    assert torch.equal(state, torch_state)
+    assert all(one[name].tobytes() == two[name].tobytes() for name in one)
+    assert any(one[name].tobytes() != other[name].tobytes() for name in one)
+
+
+def test_lora_changes_nothing_before_it_is_trained():
+    """The B matrices are zero, so the model with LoRA is the base model."""
+    ids = torch.arange(8)[None]
+    expected = tiny_base("gpt2")(ids).logits
+    assert torch.equal(tiny_lora("gpt2")(ids).logits, expected)
+
+
+def test_lora_is_float32_on_a_bfloat16_base():
+    """The frozen base may be bf16; what trains and travels is float32."""
+    model = add_lora(tiny_base().to(torch.bfloat16), rank=4, alpha=8, dropout=0.0, targets=None, seed=0)
+    assert {weight.dtype for weight in model.parameters() if weight.requires_grad} == {torch.float32}
+    assert {weight.dtype for weight in model.parameters() if not weight.requires_grad} == {torch.bfloat16}
+
+
+def test_a_base_model_is_loaded_frozen_and_in_eval_mode(folder: Path):
+    """The weights are the file's, in the format asked for."""
+    model = load_base(folder, dtype=torch.bfloat16, device=CPU)
+    assert not model.training
+    assert not any(weight.requires_grad for weight in model.parameters())
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    exact = load_base(folder, dtype=torch.float32, device=CPU)
+    assert torch.equal(exact(torch.arange(8)[None]).logits, tiny_base()(torch.arange(8)[None]).logits)
+
+
+def test_a_tokenizer_is_loaded_without_a_pad_token(folder: Path):
+    """It encodes as the one that was saved."""
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.pad_token is None
+    assert tokenizer("is red")["input_ids"] == tiny_tokenizer()("is red")["input_ids"]
+
+
+def test_a_hub_id_means_its_local_snapshot(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is no folder is looked up as Hugging Face does; a failure names the model and what to do."""
+    monkeypatch.setattr(models, "snapshot_download", lambda *_, **__: str(folder))
+    assert model_directory("org/model") == folder
+
+    def refuse(*_: object, **__: object) -> str:
+        raise FileNotFoundError("offline")
+
+    monkeypatch.setattr(models, "snapshot_download", refuse)
+    for load in (load_tokenizer, lambda path: load_base(path, dtype=torch.float32, device=CPU)):
+        with pytest.raises(ModelUnreadable, match=r"'org/model' is neither a folder nor .* config\.json"):
+            load("org/model")
+
+
+def test_a_folder_that_does_not_exist_is_unreadable(tmp_path: Path):
+    """No request goes out for what looks like a path."""
+    with pytest.raises(ModelUnreadable, match="is neither a folder"):
+        load_base(tmp_path / "none", dtype=torch.float32, device=CPU)
+
+
+def test_a_folder_without_configuration_weights_or_tokenizer_is_unreadable(folder: Path, tmp_path: Path):
+    """Each message says which part is missing."""
+    with pytest.raises(ModelUnreadable, match=r"has no config\.json"):
+        load_base(tmp_path, dtype=torch.float32, device=CPU)
+    with pytest.raises(ModelUnreadable, match=r"put its tokenizer\.json there"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    with pytest.raises(ModelUnreadable, match="weights as safetensors"):
+        load_base(tmp_path, dtype=torch.float32, device=CPU)
+
+
+def test_pickled_weights_are_not_read(folder: Path, tmp_path: Path):
+    """Loading a pickle runs its code: such a model counts as one without weights."""
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"anything")
+    with pytest.raises(ModelUnreadable, match="weights as safetensors"):
+        load_base(tmp_path, dtype=torch.float32, device=CPU)
+
+
+def test_damaged_weights_are_unreadable(folder: Path, tmp_path: Path):
+    """A file cut short by a full disk is told as such."""
+    weights = copy_of(folder, tmp_path) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelUnreadable, match="no causal language model can be loaded"):
+        load_base(tmp_path, dtype=torch.float32, device=CPU)
+
+
+def test_missing_tensors_are_not_replaced_by_random_ones(folder: Path, tmp_path: Path):
+    """Transformers would fill them in and go on."""
+    weights = copy_of(folder, tmp_path) / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["model.norm.weight"]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(ModelUnreadable, match=r"lack 1 tensor\(s\) of the model, the first is 'model\.norm\.weight'"):
+        load_base(tmp_path, dtype=torch.float32, device=CPU)
+
+
+def test_a_configuration_of_another_kind_is_unreadable(folder: Path, tmp_path: Path):
+    """A model type that transformers does not know does not end in its traceback."""
+    config = json.loads((copy_of(folder, tmp_path) / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "nonesuch"}))
+    with pytest.raises(ModelUnreadable, match="no causal language model can be loaded"):
+        load_base(tmp_path, dtype=torch.float32, device=CPU)
+
+
+def test_devices_and_dtypes_are_picked_by_name():
+    """Auto always finds one; a device that is not there is a configuration error."""
+    assert pick_device("cpu") == CPU
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert pick_dtype("bfloat16") is torch.bfloat16
+    assert pick_dtype("float32") is torch.float32
+    for name, message in (("toaster", "is no device"), ("mps", "not supported"), ("cuda:99", "is none of them")):
+        with pytest.raises(ConfigurationError, match=message):
+            pick_device(name)
