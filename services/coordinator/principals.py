@@ -89,8 +89,7 @@ def read_token_file(path: Path) -> Principals:
         raise ConfigurationError(f"the token file {path} cannot be read: {error.strerror}") from None
     except (ValueError, ValidationError) as error:
         raise ConfigurationError(
-            f'the token file {path} must be JSON like {{"<name>": {{"role": "agent", "token": "<16 or more characters>"}}}}: '
-            f"{error}"
+            f"the token file {path} must be JSON, a name for each principal, with its role and its token: {error}"
         ) from None
 
 

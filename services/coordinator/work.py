@@ -4,11 +4,14 @@ A lease that is not renewed runs out, and the work goes to whoever asks next, un
 worker sends after that is refused, so two workers can never both decide a round.
 """
 
+from pathlib import Path
+
+from services.coordinator.blobs import IncomingBlob
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.progress import SYSTEM, abandon, evaluated, order, prepared
 from services.coordinator.records import Job, JobState, Run
 from services.coordinator.store import Transaction
-from shared.errors import LeaseLost, MessageInvalid
+from shared.errors import BlobTooLarge, LeaseLost, MessageInvalid
 from shared.protocol.codec import require_file
 from shared.protocol.messages import (
     CotuneResult,
@@ -26,11 +29,12 @@ from shared.protocol.tensors import Layout
 class WorkDesk:
     """Hands out work and takes results."""
 
-    def __init__(self, store: Store, blobs: Blobs, clock: Clock, *, lease_seconds: float) -> None:
+    def __init__(self, store: Store, blobs: Blobs, clock: Clock, *, lease_seconds: float, max_blob_bytes: int) -> None:
         self._store = store
         self._blobs = blobs
         self._clock = clock
         self._lease_seconds = lease_seconds
+        self._max_blob_bytes = max_blob_bytes
 
     def lease(self, worker: str) -> Lease | None:
         """Return the oldest work that nobody holds, now leased to ``worker``; None when there is none."""
@@ -99,6 +103,30 @@ class WorkDesk:
                 return
             job = _held(tx, job_id, token)
             abandon(tx, tx.run(job.run_id), job, f"{code}: {message}", self._clock())
+
+    def blob_path(self, digest: str) -> Path:
+        """Return where any stored adapter lies, published or not."""
+        with self._store.read() as tx:
+            return self._blobs.path(tx.blob(digest).digest)
+
+    def require_blob(self, digest: str, announced: str, size: int) -> None:
+        """Raise unless a worker may store a blob of this size under this name."""
+        if announced != digest:
+            raise MessageInvalid(
+                f"the path names {digest} and the Repr-Digest field {announced}: they must be the same"
+            )
+        if size > self._max_blob_bytes:
+            raise BlobTooLarge(
+                f"the adapter has {size} bytes and this coordinator takes {self._max_blob_bytes}: "
+                "lower the LoRA rank or raise COORDINATOR_MAX_ADAPTER_BYTES"
+            )
+
+    def store_blob(self, incoming: IncomingBlob, digest: str) -> None:
+        """Keep a worker's blob; the same one again changes nothing."""
+        incoming.require(digest)
+        blob = incoming.keep()
+        with self._store.write() as tx:
+            tx.insert_blob(blob)
 
     def _cotuned(self, tx: Transaction, run: Run, job: Job, result: CotuneResult) -> None:
         """Take the candidates theta^{t+1} and omega^{t+1}, and order their evaluation (design, round step 5)."""

@@ -1,0 +1,59 @@
+"""Run a coordinator: ``python -m services.coordinator``, configured by COORDINATOR_* in the environment."""
+
+import asyncio
+import socket
+import sys
+import time
+
+import structlog
+import uvicorn
+from pydantic import ValidationError
+
+from services.coordinator.app import by_port, create_app, create_work_app
+from services.coordinator.context import open_context, reconciling
+from services.coordinator.principals import read_token_file
+from services.coordinator.settings import Settings
+from shared.errors import ConfigurationError, FedCoLLMError
+
+log = structlog.get_logger()
+
+
+async def serve(settings: Settings) -> None:
+    """Serve both ports until told to stop."""
+    public = listen(settings.host, settings.port)
+    internal = listen(settings.work_host, settings.work_port)
+    with open_context(settings, read_token_file(settings.token_file), time.time) as context:
+        async with reconciling(context):
+            log.info("coordinator.serving", port=public.getsockname()[1], work_port=internal.getsockname()[1])
+            app = by_port(create_app(context), create_work_app(context), work_port=internal.getsockname()[1])
+            config = uvicorn.Config(
+                app, lifespan="off", log_config=None, access_log=False, http="httptools", timeout_graceful_shutdown=1
+            )
+            await uvicorn.Server(config).serve([public, internal])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket, so that a port in use is an error that says which."""
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {error.strerror}; stop what uses the port, or choose another"
+        ) from None
+
+
+def main() -> int:
+    """Run until told to stop; 2 means that the configuration is wrong."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        asyncio.run(serve(Settings()))
+    except (FedCoLLMError, ValidationError) as error:
+        sys.stderr.write(f"coordinator: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""The two HTTP apps of a coordinator: the public one and, on a port of its own, the workers'."""
+
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.coordinator.context import Context, principal, require_protocol
+from services.coordinator.principals import Principal, Role
+from services.coordinator.routes import agents, runs, work
+from services.coordinator.routes.problems import PROBLEM_TYPE, RETRY_AFTER_SECONDS, STATUS_BY_CODE, problem
+from shared.errors import FedCoLLMError
+
+log = structlog.get_logger()
+
+health = APIRouter()
+
+
+@health.get("/healthz", summary="Say that this process serves", tags=["health"])
+async def get_health(_: Annotated[Principal, Depends(principal(Role.ANYONE))]) -> dict[str, str]:
+    return {"status": "ok"}
+
+
+def create_app(context: Context) -> FastAPI:
+    """Return the app for agents, operators and screens."""
+    return _app(context, "FedCoLLM coordinator", runs.router, agents.router)
+
+
+def create_work_app(context: Context) -> FastAPI:
+    """Return the app for co-tuning workers."""
+    return _app(context, "FedCoLLM work", work.router)
+
+
+def by_port(public_app: ASGIApp, work_app: ASGIApp, *, work_port: int) -> ASGIApp:
+    """Return one app for one server on two ports: workers on theirs, everybody else on the other."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (work_app if scope["server"][1] == work_port else public_app)(scope, receive, send)
+
+    return app
+
+
+def _app(context: Context, title: str, *routers: APIRouter) -> FastAPI:
+    # The pages that FastAPI makes load scripts from elsewhere; the OpenAPI document itself is served.
+    app = FastAPI(title=title, version="1", openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None)
+    app.state.context = context
+    app.include_router(health)
+    for router in routers:
+        app.include_router(router, prefix="/v1", dependencies=[Depends(require_protocol)])
+    app.add_exception_handler(FedCoLLMError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    return app
+
+
+def _answer(status: int, code: str, detail: str) -> JSONResponse:
+    later = {"Retry-After": str(RETRY_AFTER_SECONDS[status])} if status in RETRY_AFTER_SECONDS else {}
+    return JSONResponse(problem(status, code, detail).model_dump(), status, headers=later, media_type=PROBLEM_TYPE)
+
+
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, FedCoLLMError)  # noqa: S101 - registered for nothing else
+    status = STATUS_BY_CODE.get(error.code, 500)
+    log.info("request.refused", path=request.url.path, code=error.code, detail=str(error))
+    return _answer(status, error.code, str(error))
+
+
+async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
+    faults = "; ".join(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
+    return _answer(422, "message_invalid", faults[:2000])
+
+
+async def _on_http(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    code = {404: "not_found", 405: "message_invalid"}.get(error.status_code, "message_invalid")
+    return _answer(error.status_code, code, str(error.detail))

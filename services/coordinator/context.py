@@ -1,0 +1,143 @@
+"""The composition root: everything a coordinator is made of, built once, by plain constructors.
+
+Handlers ask for one ``Context`` and for a ``principal``; nothing else is injected.
+"""
+
+import asyncio
+import fcntl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, Header, Request
+
+from services.coordinator.aggregating import PlaintextAggregation
+from services.coordinator.blobs import FileBlobs
+from services.coordinator.changes import Changes
+from services.coordinator.lifecycle import RunLifecycle
+from services.coordinator.ports import Blobs, Clock, Store
+from services.coordinator.principals import Principal, Principals, Role
+from services.coordinator.rounds import RoundEngine
+from services.coordinator.settings import Settings
+from services.coordinator.store import open_store
+from services.coordinator.work import WorkDesk
+from shared.errors import ProtocolVersionMismatch, StoreBusy
+from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION
+
+RECONCILE_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Context:
+    """One coordinator."""
+
+    settings: Settings
+    principals: Principals
+    changes: Changes
+    store: Store
+    blobs: Blobs
+    rounds: RoundEngine
+    work: WorkDesk
+    lifecycle: RunLifecycle
+
+
+@contextmanager
+def open_context(settings: Settings, principals: Principals, clock: Clock) -> Iterator[Context]:
+    """Build a coordinator on its data folder, which it owns until it is closed.
+
+    Raises:
+        StoreBusy: another coordinator owns the folder.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with (settings.data_dir / "owner.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreBusy(
+                f"another coordinator uses {settings.data_dir}: stop it, or give this one a folder of its own"
+            ) from None
+        changes = Changes()
+        store = open_store(settings.data_dir / "coordinator.db", clock, changes.ring)
+        blobs = FileBlobs(settings.data_dir / "blobs")
+        blobs.sweep()
+        try:
+            yield Context(
+                settings=settings,
+                principals=principals,
+                changes=changes,
+                store=store,
+                blobs=blobs,
+                rounds=RoundEngine(store, blobs, PlaintextAggregation(blobs), clock),
+                work=WorkDesk(
+                    store,
+                    blobs,
+                    clock,
+                    lease_seconds=settings.lease_seconds,
+                    max_blob_bytes=settings.max_adapter_bytes,
+                ),
+                lifecycle=RunLifecycle(store, blobs, clock),
+            )
+        finally:
+            store.close()
+
+
+@asynccontextmanager
+async def reconciling(context: Context) -> AsyncIterator[None]:
+    """Reconcile at start, after every change and every second, until the block ends."""
+    task = asyncio.create_task(_reconcile_forever(context))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _reconcile_forever(context: Context) -> None:
+    while True:
+        waiting = asyncio.create_task(context.changes.wait(RECONCILE_SECONDS))
+        await asyncio.sleep(0)  # the waiter takes its bell before the work begins, so that no ring is missed
+        try:
+            await asyncio.to_thread(context.rounds.reconcile)
+        except Exception:
+            # One bad pass (a full disk, a locked database) must not end all passes; the next one is a second away.
+            log.exception("reconcile.crashed")
+        await waiting
+
+
+def get_context(request: Request) -> Context:
+    """Return the coordinator that this app belongs to."""
+    context: Context = request.app.state.context
+    return context
+
+
+AnyContext = Annotated[Context, Depends(get_context)]
+
+
+def principal(*roles: Role) -> Callable[..., Principal]:
+    """Return the dependency that every route has: who asks, if one of ``roles`` may."""
+
+    def identify(
+        context: AnyContext,
+        authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
+    ) -> Principal:
+        return context.principals.identify(authorization, roles)
+
+    identify.roles = roles  # type: ignore[attr-defined]  # the matrix test reads it
+    return identify
+
+
+def require_protocol(
+    version: Annotated[
+        str | None, Header(alias=PROTOCOL_FIELD, description="Version of the protocol that the sender speaks.")
+    ] = None,
+) -> None:
+    """Raise unless the request names the protocol version that this coordinator speaks."""
+    if version != str(PROTOCOL_VERSION):
+        raise ProtocolVersionMismatch(
+            f"the request says {PROTOCOL_FIELD}: {version or 'nothing'}, and this coordinator speaks "
+            f"{PROTOCOL_VERSION}: install the same release on both sides"
+        )

@@ -1,0 +1,1 @@
+"""HTTP: parse, one call, reply. Nothing here decides anything."""

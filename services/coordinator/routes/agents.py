@@ -1,0 +1,103 @@
+"""For agents: what is wanted, the manifest, adapters down, updates up."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+
+from services.coordinator.context import AnyContext, principal
+from services.coordinator.principals import Principal, Role
+from services.coordinator.routes.bodies import (
+    RECEIVES_A_BLOB,
+    SENDS_A_BLOB,
+    AnnouncedDigest,
+    AnnouncedLength,
+    drain,
+    receive,
+    send,
+)
+from services.coordinator.routes.problems import problems
+from services.coordinator.routes.runs import RunId
+from shared.errors import (
+    BlobTooLarge,
+    LengthRequired,
+    NotFound,
+    ProtocolError,
+    RoundClosed,
+    StorageFull,
+    UpdateConflict,
+)
+from shared.protocol.digests import DIGEST_PATTERN
+from shared.protocol.messages import Manifest, UpdateReceipt, Wanted
+
+router = APIRouter(tags=["agents"])
+
+Agent = Annotated[Principal, Depends(principal(Role.AGENT))]
+Reader = Annotated[Principal, Depends(principal(Role.AGENT, Role.OPERATOR, Role.VIEWER))]
+
+
+@router.get("/wanted", summary="Ask what is wanted of this agent", responses=problems())
+async def get_wanted(
+    context: AnyContext,
+    agent: Agent,
+    holding: Annotated[str | None, Query(pattern=DIGEST_PATTERN, description="The adapter that it has.")] = None,
+    wait_seconds: Annotated[float, Query(ge=0, le=25)] = 0,
+) -> Wanted:
+    return await context.changes.poll(
+        lambda: context.rounds.wanted(agent.name),
+        ready=lambda answer: bool(answer.assignment or (answer.published and answer.published.digest != holding)),
+        wait_seconds=wait_seconds,
+    )
+
+
+@router.get("/runs/{run_id}/manifest", summary="Read what the run expects of agents", responses=problems(NotFound))
+def get_manifest(context: AnyContext, _: Reader, run_id: RunId) -> Manifest:
+    return context.lifecycle.manifest(run_id)
+
+
+@router.get(
+    "/adapters/{digest}",
+    summary="Fetch a published SLM adapter",
+    response_class=Response,
+    responses=problems(NotFound) | SENDS_A_BLOB,
+)
+def get_adapter(
+    context: AnyContext,
+    _: Reader,
+    digest: Annotated[str, Path(pattern=DIGEST_PATTERN)],
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    return send(context.rounds.published_path(digest), digest, if_none_match)
+
+
+@router.put(
+    "/runs/{run_id}/rounds/{number}/update",
+    summary="Send this agent's update",
+    responses=problems(NotFound, RoundClosed, UpdateConflict, LengthRequired, BlobTooLarge, StorageFull),
+    openapi_extra=RECEIVES_A_BLOB,
+)
+async def put_update(
+    context: AnyContext,
+    agent: Agent,
+    request: Request,
+    run_id: RunId,
+    number: Annotated[int, Path(ge=1, le=1_000_000)],
+    digest: AnnouncedDigest,
+    size: AnnouncedLength,
+    examples: Annotated[int | None, Query(ge=1, le=1_000_000_000)] = None,
+) -> UpdateReceipt:
+    try:
+        receipt, slot = await asyncio.to_thread(
+            context.rounds.receipt, agent.name, run_id, number, digest=digest, size=size, examples=examples
+        )
+    except BlobTooLarge:
+        raise  # a body that may not come is not read either
+    except ProtocolError:
+        await drain(request)
+        raise
+    if receipt is not None:
+        await drain(request)
+        return receipt
+    with context.blobs.receive(size=size) as incoming:
+        await receive(request, incoming)
+        return await asyncio.to_thread(context.rounds.accept, slot, incoming, digest=digest)

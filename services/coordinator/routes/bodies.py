@@ -1,0 +1,78 @@
+"""Blobs over raw PUT and GET: streamed, length and digest known beforehand (docs/protocol.md, "Blobs")."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request, Response
+from fastapi.responses import FileResponse
+
+from services.coordinator.blobs import IncomingBlob
+from shared.errors import LengthRequired, MessageInvalid
+from shared.protocol.digests import from_field, to_field
+
+BATCH_BYTES = 1 << 20
+
+BLOB_TYPE = "application/vnd.safetensors"
+RECEIVES_A_BLOB = {
+    "requestBody": {"required": True, "content": {BLOB_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+}
+SENDS_A_BLOB: dict[int | str, dict[str, Any]] = {
+    200: {"content": {BLOB_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
+    206: {"description": "A range of the blob"},
+    304: {"description": "The caller has it"},
+    416: {"description": "There is no such range"},
+}
+
+
+def announced_digest(repr_digest: Annotated[str, Header(description="RFC 9530: sha-256=:<base64>:")]) -> str:
+    """Return the digest that the request announces for its body."""
+    return from_field(repr_digest)
+
+
+def announced_length(request: Request) -> int:
+    """Return the length that the request announces for its body.
+
+    Raises:
+        LengthRequired: it announces none.
+        MessageInvalid: the body is encoded; blobs travel as they are.
+    """
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise MessageInvalid("blobs travel unencoded: send no Content-Encoding")
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal():
+        raise LengthRequired("a blob must announce its length: send Content-Length")
+    return int(length)
+
+
+AnnouncedDigest = Annotated[str, Depends(announced_digest)]
+AnnouncedLength = Annotated[int, Depends(announced_length)]
+
+
+async def receive(request: Request, incoming: IncomingBlob) -> None:
+    """Write the request's body into ``incoming``, in batches and in a thread, so that the loop stays responsive."""
+    batch = bytearray()
+    async for chunk in request.stream():
+        batch += chunk
+        if len(batch) >= BATCH_BYTES:
+            await asyncio.to_thread(incoming.write, batch)
+            batch = bytearray()
+    await asyncio.to_thread(incoming.write, batch)
+
+
+async def drain(request: Request) -> None:
+    """Read a body that is not needed, so that its sender sees the answer and not a broken connection."""
+    async for _ in request.stream():
+        pass
+
+
+def send(path: Path, digest: str, if_none_match: str | None) -> Response:
+    """Return the response that sends an immutable blob, or says that the caller has it."""
+    headers = {
+        "ETag": f'"{digest}"',
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "Repr-Digest": to_field(digest),
+    }
+    if if_none_match == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return FileResponse(path, media_type=BLOB_TYPE, headers=headers)

@@ -1,0 +1,65 @@
+"""Which codes become which statuses, and how a route says which problems it may answer with."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.errors import FedCoLLMError
+from shared.protocol.messages import Problem
+
+PROBLEM_TYPE = "application/problem+json"
+
+# The one place where errors meet HTTP; a test holds it complete for all protocol and storage errors.
+STATUS_BY_CODE: Mapping[str, int] = {
+    "message_invalid": 422,
+    "protocol_version_mismatch": 400,
+    "not_authenticated": 401,
+    "not_allowed": 403,
+    "not_found": 404,
+    "illegal_transition": 409,
+    "round_closed": 409,
+    "run_conflict": 409,
+    "update_conflict": 409,
+    "lease_lost": 409,
+    "length_required": 411,
+    "blob_too_large": 413,
+    "blob_truncated": 400,
+    "digest_mismatch": 400,
+    "layout_mismatch": 422,
+    "values_not_finite": 422,
+    "storage_full": 507,
+    "blob_missing": 500,
+    "blob_corrupt": 500,
+    "store_busy": 503,
+    "version_conflict": 503,
+}
+
+TITLES: Mapping[int, str] = {
+    400: "Bad request",
+    401: "Not authenticated",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    411: "Length required",
+    413: "Too large",
+    422: "Not understood",
+    500: "The coordinator failed",
+    503: "Try again",
+    507: "The coordinator's disk is full",
+}
+
+RETRY_AFTER_SECONDS: Mapping[int, int] = {503: 1, 507: 10}
+
+
+def problem(status: int, code: str, detail: str) -> Problem:
+    """Return a problem document (RFC 9457)."""
+    return Problem(title=TITLES.get(status, "Problem"), status=status, code=code, detail=detail)
+
+
+def problems(*errors: type[FedCoLLMError]) -> dict[int | str, dict[str, Any]]:
+    """Return the ``responses`` of a route that may raise these errors, besides what every route may."""
+    statuses = {400, 401, 403, 422, 503} | {STATUS_BY_CODE[error.code] for error in errors}
+    return {
+        status: {"description": TITLES[status], "content": {PROBLEM_TYPE: {"schema": Problem.model_json_schema()}}}
+        for status in sorted(statuses)
+    }

@@ -1,0 +1,102 @@
+"""Runs, for operators and viewers: lifecycle, rounds, events, artefacts."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+
+from services.coordinator.context import AnyContext, principal
+from services.coordinator.principals import Principal, Role
+from services.coordinator.routes.bodies import SENDS_A_BLOB, send
+from services.coordinator.routes.problems import problems
+from shared.errors import IllegalTransition, NotFound, RunConflict
+from shared.protocol.messages import (
+    ArtefactList,
+    CancelRequest,
+    Event,
+    EventList,
+    RoundList,
+    RunList,
+    RunView,
+)
+from shared.protocol.terms import RunTerms
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+RunId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", description="Chosen by who makes the run.")]
+Operator = Annotated[Principal, Depends(principal(Role.OPERATOR))]
+Viewer = Annotated[Principal, Depends(principal(Role.OPERATOR, Role.VIEWER))]
+
+
+@router.get("", summary="List the newest runs", responses=problems())
+def list_runs(context: AnyContext, _: Viewer, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> RunList:
+    return RunList(runs=tuple(context.lifecycle.runs(limit=limit)))
+
+
+@router.put("/{run_id}", summary="Make a draft of a run", responses=problems(RunConflict))
+def create_run(context: AnyContext, operator: Operator, run_id: RunId, terms: RunTerms) -> RunView:
+    return context.lifecycle.create(run_id, terms, actor=operator.name)
+
+
+@router.get("/{run_id}", summary="Look at a run", responses=problems(NotFound))
+def get_run(context: AnyContext, _: Viewer, run_id: RunId) -> RunView:
+    return context.lifecycle.run(run_id)
+
+
+@router.post("/{run_id}/start", summary="Start or resume a run", responses=problems(NotFound, IllegalTransition))
+def start_run(context: AnyContext, operator: Operator, run_id: RunId) -> RunView:
+    return context.lifecycle.start(run_id, actor=operator.name)
+
+
+@router.post("/{run_id}/pause", summary="Hand out nothing more", responses=problems(NotFound, IllegalTransition))
+def pause_run(context: AnyContext, operator: Operator, run_id: RunId) -> RunView:
+    return context.lifecycle.pause(run_id, actor=operator.name)
+
+
+@router.post("/{run_id}/cancel", summary="End a run for good", responses=problems(NotFound))
+def cancel_run(context: AnyContext, operator: Operator, run_id: RunId, request: CancelRequest) -> RunView:
+    return context.lifecycle.cancel(run_id, request.reason, actor=operator.name)
+
+
+@router.get("/{run_id}/rounds", summary="List the rounds of a run", responses=problems(NotFound))
+def list_rounds(context: AnyContext, _: Viewer, run_id: RunId) -> RoundList:
+    return RoundList(rounds=tuple(context.lifecycle.rounds(run_id)))
+
+
+@router.get("/{run_id}/events", summary="Follow the run's log", responses=problems(NotFound))
+async def list_events(
+    context: AnyContext,
+    _: Viewer,
+    run_id: RunId,
+    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    wait_seconds: Annotated[float, Query(ge=0, le=25)] = 0,
+) -> EventList:
+    events = await context.changes.poll(
+        lambda: context.lifecycle.events(run_id, after=after), ready=bool, wait_seconds=wait_seconds
+    )
+    return EventList(
+        events=tuple(Event(seq=e.seq, at=e.at, kind=e.kind, round=e.round, detail=e.detail) for e in events),
+        last=events[-1].seq if events else after,
+        retry_after_seconds=0,
+    )
+
+
+@router.get("/{run_id}/artefacts", summary="List what a run made", responses=problems(NotFound))
+def list_artefacts(context: AnyContext, _: Viewer, run_id: RunId) -> ArtefactList:
+    return ArtefactList(artefacts=tuple(context.lifecycle.artefacts(run_id)))
+
+
+@router.get(
+    "/{run_id}/artefacts/{name}",
+    summary="Fetch an adapter that a run made",
+    response_class=Response,
+    responses=problems(NotFound) | SENDS_A_BLOB,
+)
+def get_artefact(
+    context: AnyContext,
+    _: Operator,
+    run_id: RunId,
+    name: Annotated[str, Path(max_length=64)],
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    digest, path = context.lifecycle.artefact_path(run_id, name)
+    return send(path, digest, if_none_match)

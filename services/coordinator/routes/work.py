@@ -1,0 +1,93 @@
+"""For co-tuning workers: leases, heartbeats, results, and blobs by digest. On a port of its own (docs/adr/0004)."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+
+from services.coordinator.context import AnyContext, principal
+from services.coordinator.principals import Principal, Role
+from services.coordinator.routes.bodies import (
+    RECEIVES_A_BLOB,
+    SENDS_A_BLOB,
+    AnnouncedDigest,
+    AnnouncedLength,
+    receive,
+    send,
+)
+from services.coordinator.routes.problems import problems
+from shared.errors import BlobMissing, BlobTooLarge, LeaseLost, LengthRequired, MessageInvalid, NotFound, StorageFull
+from shared.protocol.digests import DIGEST_PATTERN
+from shared.protocol.messages import (
+    Accepted,
+    FailureRequest,
+    Heartbeat,
+    HeartbeatAnswer,
+    LeaseAnswer,
+    LeaseRequest,
+    ResultRequest,
+)
+
+router = APIRouter(prefix="/work", tags=["work"])
+
+Worker = Annotated[Principal, Depends(principal(Role.WORKER))]
+JobId = Annotated[str, Path(max_length=128)]
+BlobDigest = Annotated[str, Path(pattern=DIGEST_PATTERN)]
+
+
+@router.post("/lease", summary="Ask for work", responses=problems())
+async def lease(context: AnyContext, _: Worker, request: LeaseRequest) -> LeaseAnswer:
+    granted = await context.changes.poll(
+        lambda: context.work.lease(request.worker), ready=bool, wait_seconds=request.wait_seconds
+    )
+    return LeaseAnswer(lease=granted, retry_after_seconds=0)
+
+
+@router.post("/{job_id}/heartbeat", summary="Keep a lease", responses=problems(NotFound, LeaseLost))
+def heartbeat(context: AnyContext, _: Worker, job_id: JobId, request: Heartbeat) -> HeartbeatAnswer:
+    return HeartbeatAnswer(expires_at=context.work.heartbeat(job_id, request.token))
+
+
+@router.post("/{job_id}/result", summary="Hand in a result", responses=problems(NotFound, LeaseLost, BlobMissing))
+def complete(context: AnyContext, _: Worker, job_id: JobId, request: ResultRequest) -> Accepted:
+    context.work.complete(job_id, request.token, request.result)
+    return Accepted()
+
+
+@router.post("/{job_id}/failure", summary="Say that work cannot be done", responses=problems(NotFound, LeaseLost))
+def fail(context: AnyContext, _: Worker, job_id: JobId, request: FailureRequest) -> Accepted:
+    context.work.fail(job_id, request.token, request.code, request.message)
+    return Accepted()
+
+
+@router.get(
+    "/blobs/{digest}",
+    summary="Fetch any adapter",
+    response_class=Response,
+    responses=problems(NotFound, BlobMissing) | SENDS_A_BLOB,
+)
+def get_blob(
+    context: AnyContext, _: Worker, digest: BlobDigest, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    return send(context.work.blob_path(digest), digest, if_none_match)
+
+
+@router.put(
+    "/blobs/{digest}",
+    summary="Store an adapter",
+    responses=problems(LengthRequired, BlobTooLarge, MessageInvalid, StorageFull),
+    openapi_extra=RECEIVES_A_BLOB,
+)
+async def put_blob(
+    context: AnyContext,
+    _: Worker,
+    request: Request,
+    digest: BlobDigest,
+    announced: AnnouncedDigest,
+    size: AnnouncedLength,
+) -> Accepted:
+    context.work.require_blob(digest, announced, size)
+    with context.blobs.receive(size=size) as incoming:
+        await receive(request, incoming)
+        await asyncio.to_thread(context.work.store_blob, incoming, digest)
+    return Accepted()

@@ -1,0 +1,242 @@
+"""The only door to the network: JSON calls and blobs to a coordinator, retried until they are answered.
+
+Retrying any request is safe (docs/protocol.md, "Retries"), so a lost connection, a restarting coordinator and a
+"try again" are waited out here and nowhere else. Two seams sit in every request's way: an ``Authenticator`` says
+who asks, and a ``Ledger`` is told what leaves this machine before it leaves.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import httpx
+import stamina
+from pydantic import BaseModel, ValidationError
+
+from shared.errors import DigestMismatch, MessageInvalid, RemoteProblem, Unreachable
+from shared.protocol.digests import digest_of, to_field
+from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION, Problem
+
+Answer = TypeVar("Answer", bound=BaseModel)
+Scope: TypeAlias = MutableMapping[str, Any]
+AsgiApp: TypeAlias = Callable[
+    [Scope, Callable[[], Awaitable[Scope]], Callable[[Scope], Awaitable[None]]], Coroutine[None, None, None]
+]
+
+PIECE_BYTES = 1 << 18
+TRY_AGAIN = frozenset({429, 502, 503, 504, 507})
+
+# Above the longest poll (25 s), so that a coordinator that says nothing for this long is gone.
+SILENCE_SECONDS = 40.0
+
+
+@dataclass(frozen=True)
+class Egress:
+    """A request that is about to leave this machine; a retry is another one."""
+
+    method: str
+    path: str
+    bytes: int
+    digest: str
+
+
+class Authenticator(Protocol):
+    """Says who asks; signatures over the request will be made here."""
+
+    def fields(self, request: Egress) -> Mapping[str, str]:
+        """Return the header fields that authenticate this request."""
+        ...
+
+
+class Ledger(Protocol):
+    """Is told of every request before its bytes leave."""
+
+    def record(self, request: Egress) -> None:
+        """Take note of a request; raising stops it."""
+        ...
+
+
+@dataclass(frozen=True)
+class BearerToken:
+    """A shared token, for coordinators on loopback."""
+
+    token: str
+
+    def fields(self, request: Egress) -> Mapping[str, str]:  # noqa: ARG002 - a signature will cover the request
+        """Return the Authorization field, or none where there is no token."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+
+@dataclass
+class TrafficCount:
+    """Counts requests and the bytes of their bodies."""
+
+    requests: int = 0
+    bytes: int = 0
+
+    def record(self, request: Egress) -> None:
+        """Count a request."""
+        self.requests += 1
+        self.bytes += request.bytes
+
+
+class Transport:
+    """Requests to one coordinator."""
+
+    def __init__(
+        self, client: httpx.AsyncClient, authenticator: Authenticator, ledger: Ledger, *, patience_seconds: float | None
+    ) -> None:
+        """``patience_seconds`` is how long a request is retried; None means until it is answered."""
+        self._client = client
+        self._authenticator = authenticator
+        self._ledger = ledger
+        self._patience_seconds = patience_seconds
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        answer: type[Answer],
+        *,
+        body: BaseModel | None = None,
+        params: Mapping[str, str | int | float] | None = None,
+    ) -> Answer:
+        """Send a JSON request and return its answer.
+
+        Raises:
+            RemoteProblem: the coordinator said no.
+            Unreachable: nobody answered for as long as the transport is patient.
+            MessageInvalid: the answer is not what the protocol says.
+        """
+        content = b"" if body is None else body.model_dump_json().encode()
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        async for attempt in self._attempts(path):
+            with attempt:
+                fields = kind | self._leaving(method, path, len(content), digest_of(content))
+                response = await self._client.request(method, path, content=content, params=params, headers=fields)
+                _require_success(response)
+        return _parse(response, answer)
+
+    async def upload(
+        self,
+        path: str,
+        file: Path,
+        answer: type[Answer],
+        *,
+        digest: str,
+        params: Mapping[str, str | int | float] | None = None,
+    ) -> Answer:
+        """PUT the file's bytes, whose digest is ``digest``; errors are those of ``call``."""
+        size = await asyncio.to_thread(lambda: file.stat().st_size)
+        kind = {"Content-Type": "application/vnd.safetensors", "Content-Length": str(size)}
+        async for attempt in self._attempts(path):
+            with attempt:
+                fields = kind | {"Repr-Digest": to_field(digest)} | self._leaving("PUT", path, size, digest)
+                response = await self._client.put(path, content=_pieces(file), params=params, headers=fields)
+                _require_success(response)
+        return _parse(response, answer)
+
+    async def download(self, path: str, into: Path, *, digest: str) -> int:
+        """GET a blob into the file ``into``, which appears only whole and checked; return its size in bytes.
+
+        Raises:
+            DigestMismatch: the bytes that came are not those that ``digest`` names.
+            RemoteProblem, Unreachable: as for ``call``.
+        """
+        part = into.with_name(f"{into.name}.part")
+        async for attempt in self._attempts(path):
+            with attempt:
+                received, size = hashlib.sha256(), 0
+                fields = self._leaving("GET", path, 0, digest_of(b""))
+                async with self._client.stream("GET", path, headers=fields) as response:
+                    if response.is_error:
+                        await response.aread()
+                        _require_success(response)
+                    with part.open("wb") as file:
+                        async for piece in response.aiter_raw(PIECE_BYTES):
+                            received.update(piece)
+                            size += len(piece)
+                            file.write(piece)
+                if f"sha256:{received.hexdigest()}" != digest:
+                    part.unlink()
+                    raise DigestMismatch(f"what came for {path} does not have digest {digest}: nothing was kept of it")
+        part.replace(into)
+        return size
+
+    def _leaving(self, method: str, path: str, size: int, digest: str) -> dict[str, str]:
+        """Tell the ledger, and return the fields that every request carries."""
+        request = Egress(method, path, size, digest)
+        self._ledger.record(request)
+        return {PROTOCOL_FIELD: str(PROTOCOL_VERSION), **self._authenticator.fields(request)}
+
+    async def _attempts(self, path: str) -> AsyncIterator[stamina.Attempt]:
+        try:
+            async for attempt in stamina.retry_context(
+                _try_again_after, attempts=None, timeout=self._patience_seconds, wait_max=5.0, wait_jitter=0.3
+            ):
+                yield attempt
+        except httpx.TransportError as error:
+            raise Unreachable(
+                f"{self._client.base_url}{path} did not answer ({type(error).__name__}): "
+                "is the coordinator running, and is this its address?"
+            ) from error
+        except httpx.HTTPStatusError as error:
+            raise _problem(error.response) from None
+
+
+@asynccontextmanager
+async def open_transport(
+    base_url: str, authenticator: Authenticator, ledger: Ledger, *, patience_seconds: float | None
+) -> AsyncIterator[Transport]:
+    """Open connections to the coordinator at ``base_url`` for as long as the block runs."""
+    timeout = httpx.Timeout(SILENCE_SECONDS, connect=5.0)
+    async with httpx.AsyncClient(base_url=base_url, timeout=timeout) as client:
+        yield Transport(client, authenticator, ledger, patience_seconds=patience_seconds)
+
+
+@asynccontextmanager
+async def open_in_process(app: AsgiApp, authenticator: Authenticator, ledger: Ledger) -> AsyncIterator[Transport]:
+    """Open a transport that calls an ASGI app in this process, for federations in memory."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://in-process") as client:
+        yield Transport(client, authenticator, ledger, patience_seconds=0.0)
+
+
+def _try_again_after(error: Exception) -> bool | float:
+    """Return whether a failed request is sent again, or after how many seconds if the coordinator said so."""
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in TRY_AGAIN:
+        after = error.response.headers.get("Retry-After", "")
+        return float(after) if after.isdecimal() else True
+    return isinstance(error, httpx.TransportError)
+
+
+def _require_success(response: httpx.Response) -> None:
+    if response.is_success:
+        return
+    if response.status_code in TRY_AGAIN:
+        response.raise_for_status()
+    raise _problem(response)
+
+
+def _problem(response: httpx.Response) -> RemoteProblem:
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        return RemoteProblem("http_error", response.status_code, response.text[:500] or response.reason_phrase)
+    return RemoteProblem(problem.code, problem.status, problem.detail)
+
+
+def _parse(response: httpx.Response, answer: type[Answer]) -> Answer:
+    try:
+        return answer.model_validate_json(response.content)
+    except ValidationError as error:
+        raise MessageInvalid(f"{response.url.path} answered what the protocol does not say: {error}") from None
+
+
+async def _pieces(file: Path) -> AsyncIterator[bytes]:
+    with file.open("rb") as source:
+        while piece := source.read(PIECE_BYTES):
+            yield piece
