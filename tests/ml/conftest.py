@@ -20,8 +20,8 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture
 def examples() -> list[Example]:
     """Ten questions of different lengths, with answers of different lengths."""
-    colours = ("red", "green", "blue", "no colour at all")
-    return [Example(f"Item {'x' * (i % 4)}{i}: the colour is", colours, (i * 7) % 4) for i in range(10)]
+    colours = ("red", "tan", "blue", "no hue")
+    return [Example(f"{'x' * (i % 4)}{i} is", colours, (i * 7) % 4) for i in range(10)]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-# ruff: noqa: N806 - tensors carry the suffix of their shape
+# ruff: noqa: N803, N806 - tensors carry the suffix of their shape
 import dataclasses
 import math
 
@@ -44,7 +44,7 @@ def lora_bytes(model: PeftModel) -> bytes:
     return b"".join(tensor.tobytes() for tensor in adapter_tensors(model).values())
 
 
-def naive_log_p_NV(model: PeftModel, batch: list[Encoded]) -> torch.Tensor:
+def naive_log_p(model: PeftModel, batch: list[Encoded]) -> torch.Tensor:
     """Log-probabilities at the answers, sequence by sequence, cut to the tokenizer."""
     parts = []
     for one in batch:
@@ -78,11 +78,11 @@ def naive_cotune(llm: PeftModel, slm: PeftModel, examples: list[Encoded], terms:
 
     for one_pass in range(terms.passes):
         for batch in batches(examples, batch_size=terms.batch_size, seed=derive_seed(seed, one_pass)):
-            f_NV, g_NV = naive_log_p_NV(llm, batch), naive_log_p_NV(slm, batch)
+            f_NV, g_NV = naive_log_p(llm, batch), naive_log_p(slm, batch)
             loss_g = naive_loss(g_NV, f_NV.detach(), batch, terms)
             if terms.schedule == "sequential":
                 update(slm, loss_g)
-                update(llm, naive_loss(f_NV, naive_log_p_NV(slm, batch).detach(), batch, terms))
+                update(llm, naive_loss(f_NV, naive_log_p(slm, batch).detach(), batch, terms))
             else:
                 loss_f = naive_loss(f_NV, g_NV.detach(), batch, terms)
                 update(slm, loss_g)
@@ -92,21 +92,22 @@ def naive_cotune(llm: PeftModel, slm: PeftModel, examples: list[Encoded], terms:
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 @pytest.mark.parametrize("schedule", ["simultaneous", "sequential"])
 def test_co_tuning_is_the_papers_loop(schedule: str, direction: str, encoded: list[Encoded]):
-    """Both schedules and both directions against a naive loop, over two heads of different widths (Eq. 4 to 6, Alg. 1)."""
+    """Both schedules and both directions against a naive loop, over two head widths (Eq. 4 to 6, Alg. 1)."""
     terms = dataclasses.replace(TERMS, schedule=schedule, direction=direction, distillation_weight=0.7)
     ours, naive = pair(), pair()
     run(*ours, encoded, terms)
     naive_cotune(*naive, encoded, terms, seed=5)
     for one, other, start in zip(ours, naive, pair(), strict=True):
         for weight, expected, before in zip(one.parameters(), other.parameters(), start.parameters(), strict=True):
-            torch.testing.assert_close(weight, expected, atol=1e-4, rtol=1e-3)
+            # AdamW divides by the gradient's size: where that is nearly zero, rounding shows. Another schedule, direction
+            # or lambda moves weights by 0.01 and more.
+            torch.testing.assert_close(weight, expected, atol=5e-4, rtol=0)
             assert weight.requires_grad != torch.equal(weight, before)
 
 
 def test_the_schedules_differ_in_the_llm_first(encoded: list[Encoded]):
     """In one step the SLM's update is the same; the LLM learns from the SLM before it, or after it."""
     one_step = dataclasses.replace(TERMS, passes=1, batch_size=10)
-    # Small gradients, not clipped, with an epsilon's help cannot hide a change: compare after two steps for the LLM.
     llms, slms = [], []
     for schedule in ("simultaneous", "sequential"):
         llm, slm = pair()
@@ -195,18 +196,28 @@ def test_a_wider_head_does_not_matter(encoded: list[Encoded]):
     assert results[0] == results[1]
 
 
-def test_models_draw_together(encoded: list[Encoded]):
-    """With a large lambda the divergence falls, and the report tells cross-entropy and divergence apart."""
+def test_a_large_lambda_draws_the_models_together(encoded: list[Encoded]):
+    """After co-tuning with lambda = 10 the models agree far better than after the same steps with lambda = 0."""
+    still = Optimiser(learning_rate=0.0)
+    probe = dataclasses.replace(TERMS, passes=1, llm_optimiser=still, slm_optimiser=still)
+    divergences = []
+    for weight in (0.0, 10.0):
+        llm, slm = pair()
+        run(llm, slm, encoded, dataclasses.replace(TERMS, passes=6, distillation_weight=weight))
+        divergences.append(run(llm, slm, encoded, probe).slm_distillation)
+    assert divergences[1] < 0.5 * divergences[0]
+
+
+def test_every_step_is_reported_with_its_loss(encoded: list[Encoded]):
+    """What on_step sees is L2 (Eq. 6); the report tells its parts apart; both models are left in eval mode."""
     llm, slm = pair()
-    strong = dataclasses.replace(TERMS, distillation_weight=10.0, passes=8)
+    terms = dataclasses.replace(TERMS, distillation_weight=0.5)
     steps: list[tuple[int, int, float]] = []
-    report = cotune(llm, slm, encoded, terms=strong, seed=0, vocab_size=VOCAB, on_step=lambda *step: steps.append(step))
-    assert [(step, total) for step, total, _ in steps] == [(step, 24) for step in range(1, 25)]
-    total_loss = math.fsum(loss for *_, loss in steps) / 24
-    parts = report.llm_loss + report.slm_loss + 10 * (report.llm_distillation + report.slm_distillation)
-    assert total_loss == pytest.approx(parts)
-    again = run(llm, slm, encoded, dataclasses.replace(TERMS, passes=1))
-    assert again.slm_distillation < 0.7 * report.slm_distillation
+    report = cotune(llm, slm, encoded, terms=terms, seed=0, vocab_size=VOCAB, on_step=lambda *step: steps.append(step))
+    assert [(step, total) for step, total, _ in steps] == [(step, 6) for step in range(1, 7)]
+    parts = report.llm_loss + report.slm_loss + 0.5 * (report.llm_distillation + report.slm_distillation)
+    assert math.fsum(loss for *_, loss in steps) / 6 == pytest.approx(parts)
+    assert report.steps == 6
     assert not llm.training
     assert not slm.training
 
@@ -235,7 +246,7 @@ def test_a_nan_is_told_with_its_step_and_model(schedule: str, which: str, encode
     broken = llm if which == "LLM" else slm
     with torch.no_grad():
         next(weight for weight in broken.parameters() if weight.requires_grad)[0, 0] = math.nan
-    with pytest.raises(LossNotFinite, match="step 1 of 6 of the [LS]LM"):
+    with pytest.raises(LossNotFinite, match=r"step 1 of 6 of the [LS]LM"):
         run(llm, slm, encoded, dataclasses.replace(TERMS, schedule=schedule))
     assert not llm.training
     assert not slm.training

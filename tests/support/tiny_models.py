@@ -32,6 +32,9 @@ from transformers import (
 
 from shared.ml.models import add_lora
 
+# Of the random weights; larger than a real model's start, so that logits differ enough for LoRA to move them.
+SPREAD = 0.15
+
 # By family: the model, its configuration, and what this family needs to be said beside the sizes.
 FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "llama": (LlamaForCausalLM, LlamaConfig, {}),
@@ -68,8 +71,16 @@ def tiny_base(family: str = "llama", *, seed: int = 0, hidden: int = 32, vocab_s
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if family == "gpt2":
-            config = GPT2Config(vocab_size=vocab_size, n_embd=hidden, n_layer=2, n_head=4, n_positions=128)
-            model = GPT2LMHeadModel(config)
+            model = GPT2LMHeadModel(
+                GPT2Config(
+                    vocab_size=vocab_size,
+                    n_embd=hidden,
+                    n_layer=2,
+                    n_head=4,
+                    n_positions=128,
+                    initializer_range=SPREAD,
+                )
+            )
         elif family == "opt":
             # word_embed_proj_dim differs from hidden_size, as in OPT-350M: the decoder projects in and out.
             model = OPTForCausalLM(
@@ -81,6 +92,7 @@ def tiny_base(family: str = "llama", *, seed: int = 0, hidden: int = 32, vocab_s
                     num_hidden_layers=2,
                     num_attention_heads=4,
                     max_position_embeddings=128,
+                    init_std=SPREAD,
                 )
             )
         else:
@@ -94,6 +106,7 @@ def tiny_base(family: str = "llama", *, seed: int = 0, hidden: int = 32, vocab_s
                     num_attention_heads=4,
                     num_key_value_heads=2,
                     max_position_embeddings=128,
+                    initializer_range=SPREAD,
                     **more,
                 )
             )

@@ -1,0 +1,113 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from shared.errors import DataEmpty, ExampleTooLong, LossNotFinite
+from shared.ml.data import Example, encode_examples
+from shared.ml.evaluate import Evaluation, evaluate
+from shared.ml.train import Optimiser, train_local
+from tests.support.tiny_models import tiny_base, tiny_lora, tiny_tokenizer
+
+TOKENIZER = tiny_tokenizer()
+VOCAB = len(TOKENIZER)
+
+
+def score(
+    model: PeftModel | PreTrainedModel, examples: list[Example], *, batch_size: int = 8, max_tokens: int = 64
+) -> Evaluation:
+    """Evaluation with the tiny tokenizer."""
+    return evaluate(model, TOKENIZER, examples, batch_size=batch_size, max_tokens=max_tokens, vocab_size=VOCAB)
+
+
+def naive_score(model: PeftModel, prompt: str, choice: str) -> tuple[float, int]:
+    """Summed log-likelihood of an answer's tokens, and their number, by hand."""
+    start, ids = len(TOKENIZER(prompt)["input_ids"]), TOKENIZER(f"{prompt} {choice}")["input_ids"]
+    with torch.no_grad():
+        log_p = model(input_ids=torch.tensor([ids])).logits[0, :, :VOCAB].log_softmax(-1)
+    return sum(log_p[i - 1, ids[i]].item() for i in range(start, len(ids))), len(ids) - start
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
+def test_the_choice_with_the_largest_summed_log_likelihood_is_the_models(family: str, examples: list[Example]):
+    """Against scores by hand, item by item; the loss is a mean per token of the right answers."""
+    model = tiny_lora(family, spread=0.3)
+    result = score(model, examples)
+    scores = [[naive_score(model, example.prompt, choice) for choice in example.choices] for example in examples]
+    right = [of[example.answer] for of, example in zip(scores, examples, strict=True)]
+    chosen = [max(range(4), key=lambda index, of=of: of[index][0]) for of in scores]
+    assert result.correct == tuple(index == example.answer for index, example in zip(chosen, examples, strict=True))
+    assert result.accuracy == sum(result.correct) / 10
+    assert result.loss == pytest.approx(-sum(one for one, _ in right) / sum(count for _, count in right), rel=1e-5)
+    assert (result.examples, result.chance) == (10, 0.25)
+
+
+def test_the_batch_size_does_not_matter(examples: list[Example]):
+    """Padding and company change speed alone."""
+    model = tiny_lora(spread=0.3)
+    results = [score(model, examples, batch_size=size) for size in (1, 3, 64)]
+    assert results[0].correct == results[1].correct == results[2].correct
+    assert results[0].loss == pytest.approx(results[1].loss, rel=1e-5) == pytest.approx(results[2].loss, rel=1e-5)
+
+
+def test_the_order_of_choices_is_the_files(examples: list[Example]):
+    """Sequences are sorted by length inside; the results come back to their examples."""
+    model = tiny_lora(spread=0.3)
+    whole = score(model, examples)
+    assert whole.correct == tuple(score(model, [example]).correct[0] for example in examples)
+    turned = [
+        dataclasses.replace(one, choices=one.choices[::-1], answer=len(one.choices) - 1 - one.answer)
+        for one in examples
+    ]
+    assert score(model, turned).correct == whole.correct
+
+
+def test_chance_is_what_guessing_scores(examples: list[Example]):
+    """With two and four choices it is the mean of 1/2 and 1/4."""
+    mixed = [examples[0], Example("Which?", ("yes", "no"), 0)]
+    assert score(tiny_lora(), mixed).chance == pytest.approx(0.375)
+
+
+def test_a_base_model_without_lora_is_evaluated_too(examples: list[Example]):
+    """Zero-shot: the same as with LoRA that was never trained."""
+    assert score(tiny_base(), examples) == score(tiny_lora(), examples)
+
+
+def test_training_is_seen_in_the_accuracy(examples: list[Example]):
+    """A model that learnt the answers by heart scores 1, with dropout off; it is left in eval mode."""
+    model = tiny_lora(dropout=0.05, hidden=64)
+    train_local(
+        model,
+        encode_examples(TOKENIZER, examples[:4], max_tokens=64),
+        epochs=30,
+        batch_size=4,
+        optimiser=Optimiser(learning_rate=0.03),
+        seed=0,
+        vocab_size=VOCAB,
+        on_step=lambda *_: None,
+    )
+    model.train()
+    result = score(model, examples[:4])
+    assert result.accuracy == 1.0
+    assert result == score(model, examples[:4])
+    assert not model.training
+
+
+def test_nothing_to_evaluate_and_too_long_a_choice_are_errors(examples: list[Example]):
+    """Neither is passed over silently, for the accuracy would be of something else."""
+    with pytest.raises(DataEmpty):
+        score(tiny_lora(), [])
+    with pytest.raises(ExampleTooLong):
+        score(tiny_lora(), examples, max_tokens=8)
+
+
+def test_damaged_weights_are_told_and_not_scored(examples: list[Example]):
+    """NaN compares false with everything: the first choice would win, and look like an answer."""
+    model = tiny_lora()
+    with torch.no_grad():
+        next(weight for weight in model.parameters() if weight.requires_grad)[0, 0] = math.nan
+    with pytest.raises(LossNotFinite, match="log-likelihood of an answer is nan"):
+        score(model, examples)
