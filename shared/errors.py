@@ -25,6 +25,7 @@
     │   ├── NotFound                  not_found
     │   ├── IllegalTransition         illegal_transition
     │   ├── RoundClosed               round_closed
+    │   ├── RunConflict               run_conflict
     │   ├── UpdateConflict            update_conflict
     │   ├── LeaseLost                 lease_lost
     │   ├── LengthRequired            length_required
@@ -192,8 +193,14 @@ class RoundClosed(ProtocolError):
     code = "round_closed"
 
 
+class RunConflict(ProtocolError):
+    """There is a run by this id already, with other terms."""
+
+    code = "run_conflict"
+
+
 class UpdateConflict(ProtocolError):
-    """The same slot was filled before with other bytes."""
+    """This agent has sent other bytes for the same round before."""
 
     code = "update_conflict"
 

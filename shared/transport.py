@@ -7,6 +7,7 @@ who asks, and a ``Ledger`` is told what leaves this machine before it leaves.
 
 import asyncio
 import hashlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import httpx
 import stamina
 from pydantic import BaseModel, ValidationError
 
-from shared.errors import DigestMismatch, MessageInvalid, RemoteProblem, Unreachable
+from shared.errors import ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, Unreachable
 from shared.protocol.digests import digest_of, to_field
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION, Problem
 
@@ -32,6 +33,9 @@ TRY_AGAIN = frozenset({429, 502, 503, 504, 507})
 
 # Above the longest poll (25 s), so that a coordinator that says nothing for this long is gone.
 SILENCE_SECONDS = 40.0
+
+# In one process nobody is ever away for a moment.
+NO_PATIENCE = 0.001
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,17 @@ async def open_transport(
 async def open_in_process(app: AsgiApp, authenticator: Authenticator, ledger: Ledger) -> AsyncIterator[Transport]:
     """Open a transport that calls an ASGI app in this process, for federations in memory."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://in-process") as client:
-        yield Transport(client, authenticator, ledger, patience_seconds=0.0)
+        yield Transport(client, authenticator, ledger, patience_seconds=NO_PATIENCE)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket, so that a port in use is an error that says which."""
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {error.strerror}; stop what uses the port, or choose another"
+        ) from None
 
 
 def _try_again_after(error: Exception) -> bool | float:

@@ -1,7 +1,6 @@
 """Run a coordinator: ``python -m services.coordinator``, configured by COORDINATOR_* in the environment."""
 
 import asyncio
-import socket
 import sys
 import time
 
@@ -13,7 +12,8 @@ from services.coordinator.app import by_port, create_app, create_work_app
 from services.coordinator.context import open_context, reconciling
 from services.coordinator.principals import read_token_file
 from services.coordinator.settings import Settings
-from shared.errors import ConfigurationError, FedCoLLMError
+from shared.errors import FedCoLLMError
+from shared.transport import listen
 
 log = structlog.get_logger()
 
@@ -30,16 +30,6 @@ async def serve(settings: Settings) -> None:
                 app, lifespan="off", log_config=None, access_log=False, http="httptools", timeout_graceful_shutdown=1
             )
             await uvicorn.Server(config).serve([public, internal])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket, so that a port in use is an error that says which."""
-    try:
-        return socket.create_server((host, port), backlog=2048)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error.strerror}; stop what uses the port, or choose another"
-        ) from None
 
 
 def main() -> int:

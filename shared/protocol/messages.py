@@ -319,11 +319,9 @@ class LeaseAnswer(BaseModel):
 
 
 class Heartbeat(BaseModel):
-    """The worker is alive and this far."""
+    """The worker is alive and still at it."""
 
     token: int
-    step: Annotated[int, Field(ge=0)]
-    steps: Annotated[int, Field(ge=0)]
     model_config = FROZEN
 
 

@@ -1,0 +1,124 @@
+"""A whole federation in memory: one coordinator, its worker and its agents, joined without sockets.
+
+The real apps, the real store and the real loops; only the wire is missing. Time is a number that the caller moves,
+and nothing happens except in ``step``, so the same calls give the same bytes.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from services.client_agent.agent import Agent
+from services.client_agent.coordinator_client import CoordinatorClient
+from services.client_agent.state import StateFolder
+from services.client_agent.status import Status
+from services.client_agent.trainer import Trainer
+from services.coordinator.app import create_app, create_work_app
+from services.coordinator.context import Context, open_context
+from services.coordinator.principals import Principals, Role, TokenEntry
+from services.coordinator.settings import Settings
+from services.coordinator.worker.loop import CoTuner, Worker
+from shared.protocol.messages import RoundList, RunView
+from shared.protocol.rounds import ENDED_RUNS
+from shared.protocol.terms import RunTerms
+from shared.transport import BearerToken, TrafficCount, Transport, open_in_process
+
+
+@dataclass
+class ManualClock:
+    """Seconds since 1970 that pass when they are told to."""
+
+    seconds: float = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.seconds += seconds
+
+
+@dataclass
+class Federation:
+    """A federation that is open; agents that are taken out of ``agents`` have disappeared."""
+
+    context: Context
+    clock: ManualClock
+    operator: Transport
+    worker: Worker
+    agents: dict[str, Agent]
+    statuses: dict[str, Status]
+    transports: dict[str, Transport] = field(default_factory=dict)
+
+    async def start(self, run_id: str, terms: RunTerms) -> None:
+        """Make and start a run, as an operator."""
+        await self.operator.call("PUT", f"/v1/runs/{run_id}", RunView, body=terms)
+        await self.operator.call("POST", f"/v1/runs/{run_id}/start", RunView)
+
+    async def step(self) -> None:
+        """Let everybody act once: reconciler, worker, agents in the order of their names, reconciler."""
+        self.context.rounds.reconcile()
+        await self.worker.step(wait_seconds=0)
+        for name in sorted(self.agents):
+            await self.agents[name].step(wait_seconds=0)
+        self.context.rounds.reconcile()
+
+    async def finish(self, run_id: str, *, most_steps: int = 100) -> RunView:
+        """Step until the run has ended, and once more, so that every agent holds what it published last."""
+        for _ in range(most_steps):
+            await self.step()
+            if (await self.run(run_id)).state in ENDED_RUNS:
+                await self.step()
+                return await self.run(run_id)
+        raise TimeoutError(f"run {run_id} has not ended after {most_steps} steps: {await self.run(run_id)}")
+
+    async def run(self, run_id: str) -> RunView:
+        """Look at a run."""
+        return await self.operator.call("GET", f"/v1/runs/{run_id}", RunView)
+
+    async def rounds(self, run_id: str) -> RoundList:
+        """Look at the rounds of a run."""
+        return await self.operator.call("GET", f"/v1/runs/{run_id}/rounds", RoundList)
+
+
+def token_of(name: str) -> str:
+    """Return the token of a principal of a federation in memory."""
+    return f"token-of-{name}-in-memory"
+
+
+@asynccontextmanager
+async def open_federation(
+    folder: Path, trainers: Mapping[str, Trainer], cotuner: CoTuner, clock: ManualClock
+) -> AsyncIterator[Federation]:
+    """Open a federation whose state lies in ``folder``; opened again on the same folder, it has restarted."""
+    roles = {"operator": Role.OPERATOR, "viewer": Role.VIEWER, "worker": Role.WORKER} | dict.fromkeys(
+        trainers, Role.AGENT
+    )
+    principals = Principals({name: TokenEntry(role=role, token=token_of(name)) for name, role in roles.items()})
+    settings = Settings(data_dir=folder / "coordinator", token_file=folder / "unused")
+    async with AsyncExitStack() as stack:
+        context = stack.enter_context(open_context(settings, principals, clock))
+        app = create_app(context)
+
+        async def connect(name: str, ledger: TrafficCount) -> Transport:
+            return await stack.enter_async_context(open_in_process(app, BearerToken(token_of(name)), ledger))
+
+        statuses = {name: Status() for name in trainers}
+        transports = {name: await connect(name, statuses[name].sent) for name in trainers}
+        work = await stack.enter_async_context(
+            open_in_process(create_work_app(context), BearerToken(token_of("worker")), TrafficCount())
+        )
+        yield Federation(
+            context=context,
+            clock=clock,
+            operator=await connect("operator", TrafficCount()),
+            worker=Worker(work, cotuner, folder / "worker", name="worker"),
+            agents={
+                name: Agent(CoordinatorClient(transports[name]), trainer, StateFolder(folder / name), statuses[name])
+                for name, trainer in trainers.items()
+            },
+            statuses=statuses,
+            transports=transports,
+        )

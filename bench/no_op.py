@@ -1,0 +1,98 @@
+"""A trainer and a co-tuner that only move bytes: for timing rounds, and for tests of everything around training.
+
+They keep the rules of the real ones: files in, files out, distinct updates, canonical blobs.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from services.client_agent.trainer_process import SyncTrainer
+from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
+from shared.protocol.codec import decode, encode
+from shared.protocol.digests import digest_of
+from shared.protocol.messages import BaseScores, RoundScores, Score
+from shared.protocol.tensors import Layout
+from shared.protocol.terms import RunTerms
+
+NO_MODEL = digest_of(b"no model")
+
+
+class NoOpTrainer:
+    """Adds noise that depends on the order's seed, so that every update is another."""
+
+    def __init__(self) -> None:
+        self.trainings = 0
+
+    def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+        """Write a shifted copy of the adapter."""
+        self.trainings += 1
+        on_progress(Progress(step=1, steps=1, loss=0.0))
+        tensors = decode(order.adapter.read_bytes(), order.manifest.layout)
+        shift = shift_of(order.seed)
+        update = encode({name: values + shift for name, values in tensors.items()})
+        order.into.write_bytes(update)
+        return Trained(digest=digest_of(update), examples=1 + order.seed % 100, steps=1, mean_loss=0.0)
+
+
+def shift_of(seed: int) -> np.float32:
+    """Return what ``NoOpTrainer`` adds under this seed."""
+    return np.float32(np.random.default_rng(seed).normal())
+
+
+class InProcess:
+    """A Trainer that trains in the agent's own process."""
+
+    def __init__(self, trainer: SyncTrainer) -> None:
+        self._trainer = trainer
+
+    async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+        """Train at once."""
+        return self._trainer.train(order, on_progress)
+
+
+class NoOpCoTuner:
+    """Hands the aggregate on as the candidate, with a loss that sinks so that the gate lets it through."""
+
+    def __init__(self, slm_layout: Layout, llm_layout: Layout) -> None:
+        self._slm_layout = slm_layout
+        self._llm_layout = llm_layout
+        self._evaluations = 0
+
+    def prepare(self, terms: RunTerms, *, slm_into: Path, llm_into: Path) -> PreparedPair:  # noqa: ARG002 - no models
+        """Write adapters of zeros."""
+        for layout, into in ((self._slm_layout, slm_into), (self._llm_layout, llm_into)):
+            into.write_bytes(encode({name: np.zeros(shape, np.float32) for name, shape in layout.items()}))
+        score = self._score()
+        return PreparedPair(
+            tokenizer_digest=NO_MODEL,
+            slm=PreparedBase(NO_MODEL, self._slm_layout, {"peft_type": "LORA"}),
+            llm=PreparedBase(NO_MODEL, self._llm_layout, {"peft_type": "LORA"}),
+            scores=BaseScores(slm=score, llm=score),
+        )
+
+    def cotune(
+        self,
+        terms: RunTerms,  # noqa: ARG002 - no models
+        *,
+        seed: int,  # noqa: ARG002
+        slm: Path,
+        llm: Path,
+        slm_into: Path,
+        llm_into: Path,
+    ) -> Cotuned:
+        """Copy."""
+        slm_into.write_bytes(slm.read_bytes())
+        llm_into.write_bytes(llm.read_bytes())
+        return Cotuned(steps=0, losses={})
+
+    def evaluate(self, terms: RunTerms, *, slm_aggregated: Path, slm: Path, llm: Path) -> RoundScores:  # noqa: ARG002
+        """Invent scores."""
+        score = self._score()
+        return RoundScores(slm_aggregated=score, slm=score, llm=score)
+
+    def _score(self) -> Score:
+        self._evaluations += 1
+        return Score(accuracy=0.5, loss=1.0 / self._evaluations, examples=1, chance=0.25)

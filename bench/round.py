@@ -1,0 +1,178 @@
+"""What a round costs beside the training: ``python -m bench.round`` (or ``make bench-round``).
+
+Two agents, a worker and a coordinator as separate processes on loopback: the demo's store, digests, loops and child
+trainer; only the training and co-tuning steps move bytes and nothing else. A proxy in front of the coordinator's
+public port counts what agents exchange with it. The aggregate of every round is recomputed and compared.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.aggregation import aggregation_rate
+from bench.no_op import shift_of
+from bench.round_processes import SLM_LAYOUT
+from examples.demo.processes import LOOPBACK, Address, LocalFederation, free_ports, local_federation
+from shared.protocol.codec import blob_bytes, decode
+from shared.protocol.messages import EventList, PublishedAdapter, RoundList, RoundView, RunView
+from shared.protocol.rounds import ENDED_RUNS, RunState, data_seed
+from shared.protocol.tensors import parameter_count
+from shared.protocol.terms import CohortTerms, CotuningTerms, OptimiserTerms, RunTerms, TrainingTerms
+from shared.transport import Transport
+
+AGENTS = ("agent-1", "agent-2")
+RUN_ID = "bench"
+OPTIMISER = OptimiserTerms(learning_rate=1e-3)
+
+
+def terms(rounds: int) -> RunTerms:
+    """Return the terms of a run whose training does nothing."""
+    return RunTerms(
+        name="bench-round",
+        llm="none",
+        slm="none",
+        seed=1,
+        rounds=rounds,
+        training=TrainingTerms(batch_size=1, optimiser=OPTIMISER, max_tokens=8),
+        cotuning=CotuningTerms(batch_size=1, llm_optimiser=OPTIMISER, slm_optimiser=OPTIMISER),
+        cohort=CohortTerms(min_count=2, max_count=2, min_seconds=30, max_seconds=60),
+    )
+
+
+@dataclass
+class ByteCount:
+    """Bytes through the proxy, and connections, which stay open between requests."""
+
+    up: int = 0
+    down: int = 0
+    connections: int = 0
+
+
+@asynccontextmanager
+async def counting_proxy(port: int, target: int) -> AsyncIterator[ByteCount]:
+    """Forward ``port`` to ``target`` on loopback and count the bytes each way."""
+    count = ByteCount()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, add: Callable[[int], None]) -> None:
+        try:
+            while piece := await reader.read(1 << 20):
+                add(len(piece))
+                writer.write(piece)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    def add_up(size: int) -> None:
+        count.up += size
+
+    def add_down(size: int) -> None:
+        count.down += size
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        count.connections += 1
+        to_reader, to_writer = await asyncio.open_connection(LOOPBACK, target)
+        await asyncio.gather(pump(reader, to_writer, add_up), pump(to_reader, writer, add_down))
+
+    server = await asyncio.start_server(serve, LOOPBACK, port)
+    try:
+        yield count
+    finally:
+        server.close()
+
+
+async def measure(folder: Path, rounds: int) -> None:
+    """Run the rounds and print what they cost."""
+    async with local_federation(folder, AGENTS) as federation:
+        port = free_ports(1)[0]
+        # Agents go through the proxy; the operator, who only watches, does not.
+        seen_by_agents = replace(federation, public=Address(port))
+        await federation.start_coordinator()
+        async with federation.operator() as operator, counting_proxy(port, federation.public.port) as count:
+            command = [sys.executable, "-m", "bench.round_processes"]
+            unused = Path(os.devnull)
+            await federation.start_worker([*command, "worker"], auxiliary=unused, validation=unused)
+            for name in AGENTS:
+                await seen_by_agents.start_agent(name, [*command, "agent"], base_model="none", data=unused)
+            await operator.call("PUT", f"/v1/runs/{RUN_ID}", RunView, body=terms(rounds + 1))
+            await operator.call("POST", f"/v1/runs/{RUN_ID}/start", RunView)
+            bytes_at_round = await _watch(operator, federation, count)
+            views = (await operator.call("GET", f"/v1/runs/{RUN_ID}/rounds", RoundList)).rounds
+            _check_aggregates(federation.folder, views)
+            _report(views[1:], bytes_at_round, count)
+
+
+async def _watch(operator: Transport, federation: LocalFederation, count: ByteCount) -> list[int]:
+    """Follow the events to the end of the run; return the bytes counted when each round was published."""
+    after, bytes_at_round = 0, []
+    while True:
+        federation.processes.require_alive()
+        page = await operator.call(
+            "GET", f"/v1/runs/{RUN_ID}/events", EventList, params={"after": after, "wait_seconds": 5}
+        )
+        after = page.last
+        bytes_at_round += [count.up + count.down for event in page.events if event.kind == "round.published"]
+        run = await operator.call("GET", f"/v1/runs/{RUN_ID}", RunView)
+        if run.state in ENDED_RUNS and not page.events:
+            if run.state is not RunState.FINISHED:
+                raise RuntimeError(f"the run has {run.state}: {run.reason}")
+            return bytes_at_round
+
+
+def _check_aggregates(folder: Path, views: tuple[RoundView, ...]) -> None:
+    """Raise unless the last published adapter is what the seeds of all rounds add up to."""
+    expected = np.float32(0)
+    for view in views:
+        shifts = [shift_of(data_seed(1, view.number, name)) for name in AGENTS]
+        expected = ((expected + shifts[0]) + (expected + shifts[1])) / np.float32(2)
+    for name in AGENTS:
+        held = PublishedAdapter.model_validate_json((folder / name / "published.json").read_bytes())
+        blob = (folder / name / "adapters" / held.digest.removeprefix("sha256:")).read_bytes()
+        for tensor, values in decode(blob, SLM_LAYOUT).items():
+            if held.round != len(views) or not np.array_equal(values, np.full_like(values, expected)):
+                raise RuntimeError(f"{name} holds a wrong {tensor} after round {held.round}: expected {expected}")
+
+
+def _report(views: tuple[RoundView, ...], bytes_at_round: list[int], count: ByteCount) -> None:
+    adapter = blob_bytes(SLM_LAYOUT)
+    # A round lasts from its opening to the opening of the next: nothing falls between two rounds.
+    lengths = sorted(sum(view.seconds.values()) for view in views)
+    print(
+        f"{len(AGENTS)} agents, {parameter_count(SLM_LAYOUT):,} parameters in {len(SLM_LAYOUT)} tensors "
+        f"({adapter / 1e6:.2f} MB), {len(views)} rounds after a first that is dropped"
+    )
+    print(f"seconds a round: median {statistics.median(lengths):.3f}, least {lengths[0]:.3f}, most {lengths[-1]:.3f}")
+    for state in views[0].seconds:
+        print(f"  {state:<11} median {statistics.median(view.seconds[state] for view in views):.3f}")
+    traffic = (bytes_at_round[-1] - bytes_at_round[0]) / (len(bytes_at_round) - 1)
+    ideal = 2 * len(AGENTS) * adapter
+    print(f"bytes on the coordinator's port a round: {traffic:,.0f}, {traffic / ideal:.4f} of 2 x agents x adapter")
+    print(f"  ({count.connections} connections; the worker's traffic goes over its own port)")
+
+
+def main() -> None:
+    """Measure rounds, then aggregation alone."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        asyncio.run(measure(Path(folder), arguments.rounds))
+        print(f"  ({time.perf_counter() - started:.1f} s in all, with starting the processes)")
+    for line in aggregation_rate(SLM_LAYOUT):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The worker and the agent's trainer of ``bench.round``, as processes: real but for the training itself."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+
+from bench.no_op import NoOpCoTuner, NoOpTrainer
+from services.client_agent import __main__ as agent_main
+from services.client_agent import trainer_process
+from services.client_agent.settings import Settings as AgentSettings
+from services.client_agent.trainer import TrainerProcess
+from services.coordinator.worker.loop import Worker
+from services.coordinator.worker.settings import Settings as WorkerSettings
+from shared.transport import BearerToken, TrafficCount, open_transport
+
+# 24 layers x q, v x A [8, 2048] and B [2048, 8]: 96 tensors, 1,572,864 parameters, 6.3 MB as float32.
+SLM_LAYOUT: Mapping[str, tuple[int, int]] = {
+    f"base_model.model.model.layers.{layer}.self_attn.{target}_proj.lora_{factor}.weight": shape
+    for layer in range(24)
+    for target in ("q", "v")
+    for factor, shape in (("A", (8, 2048)), ("B", (2048, 8)))
+}
+LLM_LAYOUT = {"base_model.model.lora_A.weight": (8, 8)}
+
+
+async def worker() -> None:
+    """Run a worker whose co-tuning moves bytes only."""
+    settings = WorkerSettings()
+    async with open_transport(
+        settings.coordinator_url, BearerToken(settings.token), TrafficCount(), patience_seconds=None
+    ) as transport:
+        await Worker(transport, NoOpCoTuner(SLM_LAYOUT, LLM_LAYOUT), settings.cache_dir, name="worker").run()
+
+
+def main() -> None:
+    """Be the process that the first argument names."""
+    match sys.argv[1]:
+        case "worker":
+            asyncio.run(worker())
+        case "agent":
+            command = (sys.executable, "-m", "bench.round_processes", "trainer")
+            asyncio.run(agent_main.serve(AgentSettings(), TrainerProcess(command)))
+        case "trainer":
+            trainer_process.serve(NoOpTrainer())
+        case other:
+            sys.exit(f"bench.round_processes: there is no process {other!r}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""A federation's processes on this machine: started with settings in the environment, and all stopped at the end."""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.errors import ConfigurationError
+from shared.protocol.messages import RunList
+from shared.transport import BearerToken, TrafficCount, Transport, open_transport
+
+LOOPBACK = "127.0.0.1"
+STOP_SECONDS = 5.0
+
+# One torch thread a process, and none that spins while it waits: several trainers share few cores.
+QUIET_THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a process of the federation listens."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Return the address as a URL."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+
+@dataclass
+class Processes:
+    """What runs, by name, each with a log file and in a session of its own (Ctrl-C reaches the parent alone)."""
+
+    logs: Path
+    running: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+
+    async def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start a process; its output goes to ``<logs>/<name>.log``."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        with (self.logs / f"{name}.log").open("ab") as log:
+            self.running[name] = await asyncio.create_subprocess_exec(
+                *command,
+                env={**os.environ, **QUIET_THREADS, **OFFLINE, **environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def require_alive(self) -> None:
+        """Raise, with the end of its log, if a process has ended."""
+        for name, process in self.running.items():
+            if process.returncode is not None:
+                log = self.logs / f"{name}.log"
+                end = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+                raise ConfigurationError(f"{name} has ended with code {process.returncode}; {log} ends with:\n{end}")
+
+    async def stop(self) -> None:
+        """Ask every process to end, and kill those that do not."""
+        for process in self.running.values():
+            _signal(process, signal.SIGTERM)
+        waiting = [asyncio.create_task(process.wait()) for process in self.running.values()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=STOP_SECONDS)
+        for process in self.running.values():
+            _signal(process, signal.SIGKILL)
+        await asyncio.gather(*waiting)
+        self.running.clear()
+
+
+@dataclass(frozen=True)
+class LocalFederation:
+    """Where everything of a federation on this machine is."""
+
+    processes: Processes
+    folder: Path
+    public: Address
+    work: Address
+    agents: Mapping[str, Address]
+    tokens: Mapping[str, str]
+
+    async def start_coordinator(self) -> None:
+        """Start the coordinator."""
+        await self.processes.start(
+            "coordinator",
+            [sys.executable, "-m", "services.coordinator"],
+            {
+                "COORDINATOR_DATA_DIR": str(self.folder / "coordinator"),
+                "COORDINATOR_TOKEN_FILE": str(self.folder / "tokens.json"),
+                "COORDINATOR_PORT": str(self.public.port),
+                "COORDINATOR_WORK_PORT": str(self.work.port),
+            },
+        )
+
+    async def start_worker(self, command: Sequence[str], *, auxiliary: Path, validation: Path) -> None:
+        """Start the worker with the coordinator's data."""
+        await self.processes.start(
+            "worker",
+            command,
+            {
+                "WORKER_COORDINATOR_URL": self.work.url,
+                "WORKER_TOKEN": self.tokens["worker"],
+                "WORKER_CACHE_DIR": str(self.folder / "worker"),
+                "WORKER_AUXILIARY": str(auxiliary),
+                "WORKER_VALIDATION": str(validation),
+                "WORKER_DEVICE": "cpu",
+            },
+        )
+
+    async def start_agent(self, name: str, command: Sequence[str], *, base_model: str, data: Path) -> None:
+        """Start an agent with its private data."""
+        await self.processes.start(
+            name,
+            command,
+            {
+                "CLIENT_AGENT_COORDINATOR_URL": self.public.url,
+                "CLIENT_AGENT_TOKEN": self.tokens[name],
+                "CLIENT_AGENT_STATE_DIR": str(self.folder / name),
+                "CLIENT_AGENT_BASE_MODEL": base_model,
+                "CLIENT_AGENT_DATA": str(data),
+                "CLIENT_AGENT_DEVICE": "cpu",
+                "CLIENT_AGENT_STATUS_PORT": str(self.agents[name].port),
+            },
+        )
+
+    @asynccontextmanager
+    async def operator(self) -> AsyncIterator[Transport]:
+        """Open an operator's transport, once the coordinator answers."""
+        authenticator = BearerToken(self.tokens["operator"])
+        async with open_transport(self.public.url, authenticator, TrafficCount(), patience_seconds=30.0) as transport:
+            await transport.call("GET", "/v1/runs", RunList)
+            yield transport
+
+
+@asynccontextmanager
+async def local_federation(folder: Path, agents: Sequence[str]) -> AsyncIterator[LocalFederation]:
+    """Choose ports and tokens for a federation in ``folder``; whatever was started ends with the block."""
+    roles = {"operator": "operator", "worker": "worker"} | dict.fromkeys(agents, "agent")
+    tokens = {name: secrets.token_urlsafe(32) for name in roles}
+    entries = {name: {"role": role, "token": tokens[name]} for name, role in roles.items()}
+    _write_private(folder / "tokens.json", json.dumps(entries, indent=2))
+    ports = free_ports(2 + len(agents))
+    federation = LocalFederation(
+        processes=Processes(folder / "logs"),
+        folder=folder,
+        public=Address(ports[0]),
+        work=Address(ports[1]),
+        agents={name: Address(port) for name, port in zip(agents, ports[2:], strict=True)},
+        tokens=tokens,
+    )
+    try:
+        yield federation
+    finally:
+        await federation.processes.stop()
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody uses at this moment."""
+    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
+    try:
+        return [opened.getsockname()[1] for opened in sockets]
+    finally:
+        for opened in sockets:
+            opened.close()
+
+
+def _write_private(path: Path, content: str) -> None:
+    """Write a file that only its owner reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(content)
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Signal a process's whole session: an agent's trainer goes with it."""
+    if process.returncode is None or number is signal.SIGKILL:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)

@@ -1,0 +1,65 @@
+"""Run an agent: ``python -m services.client_agent``, configured by CLIENT_AGENT_* in the environment."""
+
+import asyncio
+import sys
+
+import structlog
+import uvicorn
+from pydantic import ValidationError
+
+from services.client_agent.agent import Agent
+from services.client_agent.coordinator_client import CoordinatorClient
+from services.client_agent.settings import Settings
+from services.client_agent.state import StateFolder
+from services.client_agent.status import Status
+from services.client_agent.status_page import create_status_page
+from services.client_agent.trainer import TrainerProcess
+from shared.errors import FedCoLLMError
+from shared.transport import BearerToken, listen, open_transport
+
+TRAINER_COMMAND = (sys.executable, "-m", "services.client_agent.trainer_process")
+
+
+async def serve(settings: Settings, trainer: TrainerProcess) -> None:
+    """Take part and show the status page, until told to stop."""
+    state, status = StateFolder(settings.state_dir), Status()
+    socket = listen(settings.status_host, settings.status_port)
+    page = uvicorn.Config(
+        create_status_page(status),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    authenticator = BearerToken(settings.token)
+    with state.owned():
+        async with open_transport(
+            settings.coordinator_url, authenticator, status.sent, patience_seconds=None
+        ) as transport:
+            await trainer.start()
+            agent = Agent(CoordinatorClient(transport), trainer, state, status)
+            tasks = [asyncio.create_task(agent.run()), asyncio.create_task(uvicorn.Server(page).serve([socket]))]
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            finally:
+                tasks[0].cancel()
+                await trainer.stop()
+
+
+def main() -> int:
+    """Run until told to stop; 2 means that the configuration is wrong."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        asyncio.run(serve(Settings(), TrainerProcess(TRAINER_COMMAND)))
+    except (FedCoLLMError, ValidationError) as error:
+        sys.stderr.write(f"agent: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The agent: see what is wanted, train, protect, submit, wait (docs/protocol.md, steps 2 to 5 and 9).
+
+Every step begins from the state folder, so that an agent that was killed anywhere goes on where it was.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from services.client_agent.coordinator_client import CoordinatorClient
+from services.client_agent.state import StateFolder, StoredUpdate
+from services.client_agent.status import Phase, Status
+from services.client_agent.trainer import Progress, Trainer, TrainingOrder
+from shared.errors import FedCoLLMError, NotFound, RemoteProblem, RoundClosed, UpdateConflict
+from shared.protocol.messages import Assignment, Manifest, PublishedAdapter
+
+LONGEST_POLL_SECONDS = 25.0
+PAUSE_AFTER_FAILURE_SECONDS = 10.0
+TOO_LATE = frozenset({RoundClosed.code, UpdateConflict.code, NotFound.code})
+
+log = structlog.get_logger()
+
+
+class Agent:
+    """One organisation's agent."""
+
+    def __init__(
+        self,
+        coordinator: CoordinatorClient,
+        trainer: Trainer,
+        state: StateFolder,
+        status: Status,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._coordinator = coordinator
+        self._trainer = trainer
+        self._state = state
+        self._status = status
+        self._pause = pause
+        self._manifest: Manifest | None = None
+
+    async def run(self) -> None:
+        """Take part until cancelled; an error of one step is shown and the next step tried after a pause."""
+        while True:
+            try:
+                await self.step(wait_seconds=LONGEST_POLL_SECONDS)
+            except FedCoLLMError as error:
+                self._status.fail(error.code, str(error))
+                log.warning("agent.failed", code=error.code, detail=str(error))
+                await self._pause(PAUSE_AFTER_FAILURE_SECONDS)
+
+    async def step(self, *, wait_seconds: float) -> None:
+        """Ask once what is wanted, and do it."""
+        self._status.enter(Phase.WAITING)
+        held = self._state.published
+        wanted = await self._coordinator.wanted(held.digest if held else None, wait_seconds=wait_seconds)
+        if wanted.published is not None and wanted.published != held:
+            await self._receive(wanted.published)
+        if wanted.assignment is not None:
+            await self._take_part(wanted.assignment)
+
+    async def _receive(self, published: PublishedAdapter) -> None:
+        """Fetch theta^t, the adapter after co-tuning, and make it the one that this organisation uses."""
+        self._status.enter(Phase.RECEIVING, run_id=published.run_id, round_number=published.round)
+        manifest = await self._manifest_of(published.run_id)
+        await self._fetch(published.digest)
+        self._state.keep_published(published, dict(manifest.adapter_config))
+        self._status.hold(published)
+
+    async def _take_part(self, assignment: Assignment) -> None:
+        """Train (once) and submit an update for a round."""
+        update = self._state.trained_update(assignment)
+        if update is None:
+            update = await self._train(assignment)
+        self._status.enter(Phase.SENDING, run_id=assignment.run_id, round_number=assignment.round)
+        weighted = (await self._manifest_of(assignment.run_id)).weighting == "examples"
+        try:
+            await self._coordinator.send_update(
+                assignment.run_id,
+                assignment.round,
+                self._state.update_file(assignment.run_id, assignment.round),
+                digest=update.digest,
+                examples=update.examples if weighted else None,
+            )
+        except RemoteProblem as problem:
+            if problem.remote_code not in TOO_LATE:
+                raise
+            log.info("agent.too_late", round=assignment.round, code=problem.remote_code)
+        else:
+            self._status.rounds_taken_part += 1
+
+    async def _train(self, assignment: Assignment) -> StoredUpdate:
+        manifest = await self._manifest_of(assignment.run_id)
+        self._status.enter(Phase.TRAINING, run_id=assignment.run_id, round_number=assignment.round)
+        await self._fetch(assignment.adapter)
+        order = TrainingOrder(
+            manifest=manifest,
+            adapter=self._state.adapter(assignment.adapter),
+            into=self._state.update_file(assignment.run_id, assignment.round),
+            seed=assignment.seed,
+        )
+        trained = await self._trainer.train(order, self._on_progress)
+        self._status.mean_loss = trained.mean_loss
+        update = StoredUpdate(
+            run_id=assignment.run_id,
+            round=assignment.round,
+            adapter=assignment.adapter,
+            digest=trained.digest,
+            examples=trained.examples,
+        )
+        self._state.keep_update(update)
+        return update
+
+    async def _fetch(self, digest: str) -> None:
+        file = self._state.adapter(digest)
+        if not file.exists():
+            self._status.received_bytes += await self._coordinator.fetch_adapter(digest, file)
+
+    async def _manifest_of(self, run_id: str) -> Manifest:
+        """Return a run's manifest, which never changes."""
+        if self._manifest is None or self._manifest.run_id != run_id:
+            self._manifest = await self._coordinator.manifest(run_id)
+            if self._manifest.aggregation == "PlaintextAggregation":
+                log.warning("agent.plaintext", run_id=run_id, detail="the coordinator can read this agent's updates")
+        return self._manifest
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._status.advance(progress.step, progress.steps, progress.loss)

@@ -1,0 +1,36 @@
+"""What an agent asks of its coordinator, call by call."""
+
+from pathlib import Path
+
+from shared.protocol.messages import Manifest, UpdateReceipt, Wanted
+from shared.transport import Transport
+
+
+class CoordinatorClient:
+    """The agent's side of ``/v1``; errors are those of the transport."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def wanted(self, holding: str | None, *, wait_seconds: float) -> Wanted:
+        """Ask what is wanted, and wait up to ``wait_seconds`` for something."""
+        params: dict[str, str | float] = {"wait_seconds": wait_seconds}
+        if holding is not None:
+            params["holding"] = holding
+        return await self._transport.call("GET", "/v1/wanted", Wanted, params=params)
+
+    async def manifest(self, run_id: str) -> Manifest:
+        """Read what a run expects of agents."""
+        return await self._transport.call("GET", f"/v1/runs/{run_id}/manifest", Manifest)
+
+    async def fetch_adapter(self, digest: str, into: Path) -> int:
+        """Fetch a published adapter into a file, checked, and return its size in bytes."""
+        return await self._transport.download(f"/v1/adapters/{digest}", into, digest=digest)
+
+    async def send_update(
+        self, run_id: str, number: int, update: Path, *, digest: str, examples: int | None
+    ) -> UpdateReceipt:
+        """Send the update of a round."""
+        path = f"/v1/runs/{run_id}/rounds/{number}/update"
+        params = {} if examples is None else {"examples": examples}
+        return await self._transport.upload(path, update, UpdateReceipt, digest=digest, params=params)

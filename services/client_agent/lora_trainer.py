@@ -1,0 +1,93 @@
+"""Local training of the SLM's LoRA on the private data (Alg. 1, client loop; docs/protocol.md step 3)."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from peft import PeftModel
+
+from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from shared.errors import BaseModelMismatch, LoraMismatch, TokenizerMismatch
+from shared.ml.adapters import adapter_layout, adapter_tensors, load_adapter
+from shared.ml.data import Encoded, encode_examples, read_examples
+from shared.ml.digests import base_model_digest, tokenizer_digest
+from shared.ml.models import add_lora, load_base, load_tokenizer, pick_device, pick_dtype
+from shared.ml.train import Optimiser, train_local
+from shared.protocol.codec import decode, encode
+from shared.protocol.digests import digest_of
+from shared.protocol.messages import Manifest
+
+
+class LoraTrainer:
+    """Keeps the base model and the encoded data between rounds."""
+
+    def __init__(
+        self, *, base_model: str, data: Path, device: str, dtype: Literal["float32", "bfloat16"], digest_cache: Path
+    ) -> None:
+        self._base_model = base_model
+        self._data = data
+        self._device = pick_device(device)
+        self._dtype = pick_dtype(dtype)
+        self._digest_cache = digest_cache
+        self._loaded: tuple[Manifest, PeftModel, list[Encoded], int] | None = None
+
+    def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+        """Train one update and write it to the order's file.
+
+        Raises:
+            BaseModelMismatch, TokenizerMismatch, LoraMismatch: this machine's model is not the run's.
+            DataError, LossNotFinite: what is wrong with the data or the training.
+        """
+        model, examples, vocab_size = self._load(order.manifest)
+        load_adapter(model, decode(order.adapter.read_bytes(), order.manifest.layout))
+        terms = order.manifest.training
+        report = train_local(
+            model,
+            examples,
+            epochs=terms.epochs,
+            batch_size=terms.batch_size,
+            optimiser=Optimiser(
+                learning_rate=terms.optimiser.learning_rate,
+                betas=(terms.optimiser.beta1, terms.optimiser.beta2),
+                weight_decay=terms.optimiser.weight_decay,
+                clip_norm=terms.optimiser.clip_norm,
+            ),
+            seed=order.seed,
+            vocab_size=vocab_size,
+            on_step=lambda step, steps, loss: on_progress(Progress(step=step, steps=steps, loss=loss)),
+        )
+        update = encode(adapter_tensors(model))
+        order.into.write_bytes(update)
+        return Trained(digest=digest_of(update), examples=len(examples), steps=report.steps, mean_loss=report.mean_loss)
+
+    def _load(self, manifest: Manifest) -> tuple[PeftModel, list[Encoded], int]:
+        """Return model, data and vocabulary for this manifest, after comparing everything that can be compared."""
+        if self._loaded is None or self._loaded[0] != manifest:
+            tokenizer = load_tokenizer(self._base_model)
+            if (actual := tokenizer_digest(tokenizer)) != manifest.tokenizer_digest:
+                raise TokenizerMismatch(
+                    f"the tokenizer of {self._base_model} is {actual} and the run's is {manifest.tokenizer_digest}: "
+                    "install the base model that the operator names"
+                )
+            if (actual := base_model_digest(self._base_model, cache=self._digest_cache)) != manifest.slm_digest:
+                raise BaseModelMismatch(
+                    f"the base model {self._base_model} is {actual} and the run's is {manifest.slm_digest}: "
+                    "install the base model that the operator names"
+                )
+            lora = manifest.slm_lora
+            model = add_lora(
+                load_base(self._base_model, dtype=self._dtype, device=self._device),
+                rank=lora.rank,
+                alpha=lora.alpha,
+                dropout=lora.dropout,
+                targets=lora.targets,
+                seed=0,
+            )
+            if adapter_layout(model) != dict(manifest.layout):
+                raise LoraMismatch(
+                    f"LoRA on {self._base_model} does not give the manifest's {len(manifest.layout)} tensors: "
+                    "install the release that the coordinator runs"
+                )
+            examples = encode_examples(tokenizer, read_examples(self._data), max_tokens=manifest.training.max_tokens)
+            self._loaded = (manifest, model, examples, len(tokenizer))
+        return self._loaded[1:]

@@ -1,0 +1,24 @@
+"""The agent's settings, from the environment: CLIENT_AGENT_COORDINATOR_URL and so on."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Whom the agent works with, what it trains on, and where it keeps what it must not lose."""
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix="CLIENT_AGENT_")
+
+    coordinator_url: Annotated[str, Field(description="Where the coordinator listens for agents.")]
+    token: Annotated[str, Field(description="This agent's token.")]
+    state_dir: Annotated[Path, Field(description="Folder of adapters and updates; one agent owns it.")]
+    base_model: Annotated[str, Field(description="The SLM: a Hugging Face directory or id.")]
+    data: Annotated[Path, Field(description="The private examples, JSONL with prompt, choices, answer.")]
+    device: Annotated[str, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
+    dtype: Annotated[Literal["float32", "bfloat16"], Field(description="Of the frozen base model.")] = "float32"
+    threads: Annotated[int, Field(ge=1, description="Torch threads of the training process.")] = 1
+    status_host: Annotated[str, Field(description="Address of the local status page.")] = "127.0.0.1"
+    status_port: Annotated[int, Field(ge=0, le=65535, description="Port of the local status page.")] = 8450

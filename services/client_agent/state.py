@@ -1,0 +1,130 @@
+"""What an agent must not lose: the adapter that it holds, and the update that it has trained.
+
+    <folder>/owner.lock              one agent owns the folder
+    <folder>/published.json          the newest adapter and where it comes from
+    <folder>/adapters/<hex>          adapters by digest: theta^t, kept while it is needed
+    <folder>/updates/<run>-<round>   a trained update, complete once the .json beside it is there
+    <folder>/slm-adapter/            the newest adapter as a PEFT directory, for whoever uses it here
+
+Files appear whole (temporary file, fsync, rename, fsync of the folder), so a kill at any moment leaves either the
+old or the new state, and a trained update is never trained again.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, JsonValue
+
+from shared.errors import StoreBusy
+from shared.protocol.digests import Digest
+from shared.protocol.messages import Assignment, PublishedAdapter
+from shared.protocol.terms import FROZEN
+
+
+class StoredUpdate(BaseModel):
+    """An update that was trained for a round, from the adapter named by ``adapter``."""
+
+    run_id: str
+    round: int
+    adapter: Digest
+    digest: Digest
+    examples: int
+    model_config = FROZEN
+
+
+class StateFolder:
+    """The state of one agent."""
+
+    def __init__(self, root: Path) -> None:
+        """Use (and make) the folder ``root``."""
+        self._root = root
+        self._adapters = root / "adapters"
+        self._updates = root / "updates"
+        self._adapters.mkdir(parents=True, exist_ok=True)
+        self._updates.mkdir(exist_ok=True)
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Own the folder while the block runs, or raise StoreBusy."""
+        with (self._root / "owner.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreBusy(f"another agent uses {self._root}: stop it, or give this one a folder") from None
+            yield
+
+    @property
+    def published(self) -> PublishedAdapter | None:
+        """The newest adapter that this agent holds, whole; None before the first."""
+        path = self._root / "published.json"
+        return PublishedAdapter.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def adapter(self, digest: str) -> Path:
+        """Return where the adapter named ``digest`` lies or will lie."""
+        return self._adapters / digest.removeprefix("sha256:")
+
+    def keep_published(self, published: PublishedAdapter, adapter_config: dict[str, JsonValue]) -> None:
+        """Make ``published``, whose file is there, the adapter that this agent holds and serves from its folder."""
+        file = self.adapter(published.digest)
+        _sync(file)
+        export_adapter(self._root / "slm-adapter", file, adapter_config)
+        write_whole(self._root / "published.json", published.model_dump_json().encode())
+        for other in self._adapters.iterdir():
+            if other != file:
+                other.unlink()
+
+    def update_file(self, run_id: str, number: int) -> Path:
+        """Return where the update of a round lies or will lie."""
+        return self._updates / f"{run_id}-{number}"
+
+    def trained_update(self, assignment: Assignment) -> StoredUpdate | None:
+        """Return the update that was trained for exactly this assignment; None if there is none yet."""
+        note = self._note(assignment.run_id, assignment.round)
+        if not note.exists():
+            return None
+        update = StoredUpdate.model_validate_json(note.read_bytes())
+        return update if update.adapter == assignment.adapter else None
+
+    def keep_update(self, update: StoredUpdate) -> None:
+        """Make a trained update, whose file is there, durable, and forget those of other rounds."""
+        file, note = self.update_file(update.run_id, update.round), self._note(update.run_id, update.round)
+        _sync(file)
+        write_whole(note, update.model_dump_json().encode())
+        for other in self._updates.iterdir():
+            if other not in {file, note}:
+                other.unlink()
+
+    def _note(self, run_id: str, number: int) -> Path:
+        return self._updates / f"{run_id}-{number}.json"
+
+
+def export_adapter(folder: Path, blob: Path, adapter_config: dict[str, JsonValue]) -> None:
+    """Write a PEFT directory: what ``PeftModel.from_pretrained`` loads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / "adapter_model.safetensors.part"
+    shutil.copyfile(blob, part)
+    _sync(part)
+    part.replace(folder / "adapter_model.safetensors")
+    write_whole(folder / "adapter_config.json", json.dumps(adapter_config, indent=2).encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path`` so that a reader, or a power cut, sees all of it or what was there before."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(content)
+    _sync(part)
+    part.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,98 @@
+"""What an agent is doing, for the eyes of its own organisation."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pydantic import BaseModel
+
+from shared.protocol.messages import PublishedAdapter
+from shared.protocol.terms import FROZEN
+from shared.transport import TrafficCount
+
+
+class Phase(StrEnum):
+    """What an agent does at a time."""
+
+    STARTING = "starting"
+    WAITING = "waiting"
+    RECEIVING = "receiving"
+    TRAINING = "training"
+    SENDING = "sending"
+    FAILED = "failed"
+
+
+@dataclass
+class Status:
+    """The agent writes it, the status page reads it; nothing of it leaves the machine."""
+
+    sent: TrafficCount = field(default_factory=TrafficCount)
+    phase: Phase = Phase.STARTING
+    run_id: str | None = None
+    round: int | None = None
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    mean_loss: float | None = None
+    received_bytes: int = 0
+    rounds_taken_part: int = 0
+    holding: PublishedAdapter | None = None
+    error: str | None = None
+
+    def enter(self, phase: Phase, *, run_id: str | None = None, round_number: int | None = None) -> None:
+        """Begin something."""
+        self.phase = phase
+        self.step = self.steps = 0
+        if run_id is not None:
+            self.run_id, self.round = run_id, round_number
+        if phase is not Phase.WAITING:
+            self.error = None
+
+    def advance(self, step: int, steps: int, loss: float) -> None:
+        """Report a training step."""
+        self.step, self.steps, self.loss = step, steps, loss
+
+    def hold(self, published: PublishedAdapter) -> None:
+        """Report a new adapter."""
+        self.holding = published
+
+    def fail(self, code: str, detail: str) -> None:
+        """Report an error."""
+        self.phase = Phase.FAILED
+        self.error = f"{code}: {detail}"
+
+    def view(self) -> "StatusView":
+        """Return what the status page shows."""
+        return StatusView(
+            phase=self.phase,
+            run_id=self.run_id,
+            round=self.round,
+            step=self.step,
+            steps=self.steps,
+            loss=self.loss,
+            mean_loss=self.mean_loss,
+            sent_bytes=self.sent.bytes,
+            sent_requests=self.sent.requests,
+            received_bytes=self.received_bytes,
+            rounds_taken_part=self.rounds_taken_part,
+            holding=self.holding,
+            error=self.error,
+        )
+
+
+class StatusView(BaseModel):
+    """The status page's JSON; ``loss`` is the newest step's and ``mean_loss`` the last training's, in nats."""
+
+    phase: Phase
+    run_id: str | None
+    round: int | None
+    step: int
+    steps: int
+    loss: float | None
+    mean_loss: float | None
+    sent_bytes: int
+    sent_requests: int
+    received_bytes: int
+    rounds_taken_part: int
+    holding: PublishedAdapter | None
+    error: str | None
+    model_config = FROZEN

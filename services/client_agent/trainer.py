@@ -1,0 +1,136 @@
+"""Training as the agent sees it: a Protocol, and the child process that stays alive between rounds.
+
+The child speaks JSON lines on its standard streams and exchanges adapters as files, so that the agent itself
+imports no torch, stays responsive while a model trains, and outlives a training that is killed.
+"""
+
+import asyncio
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+from pydantic import BaseModel, Field, TypeAdapter
+
+from shared import errors
+from shared.errors import FedCoLLMError, TrainerStopped
+from shared.protocol.digests import Digest
+from shared.protocol.messages import Manifest
+from shared.protocol.terms import FROZEN
+
+LINE_LIMIT = 64 << 20
+
+
+class TrainingOrder(BaseModel):
+    """Train from the adapter in the file ``adapter`` by the manifest's terms, and write the update to ``into``."""
+
+    manifest: Manifest
+    adapter: Path
+    into: Path
+    seed: int
+    model_config = FROZEN
+
+
+class Progress(BaseModel):
+    """How far a training is."""
+
+    kind: Literal["progress"] = "progress"
+    step: int
+    steps: int
+    loss: float
+    model_config = FROZEN
+
+
+class Trained(BaseModel):
+    """A training has ended well; the update's file has this digest. Losses are for this machine's eyes only."""
+
+    kind: Literal["trained"] = "trained"
+    digest: Digest
+    examples: int
+    steps: int
+    mean_loss: float
+    model_config = FROZEN
+
+
+class Failed(BaseModel):
+    """A training has failed, with the code and message of an error of the tree."""
+
+    kind: Literal["failed"] = "failed"
+    code: str
+    message: str
+    model_config = FROZEN
+
+
+Line = Annotated[Progress | Trained | Failed, Field(discriminator="kind")]
+LINES: TypeAdapter[Line] = TypeAdapter(Line)
+
+
+class Trainer(Protocol):
+    """Trains one adapter at a time."""
+
+    async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+        """Train, and raise what went wrong: ModelError, DataError or TrainingError."""
+        ...
+
+
+class TrainerProcess:
+    """A Trainer in a child process, started when it is first needed and again when it has died."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """``command`` starts the child, which must serve ``services.client_agent.trainer_process.serve``."""
+        self._command = command
+        self._process: Process | None = None
+
+    async def start(self) -> None:
+        """Start the child before it is needed: importing torch takes seconds."""
+        await self._running()
+
+    async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+        """Have the child train.
+
+        Raises:
+            TrainerStopped: the child ended without an answer.
+            FedCoLLMError: what went wrong in the child.
+        """
+        process = await self._running()
+        assert process.stdin is not None  # noqa: S101 - both are pipes
+        assert process.stdout is not None  # noqa: S101
+        try:
+            process.stdin.write(order.model_dump_json().encode() + b"\n")
+            await process.stdin.drain()
+            while text := await process.stdout.readline():
+                line = LINES.validate_json(text)
+                match line:
+                    case Progress():
+                        on_progress(line)
+                    case Trained():
+                        return line
+                    case Failed():
+                        raise _error(line)
+        except ConnectionError:
+            pass
+        except asyncio.CancelledError:
+            await self.stop()  # an answer to an order that nobody waits for would be taken for the next one's
+            raise
+        code = await process.wait()
+        raise TrainerStopped(f"the training process ended with code {code} before it had an answer; see its log")
+
+    async def stop(self) -> None:
+        """End the child."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def _running(self) -> Process:
+        if self._process is None or self._process.returncode is not None:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT
+            )
+        return self._process
+
+
+def _error(failed: Failed) -> FedCoLLMError:
+    """Return the error of the tree that the child met, by its code."""
+    kinds = (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FedCoLLMError))
+    kind = next((kind for kind in kinds if kind.code == failed.code), TrainerStopped)
+    return kind(failed.message)

@@ -1,0 +1,79 @@
+"""The training process: ``python -m services.client_agent.trainer_process``, started by the agent and no one else."""
+
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from typing import Protocol, TextIO
+
+from services.client_agent.trainer import Failed, Progress, Trained, TrainingOrder
+from shared.errors import FedCoLLMError
+
+
+class SyncTrainer(Protocol):
+    """Trains in the calling thread."""
+
+    def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+        """Train one update."""
+        ...
+
+
+def serve(trainer: SyncTrainer) -> None:
+    """Answer orders from standard input, one at a time, until it closes; then end, even in the middle of a step."""
+    answers = _private_output()
+    orders: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_read_orders, args=(orders,), daemon=True).start()
+    while True:
+        answer = _answer(trainer, TrainingOrder.model_validate_json(orders.get()), answers)
+        _write(answers, answer)
+
+
+def _answer(trainer: SyncTrainer, order: TrainingOrder, answers: TextIO) -> Trained | Failed:
+    try:
+        return trainer.train(order, lambda progress: _write(answers, progress))
+    except FedCoLLMError as error:
+        return Failed(code=error.code, message=str(error))
+
+
+def _write(answers: TextIO, line: Progress | Trained | Failed) -> None:
+    answers.write(line.model_dump_json() + "\n")
+    answers.flush()
+
+
+def _read_orders(orders: queue.Queue[str]) -> None:
+    for line in sys.stdin:
+        orders.put(line)
+    os._exit(0)  # the agent has ended: nobody waits for what the main thread is doing
+
+
+def _private_output() -> TextIO:
+    """Keep standard output for answers, and send whatever libraries print there to standard error."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return answers
+
+
+def main() -> None:
+    """Serve with the agent's own settings."""
+    # Imported here, so that the agent can name this module without importing torch.
+    import torch  # noqa: PLC0415
+
+    from services.client_agent.lora_trainer import LoraTrainer  # noqa: PLC0415
+    from services.client_agent.settings import Settings  # noqa: PLC0415
+
+    settings = Settings()
+    torch.set_num_threads(settings.threads)
+    serve(
+        LoraTrainer(
+            base_model=settings.base_model,
+            data=settings.data,
+            device=settings.device,
+            dtype=settings.dtype,
+            digest_cache=settings.state_dir / "digests.json",
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""The worker's loop: lease, fetch, compute, store, hand in (docs/protocol.md, "Work").
+
+Computing happens in a thread behind the ``CoTuner`` Protocol; the loop keeps the lease alive meanwhile. It keeps
+nothing that it could not fetch again, so a worker may be killed anywhere and another takes over.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from pydantic import JsonValue
+
+from shared.errors import FedCoLLMError, LeaseLost, RemoteProblem
+from shared.protocol.digests import digest_of
+from shared.protocol.messages import (
+    Accepted,
+    BaseScores,
+    CotuneResult,
+    CotuneTask,
+    EvaluateResult,
+    EvaluateTask,
+    FailureRequest,
+    Heartbeat,
+    HeartbeatAnswer,
+    Lease,
+    LeaseAnswer,
+    LeaseRequest,
+    PreparedModel,
+    PrepareResult,
+    PrepareTask,
+    Result,
+    ResultRequest,
+    RoundScores,
+)
+from shared.protocol.tensors import Layout
+from shared.protocol.terms import RunTerms
+from shared.transport import Transport
+
+LONGEST_POLL_SECONDS = 25.0
+HEARTBEAT_SECONDS = 5.0
+PAUSE_AFTER_FAILURE_SECONDS = 5.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class PreparedBase:
+    """A base model with its untrained LoRA: what it is, and what its adapters look like."""
+
+    base_digest: str
+    layout: Layout
+    adapter_config: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class PreparedPair:
+    """The two models of a run before any tuning."""
+
+    tokenizer_digest: str
+    slm: PreparedBase
+    llm: PreparedBase
+    scores: BaseScores
+
+
+@dataclass(frozen=True)
+class Cotuned:
+    """What a co-tuning did; losses are means in nats."""
+
+    steps: int
+    losses: Mapping[str, float]
+
+
+class CoTuner(Protocol):
+    """Everything that needs the models; adapters come and go as files."""
+
+    def prepare(self, terms: RunTerms, *, slm_into: Path, llm_into: Path) -> PreparedPair:
+        """Write theta^0 and omega^0, and evaluate them."""
+        ...
+
+    def cotune(self, terms: RunTerms, *, seed: int, slm: Path, llm: Path, slm_into: Path, llm_into: Path) -> Cotuned:
+        """Write theta^{t+1} and omega^{t+1}, co-tuned from the adapters given."""
+        ...
+
+    def evaluate(self, terms: RunTerms, *, slm_aggregated: Path, slm: Path, llm: Path) -> RoundScores:
+        """Evaluate the SLM after aggregation, and both models after co-tuning."""
+        ...
+
+
+class Worker:
+    """One worker; rank 0 of a distributed one."""
+
+    def __init__(self, transport: Transport, cotuner: CoTuner, cache: Path, *, name: str) -> None:
+        self._transport = transport
+        self._cotuner = cotuner
+        self._cache = cache
+        self._name = name
+        cache.mkdir(parents=True, exist_ok=True)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            try:
+                await self.step(wait_seconds=LONGEST_POLL_SECONDS)
+            except FedCoLLMError as error:
+                log.warning("worker.failed", code=error.code, detail=str(error))
+                await asyncio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
+
+    async def step(self, *, wait_seconds: float) -> bool:
+        """Ask once for work and do it; return whether there was any."""
+        request = LeaseRequest(worker=self._name, wait_seconds=wait_seconds)
+        lease = (await self._transport.call("POST", "/v1/work/lease", LeaseAnswer, body=request)).lease
+        if lease is None:
+            return False
+        log.info("work.leased", job=lease.job_id, lease=lease.token)
+        try:
+            async with self._keeping(lease):
+                await self._do(lease)
+        except RemoteProblem as problem:
+            if problem.remote_code != LeaseLost.code:
+                raise
+            log.warning("work.lost", job=lease.job_id, detail=problem.detail)
+        return True
+
+    async def _do(self, lease: Lease) -> None:
+        try:
+            result = await self._result(lease)
+        except RemoteProblem:
+            raise
+        except FedCoLLMError as error:
+            await self._hand_in_failure(lease, error.code, str(error))
+        except Exception as error:
+            # The run's owner must read why; nobody reads a worker's log at night.
+            log.exception("work.crashed", job=lease.job_id)
+            await self._hand_in_failure(lease, "internal", f"{type(error).__name__}: {error}")
+        else:
+            body = ResultRequest(token=lease.token, result=result)
+            await self._transport.call("POST", f"/v1/work/{lease.job_id}/result", Accepted, body=body)
+
+    async def _hand_in_failure(self, lease: Lease, code: str, message: str) -> None:
+        body = FailureRequest(token=lease.token, code=code, message=message[:4000])
+        await self._transport.call("POST", f"/v1/work/{lease.job_id}/failure", Accepted, body=body)
+
+    async def _result(self, lease: Lease) -> Result:
+        slm_into, llm_into = self._cache / "slm.new", self._cache / "llm.new"
+        match lease.task:
+            case PrepareTask():
+                pair = await asyncio.to_thread(self._cotuner.prepare, lease.terms, slm_into=slm_into, llm_into=llm_into)
+                return PrepareResult(
+                    tokenizer_digest=pair.tokenizer_digest,
+                    slm=_prepared(pair.slm, await self._store(slm_into)),
+                    llm=_prepared(pair.llm, await self._store(llm_into)),
+                    scores=pair.scores,
+                )
+            case CotuneTask() as task:
+                cotuned = await asyncio.to_thread(
+                    self._cotuner.cotune,
+                    lease.terms,
+                    seed=task.seed,
+                    slm=await self._fetch(task.slm_adapter),
+                    llm=await self._fetch(task.llm_adapter),
+                    slm_into=slm_into,
+                    llm_into=llm_into,
+                )
+                return CotuneResult(
+                    slm_adapter=await self._store(slm_into),
+                    llm_adapter=await self._store(llm_into),
+                    steps=cotuned.steps,
+                    losses=dict(cotuned.losses),
+                )
+            case EvaluateTask() as task:
+                paths = {
+                    "slm_aggregated": await self._fetch(task.slm_aggregated),
+                    "slm": await self._fetch(task.slm_adapter),
+                    "llm": await self._fetch(task.llm_adapter),
+                }
+                scores = await asyncio.to_thread(self._cotuner.evaluate, lease.terms, **paths)
+                self._forget_all_but({*paths.values()})
+                return EvaluateResult(scores=scores)
+
+    @asynccontextmanager
+    async def _keeping(self, lease: Lease) -> AsyncIterator[None]:
+        """Send heartbeats while the block runs; a lost lease shows when the result is handed in."""
+        task = asyncio.create_task(self._beat(lease))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _beat(self, lease: Lease) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            body = Heartbeat(token=lease.token)
+            await self._transport.call("POST", f"/v1/work/{lease.job_id}/heartbeat", HeartbeatAnswer, body=body)
+
+    async def _fetch(self, digest: str) -> Path:
+        """Return the file of an adapter, fetched unless it is here already."""
+        file = self._file(digest)
+        if not file.exists():
+            await self._transport.download(f"/v1/work/blobs/{digest}", file, digest=digest)
+        return file
+
+    async def _store(self, written: Path) -> str:
+        """Store an adapter that was just written, keep it at hand, and return its digest."""
+        digest, file = await asyncio.to_thread(self._keep, written)
+        await self._transport.upload(f"/v1/work/blobs/{digest}", file, Accepted, digest=digest)
+        return digest
+
+    def _keep(self, written: Path) -> tuple[str, Path]:
+        digest = digest_of(written.read_bytes())
+        return digest, written.replace(self._file(digest))
+
+    def _file(self, digest: str) -> Path:
+        return self._cache / digest.removeprefix("sha256:")
+
+    def _forget_all_but(self, wanted: set[Path]) -> None:
+        for file in self._cache.iterdir():
+            if file not in wanted:
+                file.unlink()
+
+
+def _prepared(base: PreparedBase, adapter: str) -> PreparedModel:
+    return PreparedModel(
+        base_digest=base.base_digest,
+        adapter=adapter,
+        layout=dict(base.layout),
+        adapter_config=dict(base.adapter_config),
+    )

@@ -1,0 +1,172 @@
+"""The real ``CoTuner``: LLM and SLM in this process (Alg. 1, server side; docs/protocol.md, steps 1, 7 and 8)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
+from shared.errors import TokenizerMismatch
+from shared.ml.adapters import adapter_config, adapter_layout, adapter_tensors, load_adapter
+from shared.ml.cotune import CotuneTerms, cotune
+from shared.ml.data import Encoded, Example, encode_examples, read_examples
+from shared.ml.digests import base_model_digest, tokenizer_digest
+from shared.ml.evaluate import evaluate
+from shared.ml.models import add_lora, load_base, load_tokenizer, pick_device, pick_dtype
+from shared.ml.train import Optimiser
+from shared.protocol.codec import decode, encode
+from shared.protocol.messages import BaseScores, RoundScores, Score
+from shared.protocol.terms import LoraTerms, OptimiserTerms, RunTerms
+
+EVALUATION_BATCH = 32
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What is kept between the tasks of a run."""
+
+    terms: RunTerms
+    tokenizer: PreTrainedTokenizerBase
+    slm: PeftModel
+    llm: PeftModel
+    auxiliary: Sequence[Encoded]
+    validation: Sequence[Example]
+
+
+class ModelPair:
+    """Loads the models of a run once, and exchanges their adapters."""
+
+    def __init__(
+        self,
+        *,
+        auxiliary: Path,
+        validation: Path,
+        device: str,
+        dtype: Literal["float32", "bfloat16"],
+        digest_cache: Path,
+    ) -> None:
+        self._auxiliary = auxiliary
+        self._validation = validation
+        self._device = pick_device(device)
+        self._dtype = pick_dtype(dtype)
+        self._digest_cache = digest_cache
+        self._loaded: _Loaded | None = None
+
+    def prepare(self, terms: RunTerms, *, slm_into: Path, llm_into: Path) -> PreparedPair:
+        """Write theta^0 and omega^0, which change nothing yet (B = 0), and evaluate the base models."""
+        self._loaded = None
+        pair = self._load(terms)
+        slm_into.write_bytes(encode(adapter_tensors(pair.slm)))
+        llm_into.write_bytes(encode(adapter_tensors(pair.llm)))
+        return PreparedPair(
+            tokenizer_digest=tokenizer_digest(pair.tokenizer),
+            slm=self._base(terms.slm, pair.slm),
+            llm=self._base(terms.llm, pair.llm),
+            scores=BaseScores(slm=self._score(pair, pair.slm), llm=self._score(pair, pair.llm)),
+        )
+
+    def cotune(self, terms: RunTerms, *, seed: int, slm: Path, llm: Path, slm_into: Path, llm_into: Path) -> Cotuned:
+        """Co-tune on the auxiliary set (Eq. 4 to 6)."""
+        pair = self._load(terms)
+        _load_file(pair.slm, slm)
+        _load_file(pair.llm, llm)
+        report = cotune(
+            pair.llm,
+            pair.slm,
+            pair.auxiliary,
+            terms=CotuneTerms(
+                passes=terms.cotuning.passes,
+                batch_size=terms.cotuning.batch_size,
+                distillation_weight=terms.cotuning.distillation_weight,
+                direction=terms.cotuning.direction,
+                schedule=terms.cotuning.schedule,
+                llm_optimiser=_optimiser(terms.cotuning.llm_optimiser),
+                slm_optimiser=_optimiser(terms.cotuning.slm_optimiser),
+            ),
+            seed=seed,
+            vocab_size=len(pair.tokenizer),
+            on_step=lambda _step, _steps, _loss: None,
+        )
+        slm_into.write_bytes(encode(adapter_tensors(pair.slm)))
+        llm_into.write_bytes(encode(adapter_tensors(pair.llm)))
+        losses: Mapping[str, float] = {
+            "llm_loss": report.llm_loss,
+            "slm_loss": report.slm_loss,
+            "llm_distillation": report.llm_distillation,
+            "slm_distillation": report.slm_distillation,
+        }
+        return Cotuned(steps=report.steps, losses=losses)
+
+    def evaluate(self, terms: RunTerms, *, slm_aggregated: Path, slm: Path, llm: Path) -> RoundScores:
+        """Evaluate on the validation set."""
+        pair = self._load(terms)
+        _load_file(pair.slm, slm_aggregated)
+        aggregated = self._score(pair, pair.slm)
+        _load_file(pair.slm, slm)
+        _load_file(pair.llm, llm)
+        return RoundScores(slm_aggregated=aggregated, slm=self._score(pair, pair.slm), llm=self._score(pair, pair.llm))
+
+    def _load(self, terms: RunTerms) -> _Loaded:
+        """Return the models of a run, loaded if the last task was of another run."""
+        if self._loaded is None or self._loaded.terms != terms:
+            tokenizer = load_tokenizer(terms.slm)
+            if tokenizer_digest(tokenizer) != tokenizer_digest(load_tokenizer(terms.llm)):
+                raise TokenizerMismatch(
+                    f"{terms.llm} and {terms.slm} do not share a tokenizer, so their distributions cannot be compared: "
+                    "choose a pair of one family"
+                )
+            auxiliary = read_examples(self._auxiliary)
+            self._loaded = _Loaded(
+                terms=terms,
+                tokenizer=tokenizer,
+                slm=self._with_lora(terms.slm, terms.slm_lora, terms.seed),
+                llm=self._with_lora(terms.llm, terms.llm_lora, terms.seed),
+                auxiliary=encode_examples(tokenizer, auxiliary, max_tokens=terms.training.max_tokens),
+                validation=read_examples(self._validation),
+            )
+        return self._loaded
+
+    def _with_lora(self, path: str, lora: LoraTerms, seed: int) -> PeftModel:
+        return add_lora(
+            load_base(path, dtype=self._dtype, device=self._device),
+            rank=lora.rank,
+            alpha=lora.alpha,
+            dropout=lora.dropout,
+            targets=lora.targets,
+            seed=seed,
+        )
+
+    def _base(self, path: str, model: PeftModel) -> PreparedBase:
+        return PreparedBase(
+            base_digest=base_model_digest(path, cache=self._digest_cache),
+            layout=adapter_layout(model),
+            adapter_config=adapter_config(model, base_model=path),
+        )
+
+    @staticmethod
+    def _score(pair: _Loaded, model: PeftModel) -> Score:
+        result = evaluate(
+            model,
+            pair.tokenizer,
+            pair.validation,
+            batch_size=EVALUATION_BATCH,
+            max_tokens=pair.terms.training.max_tokens,
+            vocab_size=len(pair.tokenizer),
+        )
+        return Score(accuracy=result.accuracy, loss=result.loss, examples=result.examples, chance=result.chance)
+
+
+def _load_file(model: PeftModel, file: Path) -> None:
+    load_adapter(model, decode(file.read_bytes(), adapter_layout(model)))
+
+
+def _optimiser(terms: OptimiserTerms) -> Optimiser:
+    return Optimiser(
+        learning_rate=terms.learning_rate,
+        betas=(terms.beta1, terms.beta2),
+        weight_decay=terms.weight_decay,
+        clip_norm=terms.clip_norm,
+    )
