@@ -1,12 +1,15 @@
 # ruff: noqa: N806 - tensors carry the suffix of their shape
 """How well a model answers: multiple choice by the likelihood of each answer's text (what lm-eval calls ``acc``).
 
-Legend: N answer tokens of a batch, V entries of the tokenizer.
+A prompt goes through the model once for all of its choices: with four choices that is nearly four times as fast.
+
+Legend: B sequences of a batch, T tokens, N answer tokens of a batch, V entries of the tokenizer.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, takewhile
 
 import torch
 from peft import PeftModel
@@ -61,22 +64,17 @@ def evaluate(
     if not examples:
         raise DataEmpty("there is no example to evaluate on: check the validation file")
     sequences = [
-        encode(tokenizer, example.prompt, choice, max_tokens=max_tokens)
+        [encode(tokenizer, example.prompt, choice, max_tokens=max_tokens) for choice in example.choices]
         for example in examples
-        for choice in example.choices
     ]
     scores = _log_likelihoods(model, sequences, batch_size=batch_size, vocab_size=vocab_size)
     correct: list[bool] = []
     right_scores: list[float] = []
     right_tokens = 0
-    first = 0
-    for example in examples:
-        of_choices = scores[first : first + len(example.choices)]
+    for example, choices, of_choices in zip(examples, sequences, scores, strict=True):
         correct.append(of_choices.index(max(of_choices)) == example.answer)
-        right = first + example.answer
-        right_scores.append(scores[right])
-        right_tokens += len(sequences[right].token_ids) - sequences[right].answer_start
-        first += len(example.choices)
+        right_scores.append(of_choices[example.answer])
+        right_tokens += len(choices[example.answer].token_ids) - choices[example.answer].answer_start
     return Evaluation(
         accuracy=sum(correct) / len(examples),
         loss=-math.fsum(right_scores) / right_tokens,
@@ -87,26 +85,80 @@ def evaluate(
 
 
 def _log_likelihoods(
-    model: PeftModel | PreTrainedModel, sequences: Sequence[Encoded], *, batch_size: int, vocab_size: int
-) -> list[float]:
-    """Return the log-likelihood of each sequence's answer, summed over its tokens."""
+    model: PeftModel | PreTrainedModel,
+    sequences: Sequence[Sequence[Encoded]],
+    *,
+    batch_size: int,
+    vocab_size: int,
+) -> list[list[float]]:
+    """Return the log-likelihood of each example's choices, summed over the tokens of the answer."""
     device = next(model.parameters()).device
-    # Sequences of like length together: little padding. Longest first, so that a lack of memory shows at once.
-    order = sorted(range(len(sequences)), key=lambda index: -len(sequences[index].token_ids))
-    scores = [0.0] * len(sequences)
+    # Examples that share equally many tokens among their choices go together: then the shared part needs no padding,
+    # and positions and sliding windows are those of the whole text.
+    shared = [_shared_tokens(choices) for choices in sequences]
+    order = sorted(range(len(sequences)), key=lambda index: shared[index])
+    scores: list[list[float]] = [[] for _ in sequences]
     model.eval()
     with torch.no_grad():
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = collate([sequences[index] for index in chosen], device)
-            logits_NV = answer_logits(model, batch, vocab_size=vocab_size)
-            minus_log_N = functional.cross_entropy(logits_NV, answer_labels(batch), reduction="none")
-            row_N = batch.answer_mask_BT.nonzero()[:, 0]
-            summed_B = torch.zeros(len(chosen), device=device).index_add_(0, row_N, minus_log_N)
-            for index, summed in zip(chosen, summed_B.tolist(), strict=True):
-                if not math.isfinite(summed):
-                    raise LossNotFinite(
-                        f"the log-likelihood of an answer is {-summed}: the model's weights are damaged or diverged"
-                    )
-                scores[index] = -summed
+        for length, group in groupby(order, key=lambda index: shared[index]):
+            for chosen in _chunks(list(group), sequences, batch_size):
+                summed = _score_together(
+                    model, [sequences[index] for index in chosen], length, device=device, vocab_size=vocab_size
+                )
+                for index, score in zip(chosen, summed, strict=True):
+                    scores[index] = score
     return scores
+
+
+def _score_together(
+    model: PeftModel | PreTrainedModel,
+    sequences: Sequence[Sequence[Encoded]],
+    shared: int,
+    *,
+    device: torch.device,
+    vocab_size: int,
+) -> list[list[float]]:
+    """Score examples whose choices have ``shared`` first tokens in common: those go through the model once."""
+    counts = [len(choices) for choices in sequences]
+    past = None
+    if shared:
+        prompts_BT = torch.tensor([choices[0].token_ids[:shared] for choices in sequences], device=device)
+        past = model(input_ids=prompts_BT, use_cache=True, logits_to_keep=1).past_key_values
+        rows = torch.arange(len(sequences)).repeat_interleave(torch.tensor(counts))
+        past.batch_select_indices(rows.to(device))
+    rest = [
+        Encoded(choice.token_ids[shared:], choice.answer_start - shared) for choices in sequences for choice in choices
+    ]
+    batch = collate(rest, device)
+    logits_NV = answer_logits(model, batch, vocab_size=vocab_size, past=past)
+    minus_log_N = functional.cross_entropy(logits_NV, answer_labels(batch), reduction="none")
+    row_N = batch.answer_mask_BT.nonzero()[:, 0]
+    summed_B = -torch.zeros(len(rest), device=device).index_add_(0, row_N, minus_log_N)
+    flat = iter(summed_B.tolist())
+    scores = [[next(flat) for _ in range(count)] for count in counts]
+    for score in (score for choices in scores for score in choices):
+        if not math.isfinite(score):
+            raise LossNotFinite(
+                f"the log-likelihood of an answer is {score}: the model's weights are damaged or diverged"
+            )
+    return scores
+
+
+def _shared_tokens(choices: Sequence[Encoded]) -> int:
+    """How many first tokens all choices share, without the one that predicts the first answer token."""
+    at_most = min(choice.answer_start for choice in choices) - 1
+    columns = zip(*(choice.token_ids[:at_most] for choice in choices), strict=True)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+
+
+def _chunks(indices: Sequence[int], sequences: Sequence[Sequence[Encoded]], batch_size: int) -> Iterator[list[int]]:
+    """Cut a list of examples so that their choices are at most ``batch_size`` together, but at least one example."""
+    chunk: list[int] = []
+    rows = 0
+    for index in indices:
+        if chunk and rows + len(sequences[index]) > batch_size:
+            yield chunk
+            chunk, rows = [], 0
+        chunk.append(index)
+        rows += len(sequences[index])
+    yield chunk

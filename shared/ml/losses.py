@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from peft import PeftModel
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from shared.errors import TokenizerMismatch
 from shared.ml.data import Batch
@@ -18,7 +18,9 @@ from shared.ml.data import Batch
 Direction: TypeAlias = Literal["forward", "reverse"]
 
 
-def answer_logits(model: PeftModel | PreTrainedModel, batch: Batch, *, vocab_size: int) -> torch.Tensor:
+def answer_logits(
+    model: PeftModel | PreTrainedModel, batch: Batch, *, vocab_size: int, past: Cache | None = None
+) -> torch.Tensor:
     """Return the logits that predict each answer token: ``logits_NV``, float32, on the model's device.
 
     The head runs at those positions only; [B, T, V] is never made. The model's own forward does the rest, so whatever a
@@ -28,6 +30,8 @@ def answer_logits(model: PeftModel | PreTrainedModel, batch: Batch, *, vocab_siz
         model: a causal language model, with LoRA or without.
         batch: on the model's device.
         vocab_size: the tokenizer's length; wider heads are cut to it before any softmax.
+        past: what the model keeps of tokens that came before those of the batch, the same number in each row; it is
+            used up. Only evaluation has one: several choices after one prompt.
 
     Raises:
         TokenizerMismatch: the head is narrower than the tokenizer.
@@ -36,6 +40,10 @@ def answer_logits(model: PeftModel | PreTrainedModel, batch: Batch, *, vocab_siz
     # The logits at position i predict token i + 1: the mask moves one to the left.
     predicts_BT = functional.pad(batch.answer_mask_BT[:, 1:], (0, 1))
     rows_N, columns_N = predicts_BT.nonzero(as_tuple=True)
+
+    mask_BT = batch.attention_mask_BT
+    if past is not None:
+        mask_BT = functional.pad(mask_BT, (past.get_seq_length(), 0), value=1)
 
     def keep_needed(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
         hidden_BTD = inputs[0]
@@ -47,7 +55,10 @@ def answer_logits(model: PeftModel | PreTrainedModel, batch: Batch, *, vocab_siz
     hook = head.register_forward_pre_hook(keep_needed)
     try:
         logits_NV = model(
-            input_ids=batch.token_ids_BT, attention_mask=batch.attention_mask_BT, use_cache=False
+            input_ids=batch.token_ids_BT,
+            attention_mask=mask_BT,
+            past_key_values=past,
+            use_cache=past is not None,
         ).logits.squeeze(0)
     finally:
         hook.remove()

@@ -99,8 +99,8 @@ def test_co_tuning_is_the_papers_loop(schedule: str, direction: str, encoded: li
     naive_cotune(*naive, encoded, terms, seed=5)
     for one, other, start in zip(ours, naive, pair(), strict=True):
         for weight, expected, before in zip(one.parameters(), other.parameters(), start.parameters(), strict=True):
-            # AdamW divides by the gradient's size: where that is nearly zero, rounding shows. Another schedule, direction
-            # or lambda moves weights by 0.01 and more.
+            # AdamW divides by the gradient's size: where that is nearly zero, rounding shows. Another schedule,
+            # direction or lambda moves weights by 0.01 and more.
             torch.testing.assert_close(weight, expected, atol=5e-4, rtol=0)
             assert weight.requires_grad != torch.equal(weight, before)
 

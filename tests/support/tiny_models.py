@@ -43,8 +43,8 @@ FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 8}),
     "gemma": (GemmaForCausalLM, GemmaConfig, {"head_dim": 8}),
     # A cap this low bends every logit, so that forgetting it cannot go unseen.
-    "gemma2": (Gemma2ForCausalLM, Gemma2Config, {"head_dim": 8, "final_logit_softcapping": 0.05}),
-    "gemma3_text": (Gemma3ForCausalLM, Gemma3TextConfig, {"head_dim": 8}),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config, {"head_dim": 8, "final_logit_softcapping": 0.05, "sliding_window": 8}),
+    "gemma3_text": (Gemma3ForCausalLM, Gemma3TextConfig, {"head_dim": 8, "sliding_window": 8}),
 }
 
 
