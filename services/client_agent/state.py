@@ -13,7 +13,6 @@ old or the new state, and a trained update is never trained again.
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,11 +103,11 @@ class StateFolder:
 
 
 def export_adapter(folder: Path, blob: Path, adapter_config: dict[str, JsonValue]) -> None:
-    """Write a PEFT directory: what ``PeftModel.from_pretrained`` loads."""
+    """Write a PEFT directory, what ``PeftModel.from_pretrained`` loads; ``blob`` is on the same disk and durable."""
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / "adapter_model.safetensors.part"
-    shutil.copyfile(blob, part)
-    _sync(part)
+    part.unlink(missing_ok=True)
+    part.hardlink_to(blob)  # blobs never change, so a second name is as good as a copy
     part.replace(folder / "adapter_model.safetensors")
     write_whole(folder / "adapter_config.json", json.dumps(adapter_config, indent=2).encode())
 

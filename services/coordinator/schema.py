@@ -1,9 +1,10 @@
 """The tables, as SQLAlchemy sees them; ``migrations/`` makes them, and a test holds the two together.
 
-Columns are plain (text, integers, floats, JSON), so that the same schema serves SQLite and PostgreSQL.
+Columns are plain (text, integers, floats, JSON), so that the same schema serves SQLite and PostgreSQL. The protocol's
+messages are kept as the text that they travel as.
 """
 
-from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Integer, MetaData, String, Table
+from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text
 
 metadata = MetaData(
     naming_convention={
@@ -23,8 +24,8 @@ runs = Table(
     Column("state", String, nullable=False),
     Column("reason", String),
     Column("version", Integer, nullable=False),
-    Column("terms", JSON, nullable=False),
-    Column("prepared", JSON(none_as_null=True)),
+    Column("terms", Text, nullable=False),
+    Column("prepared", Text),
     Column("round", Integer, nullable=False),
     Column("failed_in_a_row", Integer, nullable=False),
     Column("published_round", Integer, nullable=False),
@@ -47,7 +48,7 @@ rounds = Table(
     Column("aggregate", String),
     Column("slm_candidate", String),
     Column("llm_candidate", String),
-    Column("scores", JSON(none_as_null=True)),
+    Column("scores", Text),
     Column("accepted", Integer, nullable=False),
     Column("refused", Integer, nullable=False),
     Column("late", Integer, nullable=False),
@@ -73,7 +74,7 @@ jobs = Table(
     Column("round", Integer, nullable=False),
     Column("state", String, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("task", JSON, nullable=False),
+    Column("task", Text, nullable=False),
     Column("token", Integer, nullable=False),
     Column("worker", String),
     Column("expires_at", Float),

@@ -6,14 +6,15 @@ its event and its audit line in the same transaction; records go in and out, row
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from pydantic import JsonValue, TypeAdapter
+from pydantic import BaseModel, JsonValue, TypeAdapter
 from sqlalchemy.dialects.sqlite import insert
 
 from services.coordinator import schema
@@ -121,8 +122,7 @@ class Transaction:
 
     def insert_run(self, run: Run, *, actor: str) -> None:
         """Add a run."""
-        values = asdict(run) | {"terms": run.terms.model_dump(mode="json")}
-        self._write(schema.runs.insert().values(values))
+        self._write(schema.runs.insert().values(_row(run)))
         self._log(run.id, None, f"run.{run.state}", actor, {"name": run.terms.name})
 
     def change_run(
@@ -144,9 +144,7 @@ class Transaction:
         if event is not None:
             changed = replace(changed, state=advance(RUN_TRANSITIONS, run.state, event, f"run {run.id}"))
             self._log(run.id, None, f"run.{changed.state}", actor, detail or {})
-        values = {key: value for key, value in asdict(changed).items() if key not in {"id", "terms", "created_at"}}
-        values["prepared"] = changed.prepared.model_dump(mode="json") if changed.prepared else None
-        self._swap(schema.runs, run, values, schema.runs.c.id == run.id)
+        self._swap(schema.runs, run, _row(changed), schema.runs.c.id == run.id)
         return replace(changed, version=run.version + 1)
 
     # --- rounds -------------------------------------------------------------------------------------------------
@@ -173,7 +171,7 @@ class Transaction:
 
     def insert_round(self, opened: Round, *, actor: str) -> None:
         """Add a round."""
-        self._write(schema.rounds.insert().values(asdict(opened)))
+        self._write(schema.rounds.insert().values(_row(opened)))
         self._log(opened.run_id, opened.number, f"round.{opened.state}", actor, {"slm_adapter": opened.slm_adapter})
 
     def change_round(
@@ -197,10 +195,10 @@ class Transaction:
             state = advance(ROUND_TRANSITIONS, current.state, event, what)
             changed = replace(changed, state=state, entered={**current.entered, state.value: self._clock()})
             self._log(current.run_id, current.number, f"round.{state}", actor, detail or {})
-        values = {key: value for key, value in asdict(changed).items() if key not in {"run_id", "number"}}
-        values["scores"] = changed.scores.model_dump(mode="json") if changed.scores else None
         table = schema.rounds.c
-        self._swap(schema.rounds, current, values, table.run_id == current.run_id, table.number == current.number)
+        self._swap(
+            schema.rounds, current, _row(changed), table.run_id == current.run_id, table.number == current.number
+        )
         return replace(changed, version=current.version + 1)
 
     def published_count(self, run_id: str) -> int:
@@ -230,11 +228,11 @@ class Transaction:
 
     def insert_update(self, update: Update) -> None:
         """Add an accepted update; its blob must have been added before."""
-        self._write(schema.updates.insert().values(asdict(update)))
+        self._write(schema.updates.insert().values(_row(update)))
 
     def insert_blob(self, blob: Blob) -> None:
         """Add a blob's row; the same blob again changes nothing."""
-        self._write(insert(schema.blobs).values(asdict(blob)).on_conflict_do_nothing())
+        self._write(insert(schema.blobs).values(_row(blob)).on_conflict_do_nothing())
 
     def blob(self, digest: str) -> Blob:
         """Return a blob's row, or raise NotFound."""
@@ -247,7 +245,7 @@ class Transaction:
 
     def insert_job(self, job: Job) -> None:
         """Add work."""
-        self._write(schema.jobs.insert().values(asdict(job) | {"task": job.task.model_dump(mode="json")}))
+        self._write(schema.jobs.insert().values(_row(job)))
 
     def job(self, job_id: str) -> Job:
         """Return a job, or raise NotFound."""
@@ -267,8 +265,7 @@ class Transaction:
     def change_job(self, job: Job, **changes: Any) -> Job:  # noqa: ANN401 - columns differ in type
         """Change a job that is still as it was read, or raise VersionConflict."""
         changed = replace(job, **changes)
-        values = {key: getattr(changed, key) for key in ("state", "token", "worker", "expires_at")}
-        self._swap(schema.jobs, job, values, schema.jobs.c.id == job.id)
+        self._swap(schema.jobs, job, _row(changed), schema.jobs.c.id == job.id)
         return replace(changed, version=job.version + 1)
 
     # --- events and audit ---------------------------------------------------------------------------------------
@@ -312,25 +309,32 @@ class Transaction:
             raise VersionConflict(f"a row of {table.name} has changed since it was read: read it and decide again")
 
 
+def _row(record: Run | Round | Update | Job | Blob) -> dict[str, Any]:
+    """Return a record's columns; messages become the text that they travel as."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: value.model_dump_json() if isinstance(value, BaseModel) else value for name, value in values.items()}
+
+
 def _run(row: sa.RowMapping) -> Run:
-    values = dict(row)
-    values["terms"] = RunTerms.model_validate(values["terms"])
-    values["state"] = RunState(values["state"])
-    if values["prepared"] is not None:
-        values["prepared"] = PrepareResult.model_validate(values["prepared"])
-    return Run(**values)
+    prepared = None if row["prepared"] is None else _prepare_result(row["prepared"])
+    return Run(**{**row, "state": RunState(row["state"]), "terms": _run_terms(row["terms"]), "prepared": prepared})
 
 
 def _round(row: sa.RowMapping) -> Round:
-    values = dict(row)
-    values["state"] = RoundState(values["state"])
-    if values["scores"] is not None:
-        values["scores"] = RoundScores.model_validate(values["scores"])
-    return Round(**values)
+    scores = None if row["scores"] is None else RoundScores.model_validate_json(row["scores"])
+    return Round(**{**row, "state": RoundState(row["state"]), "scores": scores})
 
 
 def _job(row: sa.RowMapping) -> Job:
-    values = dict(row)
-    values["state"] = JobState(values["state"])
-    values["task"] = _TASK.validate_python(values["task"])
-    return Job(**values)
+    return Job(**{**row, "state": JobState(row["state"]), "task": _TASK.validate_json(row["task"])})
+
+
+# A run's messages never change and are read on every request: the same text is parsed once.
+@lru_cache(maxsize=64)
+def _run_terms(text: str) -> RunTerms:
+    return RunTerms.model_validate_json(text)
+
+
+@lru_cache(maxsize=64)
+def _prepare_result(text: str) -> PrepareResult:
+    return PrepareResult.model_validate_json(text)

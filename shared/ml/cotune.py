@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806 - tensors carry the suffix of their shape
 """The coordinator's co-tuning of both models (Eq. 4 to 6, Alg. 1 server loop; the design's round step 4).
 
 One plain function. The two models may be on different devices and have heads of different widths. Without passes it

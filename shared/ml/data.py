@@ -1,4 +1,3 @@
-# ruff: noqa: N806, N815 - tensors carry the suffix of their shape
 """Examples from a file, their tokens, and batches of them.
 
 The one place that knows the template (prompt, one space, answer) and which tokens are the answer's. Padding is known by

@@ -1,4 +1,3 @@
-# ruff: noqa: N806 - tensors carry the suffix of their shape
 """How well a model answers: multiple choice by the likelihood of each answer's text (what lm-eval calls ``acc``).
 
 A prompt goes through the model once for all of its choices: with four choices that is nearly four times as fast.

@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806 - tensors carry the suffix of their shape
 """The losses of the paper (Eq. 4 and 5), and the logits they need; functions of tensors alone.
 
 Legend: B sequences, T tokens, D hidden width, N answer tokens of the whole batch (in the order of the batch), V entries

@@ -1,4 +1,3 @@
-# ruff: noqa: N806 - tensors carry the suffix of their shape
 """An agent's local training (Eq. 1, Alg. 1 client loop; the design's round step 2), and the optimiser step it shares.
 
 One plain function: fresh optimiser, constant learning rate, cross-entropy on the answer tokens. It does not read data,

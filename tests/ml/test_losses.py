@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806 - tensors carry the suffix of their shape
 import pytest
 import torch
 from torch.nn.functional import log_softmax
