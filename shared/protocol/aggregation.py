@@ -25,10 +25,11 @@ class RunningMean:
 
     def add(self, adapter: Array, weight: int = 1) -> None:
         """Add one adapter, shape [parameters], with its weight: 1, or its number of examples."""
-        if weight == 1:
-            np.add(self._sum, adapter, out=self._sum)
-        else:
-            np.add(self._sum, adapter * np.float32(weight), out=self._sum)
+        with np.errstate(over="ignore", invalid="ignore"):  # ``result`` looks
+            if weight == 1:
+                np.add(self._sum, adapter, out=self._sum)
+            else:
+                np.add(self._sum, adapter * np.float32(weight), out=self._sum)
         self._weight += weight
 
     def result(self) -> Array:

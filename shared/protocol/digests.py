@@ -12,7 +12,7 @@ from shared.errors import MessageInvalid
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)]
 
-_FIELD = re.compile(r"^sha-256=:([A-Za-z0-9+/]{43}=):$")
+_FIELD = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
 
 def digest_of(content: bytes) -> str:
@@ -31,7 +31,7 @@ def from_field(value: str) -> str:
     Raises:
         MessageInvalid: it is not one SHA-256 digest.
     """
-    match = _FIELD.match(value)
+    match = _FIELD.fullmatch(value)
     if match is None:
         raise MessageInvalid("the Repr-Digest field must carry one digest, as sha-256=:<base64>: (RFC 9530)")
     return f"sha256:{base64.b64decode(match[1]).hex()}"
