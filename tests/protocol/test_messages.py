@@ -1,0 +1,186 @@
+import inspect
+import json
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from shared.protocol import messages, terms
+from shared.protocol.digests import digest_of
+from shared.protocol.messages import (
+    Assignment,
+    BaseScores,
+    CotuneResult,
+    CotuneTask,
+    EvaluateTask,
+    Event,
+    EventList,
+    Lease,
+    LeaseAnswer,
+    LeaseRequest,
+    Manifest,
+    PreparedModel,
+    PrepareResult,
+    Problem,
+    PublishedAdapter,
+    ResultRequest,
+    RoundScores,
+    RoundView,
+    RunView,
+    Score,
+    UpdateReceipt,
+    Wanted,
+)
+from shared.protocol.rounds import RoundState, RunState
+from shared.protocol.terms import CohortTerms, RunTerms
+from tests.support.federations import SLM_LAYOUT, terms_of
+
+GOLDEN = Path(__file__).parent.parent / "data" / "wire"
+
+DIGEST = digest_of(b"adapter")
+SCORE = Score(accuracy=0.75, loss=0.5, examples=8, chance=0.25)
+TERMS = terms_of(rounds=2)
+PUBLISHED = PublishedAdapter(run_id="run", round=1, digest=DIGEST)
+PREPARED = PreparedModel(base_digest=DIGEST, adapter=DIGEST, layout=SLM_LAYOUT, adapter_config={"peft_type": "LORA"})
+LEASE = Lease(
+    job_id="run-1-cotune",
+    token=2,
+    run_id="run",
+    round=1,
+    terms=TERMS,
+    task=CotuneTask(slm_adapter=DIGEST, llm_adapter=DIGEST, seed=7),
+    expires_at=1_700_000_030.0,
+)
+
+ON_THE_WIRE: dict[str, BaseModel] = {
+    "terms": TERMS,
+    "run": RunView(
+        id="run",
+        state=RunState.RUNNING,
+        reason=None,
+        terms=TERMS,
+        created_at=1_700_000_000.0,
+        round=2,
+        published=PUBLISHED,
+        base_scores=BaseScores(slm=SCORE, llm=SCORE),
+    ),
+    "round": RoundView(
+        run_id="run",
+        number=1,
+        state=RoundState.PUBLISHED,
+        reason=None,
+        opened_at=1_700_000_000.0,
+        ended_at=1_700_000_003.5,
+        accepted=4,
+        refused=1,
+        late=1,
+        aggregate_bytes=6_301_184,
+        scores=RoundScores(slm_aggregated=SCORE, slm=SCORE, llm=SCORE),
+        seconds={"open": 2.0, "aggregated": 1.5},
+    ),
+    "events": EventList(
+        events=(Event(seq=9, at=1_700_000_000.0, kind="round.published", round=1, detail={"slm": 0.75}),),
+        last=9,
+        retry_after_seconds=0,
+    ),
+    "wanted": Wanted(
+        assignment=Assignment(run_id="run", round=2, adapter=DIGEST, seed=11),
+        published=PUBLISHED,
+        retry_after_seconds=0,
+    ),
+    "manifest": Manifest(
+        run_id="run",
+        run_name="a run",
+        slm_digest=DIGEST,
+        tokenizer_digest=DIGEST,
+        slm_lora=TERMS.slm_lora,
+        layout=SLM_LAYOUT,
+        adapter_config={"peft_type": "LORA"},
+        training=TERMS.training,
+        weighting="unweighted",
+        aggregation="PlaintextAggregation",
+    ),
+    "receipt": UpdateReceipt(
+        run_id="run", round=1, agent="clinic", digest=DIGEST, bytes=6_301_184, received_at=1_700_000_001.0
+    ),
+    "lease": LeaseAnswer(lease=LEASE, retry_after_seconds=0),
+    "result-prepare": ResultRequest(
+        token=1,
+        result=PrepareResult(
+            tokenizer_digest=DIGEST, slm=PREPARED, llm=PREPARED, scores=BaseScores(slm=SCORE, llm=SCORE)
+        ),
+    ),
+    "result-cotune": ResultRequest(
+        token=2, result=CotuneResult(slm_adapter=DIGEST, llm_adapter=DIGEST, steps=3, losses={"slm_loss": 0.5})
+    ),
+    "problem": Problem(title="Conflict", status=409, code="round_closed", detail="round 1 of run x is published"),
+}
+
+MODELS = {
+    model
+    for _, model in chain(inspect.getmembers(messages), inspect.getmembers(terms))
+    if isinstance(model, type) and issubclass(model, BaseModel) and model is not BaseModel
+}
+
+
+@pytest.mark.parametrize("name", ON_THE_WIRE)
+def test_the_wire_looks_as_it_did(name: str, update_golden: bool) -> None:  # noqa: FBT001 - a fixture
+    """A change of a message's JSON changes a file in tests/data, and so is seen in review (--update-golden)."""
+    message, file = ON_THE_WIRE[name], GOLDEN / f"{name}.json"
+    now = json.dumps(json.loads(message.model_dump_json()), indent=2) + "\n"
+    if update_golden:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(now)
+    assert now == file.read_text()
+    assert type(message).model_validate_json(file.read_bytes()) == message
+
+
+@pytest.mark.parametrize("model", sorted(MODELS, key=lambda model: model.__name__), ids=lambda model: model.__name__)
+def test_messages_are_frozen_and_take_nothing_extra(model: type[BaseModel]) -> None:
+    """No message can be changed after it was checked, and none smuggles a field that nobody reads."""
+    assert model.model_config.get("frozen") is True
+    assert model.model_config.get("extra") == "forbid"
+
+
+def test_a_field_that_nobody_knows_is_refused() -> None:
+    """A typing error in a setting does not silently become the default."""
+    with pytest.raises(ValidationError, match="extra"):
+        LeaseRequest.model_validate({"worker": "w", "wait_secs": 3})
+
+
+@pytest.mark.parametrize("loss", ["NaN", "Infinity", "-Infinity"])
+def test_scores_are_numbers(loss: str) -> None:
+    """A diverged model's NaN is no score: the gate could not compare it."""
+    with pytest.raises(ValidationError):
+        Score.model_validate_json(f'{{"accuracy":0.5,"loss":{loss},"examples":1,"chance":0.25}}')
+
+
+def test_views_show_counts_and_never_who() -> None:
+    """No view of a run or round has a place for one agent's name, loss or number of examples."""
+    shown = set(RoundView.model_fields) | set(RunView.model_fields) | set(RoundScores.model_fields)
+    assert not {name for name in shown if "agent" in name or "example" in name or "client" in name}
+    assert set(UpdateReceipt.model_fields) == {"run_id", "round", "agent", "digest", "bytes", "received_at"}
+
+
+def test_a_cohorts_minimum_is_below_its_maximum() -> None:
+    """Terms by which a round could never close well are refused when the run is made."""
+    CohortTerms(min_count=2, max_count=2, min_seconds=3, max_seconds=3)
+    with pytest.raises(ValidationError, match="above its maximum"):
+        CohortTerms(min_count=3, max_count=2, min_seconds=0, max_seconds=1)
+    with pytest.raises(ValidationError, match="above its maximum"):
+        CohortTerms(min_count=1, max_count=2, min_seconds=2, max_seconds=1)
+
+
+def test_terms_survive_the_wire() -> None:
+    """What an operator sends is what every party reads."""
+    assert RunTerms.model_validate_json(TERMS.model_dump_json()) == TERMS
+
+
+def test_tasks_are_told_apart_by_their_kind() -> None:
+    """A worker cannot take one kind of work for another."""
+    evaluate = EvaluateTask(slm_aggregated=DIGEST, slm_adapter=DIGEST, llm_adapter=DIGEST)
+    lease = LEASE.model_copy(update={"task": evaluate})
+    assert Lease.model_validate_json(lease.model_dump_json()).task == evaluate
+    with pytest.raises(ValidationError):
+        Lease.model_validate_json(lease.model_dump_json().replace('"evaluate"', '"cotune"'))

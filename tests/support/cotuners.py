@@ -1,0 +1,59 @@
+"""Co-tuners without models that keep the rules of the real one, and whose effect can be told from the outside."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from bench.no_op import NO_MODEL
+from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
+from shared.protocol.codec import decode, encode
+from shared.protocol.messages import BaseScores, RoundScores, Score
+from shared.protocol.tensors import Layout
+from shared.protocol.terms import RunTerms
+
+
+class AddingCoTuner:
+    """Adds one to theta and to omega, and scores the SLM by a list of losses (1.0 when that is at its end)."""
+
+    def __init__(self, slm_layout: Layout, llm_layout: Layout, losses: Iterable[float] = ()) -> None:
+        self._slm_layout = slm_layout
+        self._llm_layout = llm_layout
+        self._losses = iter(losses)
+        self.cotunings = 0
+
+    def prepare(self, terms: RunTerms, *, slm_into: Path, llm_into: Path) -> PreparedPair:  # noqa: ARG002 - no models
+        """Write adapters of zeros."""
+        for layout, into in ((self._slm_layout, slm_into), (self._llm_layout, llm_into)):
+            into.write_bytes(encode({name: np.zeros(shape, np.float32) for name, shape in layout.items()}))
+        return PreparedPair(
+            tokenizer_digest=NO_MODEL,
+            slm=PreparedBase(NO_MODEL, self._slm_layout, {"peft_type": "LORA"}),
+            llm=PreparedBase(NO_MODEL, self._llm_layout, {"peft_type": "LORA"}),
+            scores=BaseScores(slm=_score(1.0), llm=_score(1.0)),
+        )
+
+    def cotune(
+        self,
+        terms: RunTerms,  # noqa: ARG002 - no models
+        *,
+        seed: int,  # noqa: ARG002
+        slm: Path,
+        llm: Path,
+        slm_into: Path,
+        llm_into: Path,
+    ) -> Cotuned:
+        """Add one."""
+        self.cotunings += 1
+        for layout, source, into in ((self._slm_layout, slm, slm_into), (self._llm_layout, llm, llm_into)):
+            tensors = decode(source.read_bytes(), layout)
+            into.write_bytes(encode({name: values + np.float32(1) for name, values in tensors.items()}))
+        return Cotuned(steps=1, losses={"slm_loss": 1.0})
+
+    def evaluate(self, terms: RunTerms, *, slm_aggregated: Path, slm: Path, llm: Path) -> RoundScores:  # noqa: ARG002
+        """Read the next loss from the list."""
+        return RoundScores(slm_aggregated=_score(1.0), slm=_score(next(self._losses, 1.0)), llm=_score(1.0))
+
+
+def _score(loss: float) -> Score:
+    return Score(accuracy=0.5, loss=loss, examples=1, chance=0.25)

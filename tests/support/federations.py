@@ -1,0 +1,192 @@
+"""Federations, coordinators and terms as small as they can be: two tensors, no training, no waiting."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from bench.federation import Federation, ManualClock, open_federation, token_of
+from bench.no_op import NO_MODEL, InProcess, NoOpTrainer
+from services.coordinator.app import create_app, create_work_app
+from services.coordinator.context import Context, open_context
+from services.coordinator.principals import Principals, Role, TokenEntry
+from services.coordinator.settings import Settings
+from services.coordinator.worker.loop import CoTuner
+from shared.protocol.codec import encode
+from shared.protocol.digests import digest_of
+from shared.protocol.messages import (
+    BaseScores,
+    CotuneResult,
+    CotuneTask,
+    EvaluateResult,
+    EvaluateTask,
+    Lease,
+    PreparedModel,
+    PrepareResult,
+    PrepareTask,
+    Result,
+    RoundScores,
+    RunView,
+    Score,
+    UpdateReceipt,
+)
+from shared.protocol.terms import CohortTerms, CotuningTerms, GateTerms, OptimiserTerms, RunTerms, TrainingTerms
+from shared.transport import AsgiApp
+from tests.support.cotuners import AddingCoTuner
+
+SLM_LAYOUT = {"slm.lora_A.weight": (2, 3), "slm.lora_B.weight": (4, 2)}
+LLM_LAYOUT = {"llm.lora_A.weight": (2, 5)}
+AGENTS = ("ada", "bob")
+RUN = "run"
+ROLES = {"operator": Role.OPERATOR, "viewer": Role.VIEWER, "worker": Role.WORKER} | dict.fromkeys(
+    ("ada", "bob", "cleo"), Role.AGENT
+)
+
+
+def terms_of(**changes: Any) -> RunTerms:  # noqa: ANN401 - fields differ in type
+    """Return terms by which a round of two agents closes at once, or after 10 to 60 seconds with one."""
+    optimiser = OptimiserTerms(learning_rate=1e-3)
+    fields: dict[str, Any] = {
+        "name": "a run",
+        "llm": "llm",
+        "slm": "slm",
+        "seed": 1,
+        "rounds": 1,
+        "training": TrainingTerms(batch_size=2, optimiser=optimiser, max_tokens=64),
+        "cotuning": CotuningTerms(batch_size=2, llm_optimiser=optimiser, slm_optimiser=optimiser),
+        "cohort": CohortTerms(min_count=1, max_count=2, min_seconds=10, max_seconds=60),
+        "gate": GateTerms(enabled=True),
+    }
+    return RunTerms(**{**fields, **changes})
+
+
+def adapter(value: float, layout: dict[str, tuple[int, ...]] | None = None) -> bytes:
+    """Return a blob whose numbers are all ``value``."""
+    return encode({name: np.full(shape, value, np.float32) for name, shape in (layout or SLM_LAYOUT).items()})
+
+
+def score(loss: float = 1.0) -> Score:
+    """Return a score with this loss."""
+    return Score(accuracy=0.5, loss=loss, examples=1, chance=0.25)
+
+
+def federation(
+    folder: Path, clock: ManualClock, cotuner: CoTuner | None = None, agents: Sequence[str] = AGENTS
+) -> AbstractAsyncContextManager[Federation]:
+    """Open a federation whose agents train nothing; its co-tuner adds one to both adapters."""
+    trainers = {name: InProcess(NoOpTrainer()) for name in agents}
+    return open_federation(folder, trainers, cotuner or AddingCoTuner(SLM_LAYOUT, LLM_LAYOUT), clock)
+
+
+@contextmanager
+def coordinator(folder: Path, clock: Callable[[], float]) -> Iterator[Context]:
+    """Open a coordinator alone, with everybody's tokens."""
+    principals = Principals({name: TokenEntry(role=role, token=token_of(name)) for name, role in ROLES.items()})
+    with open_context(Settings(data_dir=folder, token_file=folder / "unused"), principals, clock) as context:
+        yield context
+
+
+@asynccontextmanager
+async def client(context: Context, who: str | None, *, app: AsgiApp | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """Open a plain HTTP client on the public app, or on the workers' for the worker."""
+    app = app or (create_work_app(context) if who == "worker" else create_app(context))
+    headers = {"FedCoLLM-Protocol": "1"} | ({"Authorization": f"Bearer {token_of(who)}"} if who else {})
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app), base_url="http://in-process", headers=headers
+    ) as opened:
+        yield opened
+
+
+# --- acting on a coordinator without HTTP -------------------------------------------------------------------------
+
+
+def begin(context: Context, terms: RunTerms | None = None, run_id: str = RUN) -> None:
+    """Make, start and prepare a run, so that its first round is open."""
+    context.lifecycle.create(run_id, terms or terms_of(), actor="operator")
+    context.lifecycle.start(run_id, actor="operator")
+    work(context)
+
+
+def submit(
+    context: Context, agent: str, value: float = 1.0, *, number: int = 1, run_id: str = RUN, examples: int | None = None
+) -> UpdateReceipt:
+    """Send an update as the route does."""
+    blob = adapter(value)
+    digest = digest_of(blob)
+    receipt, slot = context.rounds.receipt(agent, run_id, number, digest=digest, size=len(blob), examples=examples)
+    if receipt is not None:
+        return receipt
+    with context.blobs.receive(size=len(blob)) as incoming:
+        incoming.write(blob)
+        return context.rounds.accept(slot, incoming, digest=digest)
+
+
+def store(context: Context, blob: bytes) -> str:
+    """Store a worker's blob and return its digest."""
+    digest = digest_of(blob)
+    context.work.require_blob(digest, digest, len(blob))
+    with context.blobs.receive(size=len(blob)) as incoming:
+        incoming.write(blob)
+        context.work.store_blob(incoming, digest)
+    return digest
+
+
+def lease(context: Context, worker: str = "worker") -> Lease:
+    """Lease work that must be there."""
+    granted = context.work.lease(worker)
+    assert granted is not None, "there is no work"
+    return granted
+
+
+def result_of(context: Context, granted: Lease, *, loss: float = 1.0, value: float = 2.0) -> Result:
+    """Return a good result of the work, its blobs stored."""
+    match granted.task:
+        case PrepareTask():
+            return PrepareResult(
+                tokenizer_digest=NO_MODEL,
+                slm=_prepared(store(context, adapter(0.0)), SLM_LAYOUT),
+                llm=_prepared(store(context, adapter(0.0, LLM_LAYOUT)), LLM_LAYOUT),
+                scores=BaseScores(slm=score(), llm=score()),
+            )
+        case CotuneTask():
+            return CotuneResult(
+                slm_adapter=store(context, adapter(value + granted.round)),
+                llm_adapter=store(context, adapter(value + granted.round, LLM_LAYOUT)),
+                steps=1,
+                losses={},
+            )
+        case EvaluateTask():
+            return EvaluateResult(scores=RoundScores(slm_aggregated=score(), slm=score(loss), llm=score()))
+
+
+def work(context: Context, *, loss: float = 1.0, value: float = 2.0) -> Lease:
+    """Lease one piece of work and hand in its result."""
+    granted = lease(context)
+    context.work.complete(granted.job_id, granted.token, result_of(context, granted, loss=loss, value=value))
+    return granted
+
+
+def play_round(context: Context, number: int, *, loss: float = 1.0) -> None:
+    """Play a whole round: two updates, aggregation, co-tuning, evaluation."""
+    for index, agent in enumerate(AGENTS):
+        submit(context, agent, float(number + index), number=number)
+    context.rounds.reconcile()
+    work(context)
+    work(context, loss=loss)
+
+
+def run_of(context: Context, run_id: str = RUN) -> RunView:
+    """Look at a run."""
+    return context.lifecycle.run(run_id)
+
+
+def kinds(context: Context, run_id: str = RUN) -> list[str]:
+    """Return the kinds of a run's events, in order."""
+    return [event.kind for event in context.lifecycle.events(run_id, after=0)]
+
+
+def _prepared(digest: str, layout: dict[str, tuple[int, ...]]) -> PreparedModel:
+    return PreparedModel(base_digest=NO_MODEL, adapter=digest, layout=layout, adapter_config={"peft_type": "LORA"})
