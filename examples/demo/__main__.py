@@ -1,0 +1,179 @@
+"""The demo: ``make demo``, or ``python -m examples.demo``.
+
+A coordinator, its co-tuning worker and four agents, each a process of its own, co-tune a small pair of models over
+HTTP on loopback. Everything that it makes lies in one folder, which is printed at the end.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from examples.demo.display import accuracy_table, event_line, percent, screen, size, time_table
+from examples.demo.preset import (
+    AGENTS,
+    AUXILIARY_ITEMS,
+    ITEMS_AN_AGENT,
+    MODELS,
+    VALIDATION_ITEMS,
+    demo_terms,
+)
+from examples.demo.processes import LocalFederation, local_federation
+from examples.demo.task import write_demo_data
+from examples.demo.watching import Watched, watch, write_events
+from services.client_agent.state import export_adapter
+from shared.errors import FedCoLLMError
+from shared.protocol.messages import ArtefactList, RunView
+from shared.protocol.rounds import RunState
+from shared.transport import Transport
+
+RUN_ID = "demo"
+
+
+async def run_demo(folder: Path, seed: int, console: Console) -> bool:
+    """Run the demo in ``folder`` and return whether the run finished."""
+    data = folder / "data"
+    write_demo_data(
+        data,
+        seed=seed,
+        items_per_agent=ITEMS_AN_AGENT,
+        auxiliary_items=AUXILIARY_ITEMS,
+        validation_items=VALIDATION_ITEMS,
+    )
+    watched = Watched()
+    async with local_federation(folder, AGENTS) as federation:
+        await start_everything(federation, data)
+        async with federation.operator() as operator:
+            await operator.call("PUT", f"/v1/runs/{RUN_ID}", RunView, body=demo_terms(seed))
+            await operator.call("POST", f"/v1/runs/{RUN_ID}/start", RunView)
+            starting_seconds = watched.seconds
+            await follow(federation, operator, watched, console)
+            adapters = await fetch_artefacts(operator, folder)
+    write_events(folder / "events.jsonl", watched.events)
+    write_metrics(folder / "metrics.json", watched, seed)
+    report(console, folder, watched, starting_seconds, adapters)
+    return watched.run is not None and watched.run.state is RunState.FINISHED
+
+
+async def start_everything(federation: LocalFederation, data: Path) -> None:
+    """Start the six processes, each with its own data and nobody else's."""
+    await federation.start_coordinator()
+    await federation.start_worker(
+        [sys.executable, "-m", "services.coordinator.worker"],
+        auxiliary=data / "auxiliary.jsonl",
+        validation=data / "validation.jsonl",
+    )
+    for name in AGENTS:
+        await federation.start_agent(
+            name,
+            [sys.executable, "-m", "services.client_agent"],
+            base_model=str(MODELS / "slm"),
+            data=data / f"{name}.jsonl",
+        )
+
+
+async def follow(federation: LocalFederation, operator: Transport, watched: Watched, console: Console) -> None:
+    """Show the run until it has ended: tables on a terminal, a line an event elsewhere."""
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=4, transient=True) as live:
+            await watch(federation, operator, RUN_ID, watched, lambda: live.update(screen(watched)))
+        return
+    shown = 0
+
+    def print_new() -> None:
+        nonlocal shown
+        for event in watched.events[shown:]:
+            console.print(event_line(event), highlight=False)
+        shown = len(watched.events)
+
+    await watch(federation, operator, RUN_ID, watched, print_new)
+
+
+async def fetch_artefacts(operator: Transport, folder: Path) -> dict[str, Path]:
+    """Fetch what the run made, as PEFT directories; their blobs stay where the directories point to."""
+    listed = await operator.call("GET", f"/v1/runs/{RUN_ID}/artefacts", ArtefactList)
+    directories: dict[str, Path] = {}
+    for artefact in listed.artefacts:
+        blob = folder / f"{artefact.name}.safetensors"
+        await operator.download(f"/v1/runs/{RUN_ID}/artefacts/{artefact.name}", blob, digest=artefact.digest)
+        export_adapter(folder / artefact.name, blob, artefact.adapter_config)
+        blob.unlink()
+        directories[artefact.name] = folder / artefact.name
+    return directories
+
+
+def write_metrics(file: Path, watched: Watched, seed: int) -> None:
+    """Write what was measured as JSON."""
+    content = {
+        "seed": seed,
+        "run": watched.run.model_dump(mode="json") if watched.run else None,
+        "rounds": [row.model_dump(mode="json") for row in watched.rounds],
+        "agents": {name: status.model_dump(mode="json") for name, status in watched.agents.items()},
+        "seconds": watched.seconds,
+    }
+    file.write_text(json.dumps(content, indent=2))
+
+
+def report(
+    console: Console, folder: Path, watched: Watched, starting_seconds: float, adapters: dict[str, Path]
+) -> None:
+    """Print what stays on the screen."""
+    console.print(accuracy_table(watched))
+    console.print(time_table(watched, starting_seconds))
+    if watched.run is None or watched.run.base_scores is None:
+        return
+    base, published = watched.run.base_scores, [row for row in watched.rounds if row.scores]
+    if published and published[-1].scores:
+        newest = published[-1].scores
+        console.print(
+            f"SLM {percent(base.slm.accuracy)} -> {percent(newest.slm.accuracy)}, "
+            f"LLM {percent(base.llm.accuracy)} -> {percent(newest.llm.accuracy)} "
+            f"on {newest.slm.examples} unseen items; chance is {percent(newest.slm.chance)}",
+            highlight=False,
+        )
+    sent = sum(status.sent_bytes for status in watched.agents.values())
+    received = sum(status.received_bytes for status in watched.agents.values())
+    console.print(
+        f"agents sent {size(sent)} and received {size(received)} in all; {watched.seconds:.0f} s", highlight=False
+    )
+    if watched.run.state is not RunState.FINISHED:
+        console.print(f"the run has {watched.run.state}: {watched.run.reason}", style="bold red")
+    paths = {**adapters, "metrics": folder / "metrics.json", "events": folder / "events.jsonl", "logs": folder / "logs"}
+    for name, path in paths.items():
+        console.print(f"{name:<12} {path}", highlight=False, soft_wrap=True)
+
+
+async def interruptible(folder: Path, seed: int, console: Console) -> bool:
+    """Run the demo so that a polite kill stops all its processes, as Ctrl-C does."""
+    task = asyncio.create_task(run_demo(folder, seed, console))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await task
+
+
+def main() -> int:
+    """Run the demo; 0 means that the run finished, 130 that it was interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="of data, adapters and training (default: 1)")
+    parser.add_argument("--folder", type=Path, default=Path("runs"), help="where runs go (default: runs)")
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve() / time.strftime("demo-%Y%m%d-%H%M%S")
+    console = Console()
+    try:
+        return 0 if asyncio.run(interruptible(folder, arguments.seed, console)) else 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("interrupted: all processes have been stopped")
+        return 130
+    except FedCoLLMError as error:
+        console.print(f"{error}", style="red", highlight=False)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
