@@ -1,0 +1,311 @@
+from typing import Any
+
+import pytest
+
+from bench.federation import ManualClock
+from services.coordinator.context import Context
+from shared.errors import (
+    BlobMissing,
+    BlobTooLarge,
+    DigestMismatch,
+    FedCoLLMError,
+    LayoutMismatch,
+    LeaseLost,
+    MessageInvalid,
+    NotFound,
+    ValuesNotFinite,
+)
+from shared.protocol.digests import digest_of
+from shared.protocol.messages import CotuneResult, CotuneTask, EvaluateTask, Lease, PrepareResult
+from shared.protocol.rounds import RoundState, RunState, data_seed
+from tests.support.federations import (
+    LLM_LAYOUT,
+    RUN,
+    SLM_LAYOUT,
+    adapter,
+    begin,
+    kinds,
+    lease,
+    result_of,
+    run_of,
+    store,
+    submit,
+    terms_of,
+    work,
+)
+
+LEASE_SECONDS = 30
+
+
+def cotuning(context: Context) -> Lease:
+    """Play a run up to the lease of its first co-tuning."""
+    begin(context, terms_of(rounds=2))
+    submit(context, "ada", 1.0)
+    submit(context, "bob", 2.0)
+    context.rounds.reconcile()
+    return lease(context)
+
+
+def reconciled_after(context: Context, clock: ManualClock, seconds: float) -> None:
+    """Let time pass and the reconciler see it."""
+    clock.advance(seconds)
+    context.rounds.reconcile()
+
+
+def candidate(context: Context, **changes: Any) -> CotuneResult:  # noqa: ANN401 - fields differ in type
+    """Return a good result of a co-tuning, bent."""
+    fields = {
+        "slm_adapter": store(context, adapter(3.0)),
+        "llm_adapter": store(context, adapter(3.0, LLM_LAYOUT)),
+        "steps": 1,
+        "losses": {},
+    }
+    return CotuneResult(**{**fields, **changes})
+
+
+def test_work_says_all_that_a_worker_must_know(context: Context) -> None:
+    """Co-tuning starts from the aggregate and omega^t, with the round's own seed."""
+    granted = cotuning(context)
+    with context.store.read() as tx:
+        current = tx.round(RUN, 1)
+    assert granted.task == CotuneTask(
+        slm_adapter=current.aggregate, llm_adapter=current.llm_adapter, seed=data_seed(1, 1, "cotuning")
+    )
+    assert granted.terms == terms_of(rounds=2)
+    assert current.state is RoundState.COTUNING
+    context.work.complete(granted.job_id, granted.token, candidate(context))
+    evaluation = lease(context).task
+    assert isinstance(evaluation, EvaluateTask)
+    assert evaluation.slm_aggregated == current.aggregate
+    assert evaluation.slm_adapter == digest_of(adapter(3.0))
+
+
+def test_work_is_leased_to_one_worker(context: Context) -> None:
+    """While a lease holds nobody else gets the work."""
+    cotuning(context)
+    assert context.work.lease("other") is None
+
+
+def test_a_lease_that_ran_out_goes_to_the_next_worker(context: Context, clock: ManualClock) -> None:
+    """The second lease has a higher token; the first worker's heartbeat and result are refused."""
+    first = cotuning(context)
+    reconciled_after(context, clock, LEASE_SECONDS)
+    second = lease(context, "other")
+    assert (second.job_id, second.task) == (first.job_id, first.task)
+    assert second.token > first.token
+    with pytest.raises(LeaseLost, match="drop it"):
+        context.work.heartbeat(first.job_id, first.token)
+    with pytest.raises(LeaseLost):
+        context.work.complete(first.job_id, first.token, candidate(context))
+    with pytest.raises(LeaseLost):
+        context.work.fail(first.job_id, first.token, "internal", "no")
+    assert context.lifecycle.rounds(RUN)[0].state is RoundState.COTUNING
+    context.work.complete(second.job_id, second.token, candidate(context))
+    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+
+
+def test_a_lease_that_nobody_took_over_stays_lost(context: Context, clock: ManualClock) -> None:
+    """After its lease ran out a worker cannot decide the round, even if no other has come."""
+    first = cotuning(context)
+    reconciled_after(context, clock, LEASE_SECONDS)
+    with pytest.raises(LeaseLost):
+        context.work.complete(first.job_id, first.token, candidate(context))
+
+
+def test_a_heartbeat_keeps_the_lease(context: Context, clock: ManualClock) -> None:
+    """A worker that says every now and then that it lives may take as long as it needs."""
+    granted = cotuning(context)
+    for _ in range(10):
+        reconciled_after(context, clock, LEASE_SECONDS - 1)
+        expires_at = context.work.heartbeat(granted.job_id, granted.token)
+        assert expires_at == clock.seconds + LEASE_SECONDS
+    context.work.complete(granted.job_id, granted.token, candidate(context))
+    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+
+
+def test_the_same_result_twice_is_the_same_result(context: Context) -> None:
+    """A retried request changes nothing: one evaluation is ordered."""
+    granted = cotuning(context)
+    result = candidate(context)
+    for _ in range(3):
+        context.work.complete(granted.job_id, granted.token, result)
+    assert kinds(context).count("round.evaluating") == 1
+    lease(context)
+    assert context.work.lease("other") is None
+
+
+def test_the_same_failure_twice_is_the_same_failure(context: Context) -> None:
+    """A retried report aborts one round, not two."""
+    granted = cotuning(context)
+    for _ in range(3):
+        context.work.fail(granted.job_id, granted.token, "loss_not_finite", "NaN at step 3")
+    assert [view.state for view in context.lifecycle.rounds(RUN)] == [RoundState.ABORTED, RoundState.OPEN]
+
+
+def test_a_result_of_another_kind_is_refused(context: Context) -> None:
+    """A worker that mixes its work up is told so, and keeps its lease to do better."""
+    granted = cotuning(context)
+    prepared = PrepareResult(
+        tokenizer_digest=digest_of(b""),
+        **{
+            model: {"base_digest": digest_of(b""), "adapter": digest_of(b""), "layout": {}, "adapter_config": {}}
+            for model in ("slm", "llm")
+        },
+        scores={model: {"accuracy": 0, "loss": 0, "examples": 1, "chance": 0} for model in ("slm", "llm")},
+    )
+    with pytest.raises(MessageInvalid, match="is to cotune"):
+        context.work.complete(granted.job_id, granted.token, prepared)
+    context.work.complete(granted.job_id, granted.token, candidate(context))
+
+
+WRONG_CANDIDATES = {
+    "a digest that nobody stored": (lambda _: digest_of(b"nowhere"), NotFound),
+    "the other model's layout": (lambda context: store(context, adapter(1.0, LLM_LAYOUT)), LayoutMismatch),
+    "NaN": (lambda context: store(context, adapter(float("nan"))), ValuesNotFinite),
+    "no adapter at all": (lambda context: store(context, b"not safetensors, but long enough for a header" * 9), None),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_CANDIDATES)
+def test_a_wrong_candidate_is_refused(wrong: str, context: Context) -> None:
+    """No candidate is taken unseen: nothing changes, and the worker may still hand in a good one."""
+    make, error = WRONG_CANDIDATES[wrong]
+    granted = cotuning(context)
+    before = kinds(context)
+    with pytest.raises(error or FedCoLLMError):
+        context.work.complete(granted.job_id, granted.token, candidate(context, slm_adapter=make(context)))
+    assert kinds(context) == before
+    context.work.complete(granted.job_id, granted.token, candidate(context))
+    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+
+
+def test_a_wrong_llm_adapter_is_refused_too(context: Context) -> None:
+    """Omega is checked as theta is, though it never leaves the coordinator."""
+    granted = cotuning(context)
+    with pytest.raises(LayoutMismatch):
+        context.work.complete(
+            granted.job_id, granted.token, candidate(context, llm_adapter=store(context, adapter(1.0)))
+        )
+
+
+def test_a_candidate_whose_file_is_gone_is_refused(context: Context) -> None:
+    """A blob that a row names but the disk does not have is BlobMissing."""
+    granted = cotuning(context)
+    result = candidate(context)
+    context.blobs.path(result.slm_adapter).unlink()
+    with pytest.raises(BlobMissing):
+        context.work.complete(granted.job_id, granted.token, result)
+
+
+def test_a_preparation_is_checked_like_a_candidate(context: Context) -> None:
+    """Theta^0 must have the layout that the worker says it has."""
+    context.lifecycle.create(RUN, terms_of(), actor="operator")
+    context.lifecycle.start(RUN, actor="operator")
+    granted = lease(context)
+    result = result_of(context, granted)
+    bent = result.model_copy(update={"slm": result.slm.model_copy(update={"layout": LLM_LAYOUT})})
+    with pytest.raises(LayoutMismatch):
+        context.work.complete(granted.job_id, granted.token, bent)
+    assert run_of(context).round == 0
+    context.work.complete(granted.job_id, granted.token, result)
+    assert run_of(context).round == 1
+
+
+def test_five_workers_that_fell_silent_abort_the_round(context: Context, clock: ManualClock) -> None:
+    """Work that kills whoever takes it is given up, with the count in the reason."""
+    granted = cotuning(context)
+    for attempt in range(1, 5):
+        assert granted.token == attempt
+        reconciled_after(context, clock, LEASE_SECONDS)
+        granted = lease(context, f"worker-{attempt}")
+    reconciled_after(context, clock, LEASE_SECONDS)
+    aborted, following = context.lifecycle.rounds(RUN)
+    assert aborted.state is RoundState.ABORTED
+    assert "5 workers in a row fell silent" in aborted.reason
+    assert following.state is RoundState.OPEN
+    assert kinds(context).count("work.lease_expired") == 5
+
+
+def test_a_failure_report_aborts_the_round(context: Context) -> None:
+    """What went wrong in the worker is the round's reason; theta^t and omega^t stay."""
+    granted = cotuning(context)
+    with context.store.read() as tx:
+        before = tx.run(RUN)
+    context.work.fail(granted.job_id, granted.token, "loss_not_finite", "NaN at step 3")
+    aborted, following = context.lifecycle.rounds(RUN)
+    assert aborted.reason == "cotune failed: loss_not_finite: NaN at step 3"
+    assert following.number == 2
+    with context.store.read() as tx:
+        assert (tx.run(RUN).slm_adapter, tx.run(RUN).llm_adapter) == (before.slm_adapter, before.llm_adapter)
+
+
+def test_a_failed_evaluation_aborts_the_round(context: Context) -> None:
+    """A candidate that could not be evaluated is not published."""
+    granted = cotuning(context)
+    context.work.complete(granted.job_id, granted.token, candidate(context))
+    evaluation = lease(context)
+    context.work.fail(evaluation.job_id, evaluation.token, "internal", "out of memory")
+    assert context.lifecycle.rounds(RUN)[0].state is RoundState.ABORTED
+    assert run_of(context).published.round == 0
+
+
+def test_a_run_that_cannot_be_prepared_fails(context: Context) -> None:
+    """Without theta^0 there is no round to abort: the run itself ends, with the worker's reason."""
+    context.lifecycle.create(RUN, terms_of(), actor="operator")
+    context.lifecycle.start(RUN, actor="operator")
+    granted = lease(context)
+    context.work.fail(granted.job_id, granted.token, "tokenizer_mismatch", "another tokenizer")
+    ended = run_of(context)
+    assert ended.state is RunState.FAILED
+    assert ended.reason == "prepare failed: tokenizer_mismatch: another tokenizer"
+
+
+def test_work_that_does_not_exist_is_not_found(context: Context) -> None:
+    """A worker that makes names up learns nothing."""
+    with pytest.raises(NotFound):
+        context.work.heartbeat("run-1-cotune", 1)
+    with pytest.raises(NotFound):
+        context.work.fail("run-1-cotune", 1, "internal", "no")
+
+
+def test_older_runs_work_is_handed_out_first(context: Context, clock: ManualClock) -> None:
+    """Nobody starves: the oldest work of the oldest run comes first."""
+    for run_id in ("first", "second"):
+        clock.advance(1)
+        context.lifecycle.create(run_id, terms_of(), actor="operator")
+        context.lifecycle.start(run_id, actor="operator")
+    assert [lease(context).run_id for _ in range(2)] == ["first", "second"]
+
+
+def test_a_workers_blob_is_checked_before_it_is_kept(context: Context) -> None:
+    """Another digest than the path's, or a blob above the limit, is refused before its first byte."""
+    digest = digest_of(b"blob")
+    with pytest.raises(MessageInvalid, match="must be the same"):
+        context.work.require_blob(digest, digest_of(b"other"), 4)
+    with pytest.raises(BlobTooLarge, match="COORDINATOR_MAX_ADAPTER_BYTES"):
+        context.work.require_blob(digest, digest, context.settings.max_adapter_bytes + 1)
+    with context.blobs.receive(size=5) as incoming:
+        incoming.write(b"blobs")
+        with pytest.raises(DigestMismatch):
+            context.work.store_blob(incoming, digest)
+    with pytest.raises(NotFound):
+        context.work.blob_path(digest)
+
+
+def test_a_second_round_co_tunes_from_omega_after_the_first(context: Context) -> None:
+    """Omega persists: each round starts from the LLM adapter that the last published round left."""
+    granted = cotuning(context)
+    result = candidate(context)
+    context.work.complete(granted.job_id, granted.token, result)
+    work(context)
+    submit(context, "ada", 1.0, number=2)
+    submit(context, "bob", 2.0, number=2)
+    context.rounds.reconcile()
+    second = lease(context)
+    assert second.round == 2
+    assert second.task.llm_adapter == result.llm_adapter
+
+
+def test_layouts_of_the_two_models_differ() -> None:
+    """(The tests above would say nothing if they did not.)"""
+    assert SLM_LAYOUT != LLM_LAYOUT
