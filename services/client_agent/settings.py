@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Whom the agent works with, what it trains on, and where it keeps what it must not lose."""
 
-    model_config = SettingsConfigDict(frozen=True, env_prefix="CLIENT_AGENT_")
+    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, env_prefix="CLIENT_AGENT_")
 
     coordinator_url: Annotated[str, Field(description="Where the coordinator listens for agents.")]
     token: Annotated[str, Field(description="This agent's token.")]

@@ -1,5 +1,6 @@
 """The two HTTP apps of a coordinator: the public one and, on a port of its own, the workers'."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import structlog
@@ -14,6 +15,8 @@ from services.coordinator.principals import Principal, Role
 from services.coordinator.routes import agents, runs, work
 from services.coordinator.routes.problems import PROBLEM_TYPE, RETRY_AFTER_SECONDS, STATUS_BY_CODE, problem
 from shared.errors import FedCoLLMError
+
+NOT_AUTHENTICATED = 401
 
 log = structlog.get_logger()
 
@@ -54,12 +57,17 @@ def _app(context: Context, title: str, *routers: APIRouter) -> FastAPI:
     app.add_exception_handler(FedCoLLMError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_crash)
     return app
 
 
-def _answer(status: int, code: str, detail: str) -> JSONResponse:
-    later = {"Retry-After": str(RETRY_AFTER_SECONDS[status])} if status in RETRY_AFTER_SECONDS else {}
-    return JSONResponse(problem(status, code, detail).model_dump(), status, headers=later, media_type=PROBLEM_TYPE)
+def _answer(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    fields = dict(headers or {})
+    if status in RETRY_AFTER_SECONDS:
+        fields["Retry-After"] = str(RETRY_AFTER_SECONDS[status])
+    if status == NOT_AUTHENTICATED:
+        fields["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(problem(status, code, detail).model_dump(), status, headers=fields, media_type=PROBLEM_TYPE)
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
@@ -78,4 +86,9 @@ async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
 async def _on_http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     code = {404: "not_found", 405: "message_invalid"}.get(error.status_code, "message_invalid")
-    return _answer(error.status_code, code, str(error.detail))
+    return _answer(error.status_code, code, str(error.detail), error.headers)
+
+
+async def _on_crash(_request: Request, _error: Exception) -> JSONResponse:
+    # The server logs the traceback; what went wrong inside is not for the other side.
+    return _answer(500, "internal", "the coordinator failed on this request; its log says why")

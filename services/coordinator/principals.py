@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from shared.errors import ConfigurationError, NotAllowed, NotAuthenticated
 from shared.protocol.terms import FROZEN
@@ -49,6 +49,8 @@ class TokenEntry(BaseModel):
 
 class TokenFile(RootModel[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], TokenEntry]]):
     """The token file: principal's name -> role and token."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # errors end in logs, and tokens must not
 
 
 class Principals:

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Whom the worker works for, and the coordinator's own data."""
 
-    model_config = SettingsConfigDict(frozen=True, env_prefix="WORKER_")
+    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, env_prefix="WORKER_")
 
     coordinator_url: Annotated[str, Field(description="Where the coordinator listens for workers.")]
     token: Annotated[str, Field(description="This worker's token.")]
