@@ -144,7 +144,7 @@ def test_a_conflict_in_one_run_does_not_stop_the_others(context: Context, monkey
         submit(context, "bob", run_id=run_id)
     honest = PlaintextAggregation.aggregate
 
-    def once(self: PlaintextAggregation, *arguments: object) -> Blob:
+    def once(*_: object) -> Blob:
         monkeypatch.setattr(PlaintextAggregation, "aggregate", honest)
         raise VersionConflict("changed")
 

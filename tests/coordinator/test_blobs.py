@@ -28,8 +28,8 @@ class Disk:
         real_fsync, real_replace, real_mkdir = os.fsync, Path.replace, Path.mkdir
 
         def fsync(descriptor: int) -> None:
-            target = os.readlink(f"/proc/self/fd/{descriptor}")
-            self._meet(f"fsync {'folder' if Path(target).is_dir() else 'file'}")
+            target = Path(f"/proc/self/fd/{descriptor}").readlink()
+            self._meet(f"fsync {'folder' if target.is_dir() else 'file'}")
             real_fsync(descriptor)
 
         def replace(path: Path, target: Path) -> Path:

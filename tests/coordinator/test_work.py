@@ -307,5 +307,5 @@ def test_a_second_round_co_tunes_from_omega_after_the_first(context: Context) ->
 
 
 def test_layouts_of_the_two_models_differ() -> None:
-    """(The tests above would say nothing if they did not.)"""
+    """Were they the same, the tests above would say nothing."""
     assert SLM_LAYOUT != LLM_LAYOUT
