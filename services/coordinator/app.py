@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.coordinator.context import Context, principal, require_protocol
@@ -57,6 +58,7 @@ def _app(context: Context, title: str, *routers: APIRouter) -> FastAPI:
     app.add_exception_handler(FedCoLLMError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_crash)
     return app
 
@@ -87,6 +89,12 @@ async def _on_http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     code = {404: "not_found", 405: "message_invalid"}.get(error.status_code, "message_invalid")
     return _answer(error.status_code, code, str(error.detail), error.headers)
+
+
+async def _on_disconnect(request: Request, _error: Exception) -> JSONResponse:
+    # Nobody reads the answer; without it every broken upload would be logged as a fault of ours.
+    log.info("request.broken_off", path=request.url.path)
+    return _answer(400, "blob_truncated", "the connection ended before the body did: send it again")
 
 
 async def _on_crash(_request: Request, _error: Exception) -> JSONResponse:

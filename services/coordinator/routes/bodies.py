@@ -73,7 +73,8 @@ def send(path: Path, digest: str, if_none_match: str | None) -> Response:
         "Cache-Control": "private, max-age=31536000, immutable",
         "Repr-Digest": to_field(digest),
     }
-    if if_none_match == headers["ETag"]:
+    known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")}
+    if known & {headers["ETag"], "*"}:
         return Response(status_code=304, headers=headers)
     response = FileResponse(path, media_type=BLOB_TYPE, headers=headers)
     response.chunk_size = BATCH_BYTES  # each chunk is read in a thread: a hundred hops an adapter would be felt
