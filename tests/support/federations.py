@@ -141,7 +141,7 @@ def lease(context: Context, worker: str = "worker") -> Lease:
     return granted
 
 
-def result_of(context: Context, granted: Lease, *, loss: float = 1.0, value: float = 2.0) -> Result:
+def result_of(context: Context, granted: Lease, *, loss: float = 1.0, value: float = 100.0) -> Result:
     """Return a good result of the work, its blobs stored."""
     match granted.task:
         case PrepareTask():
@@ -162,7 +162,7 @@ def result_of(context: Context, granted: Lease, *, loss: float = 1.0, value: flo
             return EvaluateResult(scores=RoundScores(slm_aggregated=score(), slm=score(loss), llm=score()))
 
 
-def work(context: Context, *, loss: float = 1.0, value: float = 2.0) -> Lease:
+def work(context: Context, *, loss: float = 1.0, value: float = 100.0) -> Lease:
     """Lease one piece of work and hand in its result."""
     granted = lease(context)
     context.work.complete(granted.job_id, granted.token, result_of(context, granted, loss=loss, value=value))
