@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.coordinator.context import Context, principal, require_protocol
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes import agents, runs, work
-from services.coordinator.routes.problems import PROBLEM_TYPE, RETRY_AFTER_SECONDS, STATUS_BY_CODE, problem
+from services.coordinator.routes.problems import PROBLEM_TYPE, RETRY_AFTER_SECONDS, STATUS_BY_CODE, problem, problems
 from shared.errors import FedCoLLMError
 
 NOT_AUTHENTICATED = 401
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 health = APIRouter()
 
 
-@health.get("/healthz", summary="Say that this process serves", tags=["health"])
+@health.get("/healthz", summary="Say that this process serves", tags=["health"], responses=problems())
 async def get_health(_: Annotated[Principal, Depends(principal(Role.ANYONE))]) -> dict[str, str]:
     return {"status": "ok"}
 
