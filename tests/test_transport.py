@@ -1,0 +1,374 @@
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import stamina
+from pydantic import BaseModel
+
+from shared.errors import ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, Unreachable
+from shared.protocol.digests import digest_of, to_field
+from shared.transport import BearerToken, Egress, TrafficCount, Transport, listen, open_transport
+
+pytestmark = pytest.mark.anyio
+
+BLOB = bytes(range(256)) * 3000
+DIGEST = digest_of(BLOB)
+
+
+class Greeting(BaseModel):
+    """An answer."""
+
+    text: str
+
+
+class Question(BaseModel):
+    """A body."""
+
+    name: str
+
+
+HELLO = httpx.Response(200, json={"text": "hello"})
+
+
+class Body(httpx.AsyncByteStream):
+    """A body as it comes from the wire: in pieces, and perhaps breaking off."""
+
+    def __init__(self, content: bytes, fault: Exception | None = None) -> None:
+        self._content, self._fault = content, fault
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the pieces."""
+        for start in range(0, len(self._content), 100_000):
+            yield self._content[start : start + 100_000]
+        if self._fault is not None:
+            raise self._fault
+
+
+def blob_answer(content: bytes, fault: Exception | None = None) -> httpx.Response:
+    """Return an answer whose body is streamed."""
+    return httpx.Response(200, stream=Body(content, fault))
+
+
+def answer(status: int, code: str, **fields: str) -> httpx.Response:
+    """Return a problem document."""
+    problem = {"title": "t", "status": status, "code": code, "detail": "what happened"}
+    return httpx.Response(status, json=problem, headers=fields)
+
+
+@dataclass
+class Coordinator:
+    """The other side: answers, or faults, in the order that a test writes down."""
+
+    script: list[httpx.Response | Exception]
+    requests: list[httpx.Request] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        """Take a request and act the next line of the script."""
+        self.requests.append(request)
+        self.bodies.append(await request.aread())
+        act = self.script.pop(0)
+        if isinstance(act, Exception):
+            raise act
+        return act
+
+
+@dataclass
+class Journal:
+    """A ledger that remembers what had already left when each request was announced."""
+
+    other: Coordinator
+    lines: list[tuple[Egress, int]] = field(default_factory=list)
+
+    def record(self, request: Egress) -> None:
+        """Write a line."""
+        self.lines.append((request, len(self.other.requests)))
+
+
+@asynccontextmanager
+async def talking_to(
+    other: Coordinator, *, ledger: object | None = None, authenticator: object = BearerToken("token")
+) -> AsyncIterator[Transport]:
+    """Open a transport to a scripted coordinator."""
+    async with httpx.AsyncClient(transport=httpx.MockTransport(other), base_url="http://coordinator") as client:
+        yield Transport(client, authenticator, ledger or TrafficCount(), patience_seconds=None)
+
+
+# --- calls --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_says_who_asks_and_which_protocol_is_spoken() -> None:
+    """Every kind of request carries the protocol's version and the authenticator's fields."""
+    other = Coordinator([HELLO, HELLO, blob_answer(BLOB)])
+    path = Path(__file__)
+    async with talking_to(other) as transport:
+        await transport.call("POST", "/v1/x", Greeting, body=Question(name="ada"), params={"wait_seconds": 3})
+        await transport.upload("/v1/y", path, Greeting, digest=digest_of(path.read_bytes()))
+        with pytest.raises(DigestMismatch):
+            await transport.download("/v1/z", Path("/tmp/never-written"), digest=digest_of(b""))  # noqa: S108
+    assert json.loads(other.bodies[0]) == {"name": "ada"}
+    assert other.requests[0].url.params["wait_seconds"] == "3"
+    for request in other.requests:
+        assert request.headers["FedCoLLM-Protocol"] == "1"
+        assert request.headers["Authorization"] == "Bearer token"
+
+
+async def test_the_authenticator_sees_what_it_signs() -> None:
+    """Method, path, size and digest are known before the fields are made, and anew for each attempt."""
+    seen: list[Egress] = []
+
+    class Signer:
+        def fields(self, request: Egress) -> Mapping[str, str]:
+            seen.append(request)
+            return {"Signature": f"number {len(seen)}"}
+
+    other = Coordinator([answer(503, "version_conflict"), HELLO])
+    async with talking_to(other, authenticator=Signer()) as transport:
+        await transport.call("POST", "/v1/x", Greeting, body=Question(name="ada"))
+    body = b'{"name":"ada"}'
+    assert seen == [Egress("POST", "/v1/x", len(body), digest_of(body))] * 2
+    assert [request.headers["Signature"] for request in other.requests] == ["number 1", "number 2"]
+
+
+def test_no_token_sends_no_authorization() -> None:
+    """An empty token is none: nothing that looks like a credential is sent."""
+    assert BearerToken("").fields(Egress("GET", "/", 0, "")) == {}
+
+
+async def test_the_ledger_is_told_before_anything_leaves() -> None:
+    """Each attempt is announced before its bytes go out, and a retry is another line."""
+    other = Coordinator([answer(503, "version_conflict"), httpx.ConnectError("gone"), HELLO])
+    journal = Journal(other)
+    async with talking_to(other, ledger=journal) as transport:
+        await transport.call("POST", "/v1/x", Greeting, body=Question(name="ada"))
+    assert [already_left for _, already_left in journal.lines] == [0, 1, 2]
+    assert {request.bytes for request, _ in journal.lines} == {len(b'{"name":"ada"}')}
+
+
+async def test_a_ledger_that_objects_stops_the_request(tmp_path: Path) -> None:
+    """What must not leave does not leave: not one byte of it."""
+
+    class Refusal(Exception):
+        pass
+
+    class Strict:
+        def record(self, request: Egress) -> None:
+            raise Refusal(request.path)
+
+    other = Coordinator([HELLO] * 3)
+    (tmp_path / "blob").write_bytes(BLOB)
+    async with talking_to(other, ledger=Strict()) as transport:
+        with pytest.raises(Refusal):
+            await transport.call("GET", "/v1/x", Greeting)
+        with pytest.raises(Refusal):
+            await transport.upload("/v1/y", tmp_path / "blob", Greeting, digest=DIGEST)
+        with pytest.raises(Refusal):
+            await transport.download("/v1/z", tmp_path / "other", digest=DIGEST)
+    assert other.requests == []
+
+
+async def test_the_traffic_count_adds_up_bodies() -> None:
+    """What an organisation reads as sent is what was sent, retries included."""
+    other, count = Coordinator([answer(503, "x"), HELLO, HELLO]), TrafficCount()
+    async with talking_to(other, ledger=count) as transport:
+        await transport.call("POST", "/v1/x", Greeting, body=Question(name="ada"))
+        await transport.call("GET", "/v1/y", Greeting)
+    assert (count.requests, count.bytes) == (3, sum(len(body) for body in other.bodies))
+
+
+# --- trying again -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        httpx.ConnectError("refused"),
+        httpx.ReadTimeout("silence"),
+        httpx.RemoteProtocolError("cut off"),
+        httpx.WriteError("broken pipe"),
+        answer(429, "slow_down"),
+        answer(502, "x"),
+        answer(503, "version_conflict"),
+        answer(504, "x"),
+        answer(507, "storage_full"),
+        httpx.Response(503, text="<html>a proxy speaks</html>"),
+    ],
+)
+async def test_what_may_pass_is_waited_out(fault: httpx.Response | Exception) -> None:
+    """A coordinator that restarts, a lost connection and a 'try again' do not reach the caller."""
+    other = Coordinator([fault, HELLO])
+    async with talking_to(other) as transport:
+        assert (await transport.call("GET", "/v1/x", Greeting)).text == "hello"
+    assert len(other.requests) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 411, 413, 422, 500])
+async def test_what_will_not_pass_is_not_tried_again(status: int) -> None:
+    """An answer that stays the same is told at once, as the other side's code and words."""
+    other = Coordinator([answer(status, "some_code"), HELLO])
+    async with talking_to(other) as transport:
+        with pytest.raises(RemoteProblem, match="what happened") as problem:
+            await transport.call("GET", "/v1/x", Greeting)
+    assert (problem.value.remote_code, problem.value.status, len(other.requests)) == ("some_code", status, 1)
+
+
+async def test_retry_after_is_honoured() -> None:
+    """When the coordinator says how long, that is how long; when it does not, the wait is ours and short."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    other = Coordinator([answer(507, "storage_full", **{"Retry-After": "17"}), answer(503, "x"), HELLO])
+    with pytest.MonkeyPatch.context() as patch, stamina.set_testing(False):
+        patch.setattr(asyncio, "sleep", sleep)
+        async with talking_to(other) as transport:
+            await transport.call("GET", "/v1/x", Greeting)
+    first, second = [seconds for seconds in slept if seconds > 0]
+    assert first == 17
+    assert second <= 5.3
+
+
+async def test_patience_has_an_end_and_a_reason() -> None:
+    """Where nobody answers the caller reads which address, and what to look at."""
+    other = Coordinator([httpx.ConnectError("refused")] * 3)
+    async with talking_to(other) as transport:
+        with pytest.raises(Unreachable, match=r"http://coordinator/v1/x did not answer \(ConnectError\)"):
+            await transport.call("GET", "/v1/x", Greeting)
+    assert len(other.requests) == 3
+
+
+async def test_a_coordinator_that_stays_busy_is_told_as_its_problem() -> None:
+    """After all retries the last 'try again' is what the caller gets, with its code."""
+    other = Coordinator([answer(503, "version_conflict")] * 3)
+    async with talking_to(other) as transport:
+        with pytest.raises(RemoteProblem) as problem:
+            await transport.call("GET", "/v1/x", Greeting)
+    assert problem.value.remote_code == "version_conflict"
+
+
+async def test_an_error_that_is_no_problem_document_is_still_told() -> None:
+    """A proxy's page becomes a RemoteProblem with what can be said of it, cut to a bearable length."""
+    other = Coordinator([httpx.Response(404, text="<html>" + "x" * 10_000)])
+    async with talking_to(other) as transport:
+        with pytest.raises(RemoteProblem) as problem:
+            await transport.call("GET", "/v1/x", Greeting)
+    assert (problem.value.remote_code, problem.value.status) == ("http_error", 404)
+    assert len(str(problem.value)) < 1000
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"<html>", b'{"text": "x", "text": ', b'{"text": 3}'])
+async def test_an_answer_of_another_form_is_refused(content: bytes) -> None:
+    """A success that is not what the protocol says is an error of the tree, not a crash."""
+    async with talking_to(Coordinator([httpx.Response(200, content=content)])) as transport:
+        with pytest.raises(MessageInvalid, match="/v1/x"):
+            await transport.call("GET", "/v1/x", Greeting)
+
+
+# --- blobs --------------------------------------------------------------------------------------------------------
+
+
+async def test_an_upload_announces_its_length_and_digest(tmp_path: Path) -> None:
+    """Both are known before the first byte, and the bytes are the file's."""
+    (tmp_path / "blob").write_bytes(BLOB)
+    other = Coordinator([HELLO])
+    async with talking_to(other) as transport:
+        await transport.upload("/v1/x", tmp_path / "blob", Greeting, digest=DIGEST, params={"examples": 7})
+    (request,) = other.requests
+    assert other.bodies == [BLOB]
+    assert request.method == "PUT"
+    assert request.headers["Content-Length"] == str(len(BLOB))
+    assert "Transfer-Encoding" not in request.headers
+    assert request.headers["Repr-Digest"] == to_field(DIGEST)
+    assert request.url.params["examples"] == "7"
+
+
+async def test_an_upload_is_sent_whole_again(tmp_path: Path) -> None:
+    """A retry begins at the first byte, and the ledger sees it as another departure."""
+    (tmp_path / "blob").write_bytes(BLOB)
+    other = Coordinator([httpx.WriteError("broken pipe"), answer(507, "storage_full"), HELLO])
+    journal = Journal(other)
+    async with talking_to(other, ledger=journal) as transport:
+        await transport.upload("/v1/x", tmp_path / "blob", Greeting, digest=DIGEST)
+    assert other.bodies == [BLOB] * 3
+    assert [request for request, _ in journal.lines] == [Egress("PUT", "/v1/x", len(BLOB), DIGEST)] * 3
+
+
+async def test_a_download_appears_whole(tmp_path: Path) -> None:
+    """The file is there under its name when it is complete and checked; the size is returned."""
+    async with talking_to(Coordinator([blob_answer(BLOB)])) as transport:
+        assert await transport.download("/v1/x", tmp_path / "blob", digest=DIGEST) == len(BLOB)
+    assert (tmp_path / "blob").read_bytes() == BLOB
+    assert [path.name for path in tmp_path.iterdir()] == ["blob"]
+
+
+async def test_a_download_with_other_bytes_keeps_nothing(tmp_path: Path) -> None:
+    """Whatever came is thrown away: a digest is never wrong by chance."""
+    async with talking_to(Coordinator([blob_answer(BLOB[:-1] + b"!")])) as transport:
+        with pytest.raises(DigestMismatch, match="nothing was kept"):
+            await transport.download("/v1/x", tmp_path / "blob", digest=DIGEST)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_download_does_not_touch_what_was_there(tmp_path: Path) -> None:
+    """A good file stays until a better one is whole."""
+    (tmp_path / "blob").write_bytes(b"good")
+    async with talking_to(Coordinator([blob_answer(b"bad"), answer(404, "not_found")])) as transport:
+        with pytest.raises(DigestMismatch):
+            await transport.download("/v1/x", tmp_path / "blob", digest=DIGEST)
+        with pytest.raises(RemoteProblem):
+            await transport.download("/v1/x", tmp_path / "blob", digest=DIGEST)
+    assert (tmp_path / "blob").read_bytes() == b"good"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda: blob_answer(BLOB[:1000], httpx.ReadError("reset")),
+        lambda: answer(503, "version_conflict"),
+        lambda: httpx.ConnectError("refused"),
+    ],
+)
+async def test_a_download_that_breaks_off_begins_again(
+    fault: Callable[[], httpx.Response | Exception], tmp_path: Path
+) -> None:
+    """A second attempt does not go on in the first one's bytes."""
+    other = Coordinator([fault(), blob_answer(BLOB)])
+    async with talking_to(other) as transport:
+        await transport.download("/v1/x", tmp_path / "blob", digest=DIGEST)
+    assert hashlib.sha256((tmp_path / "blob").read_bytes()).hexdigest() == DIGEST.removeprefix("sha256:")
+
+
+async def test_a_download_that_is_refused_is_told_as_a_problem(tmp_path: Path) -> None:
+    """The body of an error is read as an error, never as an adapter."""
+    async with talking_to(Coordinator([answer(404, "not_found")])) as transport:
+        with pytest.raises(RemoteProblem) as problem:
+            await transport.download("/v1/x", tmp_path / "blob", digest=DIGEST)
+    assert problem.value.remote_code == "not_found"
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- sockets ------------------------------------------------------------------------------------------------------
+
+
+async def test_nobody_there_is_unreachable() -> None:
+    """A real connection that is refused is told after all retries."""
+    with listen("127.0.0.1", 0) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    async with open_transport(url, BearerToken(""), TrafficCount(), patience_seconds=0.01) as transport:
+        with pytest.raises(Unreachable, match="is the coordinator running"):
+            await transport.call("GET", "/v1/x", Greeting)
+
+
+def test_a_port_in_use_is_named() -> None:
+    """Whoever starts a second coordinator reads which port, and what to do."""
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+            listen("127.0.0.1", port)
