@@ -1,0 +1,287 @@
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from bench.federation import Federation, ManualClock, open_federation
+from bench.no_op import InProcess, NoOpTrainer
+from services.client_agent.agent import Agent
+from services.client_agent.coordinator_client import CoordinatorClient
+from services.client_agent.state import StateFolder
+from services.client_agent.status import Phase, Status
+from services.client_agent.status_page import create_status_page
+from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from shared.errors import (
+    BaseModelMismatch,
+    FedCoLLMError,
+    LoraMismatch,
+    LossNotFinite,
+    TokenizerMismatch,
+    TrainerStopped,
+    Unreachable,
+)
+from shared.protocol.digests import digest_of
+from shared.protocol.rounds import RoundState, RunState
+from tests.support.cotuners import AddingCoTuner
+from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, federation, terms_of
+
+pytestmark = pytest.mark.anyio
+
+
+class FailingTrainer:
+    """Fails with the errors that it was given, then trains."""
+
+    def __init__(self, *errors: FedCoLLMError) -> None:
+        self._errors = list(errors)
+        self.tries = 0
+        self.inner = NoOpTrainer()
+
+    async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+        """Fail or train."""
+        self.tries += 1
+        if self._errors:
+            raise self._errors.pop(0)
+        return self.inner.train(order, on_progress)
+
+
+class Enough(Exception):
+    """Ends a loop that goes on for ever."""
+
+
+class Pauses:
+    """Takes the agent's pauses, without sleeping, and ends its loop after a number of them."""
+
+    def __init__(self, most: int) -> None:
+        self.seconds: list[float] = []
+        self._most = most
+
+    async def __call__(self, seconds: float) -> None:
+        """Note a pause."""
+        self.seconds.append(seconds)
+        if len(self.seconds) == self._most:
+            raise Enough
+
+
+def with_ada(trainer: object, tmp_path: Path, clock: ManualClock) -> Awaitable[Federation]:
+    """Open a federation whose agent ada trains with ``trainer``."""
+    trainers = {"ada": trainer, "bob": InProcess(NoOpTrainer())}
+    return open_federation(tmp_path, trainers, AddingCoTuner(SLM_LAYOUT, LLM_LAYOUT), clock)
+
+
+async def opened(everybody: Federation) -> None:
+    """Start a run and prepare it."""
+    await everybody.start(RUN, terms_of())
+    await everybody.worker.step(wait_seconds=0)
+
+
+def agent_of(everybody: Federation, trainer: object, folder: Path, pause: object) -> Agent:
+    """Return another agent object of ada's, on her folder."""
+    client = CoordinatorClient(everybody.transports["ada"])
+    return Agent(client, trainer, StateFolder(folder / "ada"), everybody.statuses["ada"], pause)
+
+
+async def test_an_agent_takes_part_in_a_round(tmp_path: Path, clock: ManualClock) -> None:
+    """It holds theta^0, trains once, sends its update, and then holds theta^1."""
+    async with federation(tmp_path, clock) as everybody:
+        await everybody.start(RUN, terms_of())
+        view = await everybody.finish(RUN)
+        assert view.state is RunState.FINISHED
+        for name in ("ada", "bob"):
+            assert StateFolder(tmp_path / name).published == view.published
+            status = everybody.statuses[name].view()
+            assert status.rounds_taken_part == 1
+            assert status.holding == view.published
+            assert status.error is None
+            assert status.received_bytes == 2 * len(adapter(0.0))
+            assert status.sent_bytes >= len(adapter(0.0))
+
+
+async def test_agents_receive_theta_after_co_tuning_not_the_average(tmp_path: Path, clock: ManualClock) -> None:
+    """What an agent holds is the aggregate plus what co-tuning did to it; the aggregate it never sees."""
+    async with federation(tmp_path, clock) as everybody:
+        await everybody.start(RUN, terms_of())
+        view = await everybody.finish(RUN)
+        with everybody.context.store.read() as tx:
+            current = tx.round(RUN, 1)
+        held = StateFolder(tmp_path / "ada").adapter(view.published.digest).read_bytes()
+        aggregate = everybody.context.blobs.path(current.aggregate).read_bytes()
+    difference = np.frombuffer(held[-56:], "<f4") - np.frombuffer(aggregate[-56:], "<f4")
+    np.testing.assert_allclose(difference, 1, rtol=1e-6)
+    assert digest_of(aggregate).removeprefix("sha256:") not in {path.name for path in (tmp_path / "ada").rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BaseModelMismatch("another base model"),
+        TokenizerMismatch("another tokenizer"),
+        LoraMismatch("other tensors"),
+        LossNotFinite("the loss became NaN at step 3"),
+        TrainerStopped("the training process ended with code 137"),
+    ],
+)
+async def test_what_stops_a_training_is_shown_and_waited_out(
+    error: FedCoLLMError, tmp_path: Path, clock: ManualClock
+) -> None:
+    """Code and message reach the status page; the agent pauses between tries, and sends nothing meanwhile."""
+    trainer, pauses = FailingTrainer(*[error] * 3), Pauses(3)
+    async with with_ada(trainer, tmp_path, clock) as everybody:
+        await opened(everybody)
+        with pytest.raises(Enough):
+            await agent_of(everybody, trainer, tmp_path, pauses).run()
+        status = everybody.statuses["ada"].view()
+        assert (await everybody.rounds(RUN)).rounds[0].accepted == 0
+    assert pauses.seconds == [10.0] * 3
+    assert trainer.tries == 3
+    assert status.phase is Phase.FAILED
+    assert status.error == f"{error.code}: {error}"
+    assert status.rounds_taken_part == 0
+
+
+async def test_an_agent_recovers_from_a_failure(tmp_path: Path, clock: ManualClock) -> None:
+    """When what was wrong has been put right the next step takes part, and the error is gone from the page."""
+    trainer = FailingTrainer(BaseModelMismatch("another base model"))
+    async with with_ada(trainer, tmp_path, clock) as everybody:
+        await opened(everybody)
+        with pytest.raises(BaseModelMismatch):
+            await everybody.agents["ada"].step(wait_seconds=0)
+        await everybody.agents["ada"].step(wait_seconds=0)
+        assert (await everybody.rounds(RUN)).rounds[0].accepted == 1
+        assert everybody.statuses["ada"].view().error is None
+
+
+async def test_a_coordinator_that_is_away_is_no_hot_loop(tmp_path: Path) -> None:
+    """Nobody there: the error is shown and the next try comes after a pause."""
+
+    class Away:
+        async def wanted(self, holding: str | None, *, wait_seconds: float) -> None:  # noqa: ARG002
+            raise Unreachable("nobody there")
+
+    status, pauses = Status(), Pauses(2)
+    with pytest.raises(Enough):
+        await Agent(Away(), FailingTrainer(), StateFolder(tmp_path), status, pauses).run()
+    assert status.view().error == "unreachable: nobody there"
+    assert pauses.seconds == [10.0, 10.0]
+
+
+async def test_an_update_that_comes_too_late_is_dropped(tmp_path: Path, clock: ManualClock) -> None:
+    """The round went on without it: the agent shows no error, and takes part in the next one."""
+
+    class SlowTrainer(FailingTrainer):
+        async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+            trained = await super().train(order, on_progress)
+            if order.seed == seeds[0]:
+                clock.advance(10)
+                everybody.context.rounds.reconcile()
+            return trained
+
+    trainer, seeds = SlowTrainer(), []
+    async with with_ada(trainer, tmp_path, clock) as everybody:
+        await everybody.start(RUN, terms_of(rounds=2))
+        await everybody.worker.step(wait_seconds=0)
+        seeds.append(everybody.context.rounds.wanted("ada").assignment.seed)
+        await everybody.agents["bob"].step(wait_seconds=0)
+        await everybody.agents["ada"].step(wait_seconds=0)
+        first = (await everybody.rounds(RUN)).rounds[0]
+        assert (first.state, first.accepted, first.late) == (RoundState.AGGREGATED, 1, 1)
+        assert everybody.statuses["ada"].view().error is None
+        assert everybody.statuses["ada"].rounds_taken_part == 0
+        assert (await everybody.finish(RUN)).state is RunState.FINISHED
+        assert everybody.statuses["ada"].rounds_taken_part == 1
+
+
+async def test_a_run_that_was_cancelled_during_training_does_not_stop_the_agent(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """The next run finds the agent waiting as ever."""
+
+    class CancellingTrainer(FailingTrainer):
+        async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+            if order.manifest.run_id == RUN:
+                everybody.context.lifecycle.cancel(RUN, "no", actor="operator")
+            return await super().train(order, on_progress)
+
+    async with with_ada(CancellingTrainer(), tmp_path, clock) as everybody:
+        await opened(everybody)
+        await everybody.agents["ada"].step(wait_seconds=0)
+        clock.advance(1)
+        await everybody.start("next", terms_of())
+        assert (await everybody.finish("next")).state is RunState.FINISHED
+        assert everybody.statuses["ada"].rounds_taken_part == 1
+
+
+async def test_a_restarted_agent_does_not_train_again(tmp_path: Path, clock: ManualClock) -> None:
+    """The update was stored but not sent when the agent died: the new one sends exactly it."""
+
+    class Cut(Exception):
+        pass
+
+    class DeafClient(CoordinatorClient):
+        async def send_update(self, *_: object, **__: object) -> None:
+            raise Cut
+
+    trainer = NoOpTrainer()
+    async with with_ada(InProcess(trainer), tmp_path, clock) as everybody:
+        await opened(everybody)
+        state = StateFolder(tmp_path / "ada")
+        dying = Agent(DeafClient(everybody.transports["ada"]), InProcess(trainer), state, Status())
+        with pytest.raises(Cut):
+            await dying.step(wait_seconds=0)
+        assert trainer.trainings == 1
+        update = state.update_file(RUN, 1).read_bytes()
+        await everybody.agents["ada"].step(wait_seconds=0)
+        assert trainer.trainings == 1
+        with everybody.context.store.read() as tx:
+            assert [stored.digest for stored in tx.updates(RUN, 1)] == [digest_of(update)]
+
+
+async def test_progress_shows_on_the_status_page(tmp_path: Path, clock: ManualClock) -> None:
+    """Step, loss and phase are for this machine's eyes, and for no request of the agent's."""
+    seen = []
+
+    class Watched(FailingTrainer):
+        async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+            on_progress(Progress(step=3, steps=7, loss=0.123456))
+            async with httpx.AsyncClient(transport=page, base_url="http://page") as http:
+                seen.append((await http.get("/status")).json())
+            return await super().train(order, on_progress)
+
+    async with with_ada(Watched(), tmp_path, clock) as everybody:
+        page = httpx.ASGITransport(app=create_status_page(everybody.statuses["ada"]))
+        await opened(everybody)
+        await everybody.agents["ada"].step(wait_seconds=0)
+        async with httpx.AsyncClient(transport=page, base_url="http://page") as http:
+            assert (await http.get("/healthz")).json() == {"status": "ok"}
+            after = (await http.get("/status")).json()
+        log = everybody.context.lifecycle.events(RUN, after=0)
+    (during,) = seen
+    assert (during["phase"], during["run_id"], during["round"]) == ("training", RUN, 1)
+    assert (during["step"], during["steps"], during["loss"]) == (3, 7, 0.123456)
+    assert after["rounds_taken_part"] == 1
+    assert "0.123456" not in json.dumps([event.detail for event in log])
+
+
+async def test_what_an_agent_sends_is_counted(tmp_path: Path, clock: ManualClock) -> None:
+    """The page's bytes are those of the one update, and nothing but it is larger than a message."""
+    async with federation(tmp_path, clock) as everybody:
+        await everybody.start(RUN, terms_of())
+        await everybody.finish(RUN)
+        assert everybody.statuses["ada"].sent.bytes == len(adapter(0.0))
+
+
+async def test_a_weighted_run_is_told_the_number_of_examples_and_no_other_is(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """The count of private examples crosses the wire only where the run's terms say so."""
+    weights = {}
+    for weighting in ("unweighted", "examples"):
+        async with federation(tmp_path / weighting, clock) as everybody:
+            await everybody.start(RUN, terms_of(weighting=weighting))
+            await everybody.finish(RUN)
+            with everybody.context.store.read() as tx:
+                weights[weighting] = [update.weight for update in tx.updates(RUN, 1)]
+    assert weights["unweighted"] == [1, 1]
+    assert all(weight > 1 for weight in weights["examples"])

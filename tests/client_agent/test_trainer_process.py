@@ -1,0 +1,122 @@
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.client_agent.trainer import Progress, TrainerProcess, TrainingOrder
+from shared.errors import BaseModelMismatch, LossNotFinite, TrainerStopped
+from shared.protocol.digests import digest_of
+from shared.protocol.messages import Manifest
+from tests.support.federations import SLM_LAYOUT, adapter, terms_of
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
+TERMS = terms_of()
+COMMAND = (sys.executable, str(ROOT / "tests" / "support" / "tiny_trainer.py"))
+
+
+@pytest.fixture
+async def trainer() -> AsyncIterator[TrainerProcess]:
+    """A trainer whose child is a real process without torch."""
+    process = TrainerProcess(COMMAND)
+    yield process
+    await process.stop()
+
+
+def order_of(run_name: str, folder: Path) -> TrainingOrder:
+    """Return an order; the tiny trainer does what the run's name says."""
+    (folder / "theta").write_bytes(adapter(1.0))
+    manifest = Manifest(
+        run_id="run",
+        run_name=run_name,
+        slm_digest=digest_of(b""),
+        tokenizer_digest=digest_of(b""),
+        slm_lora=TERMS.slm_lora,
+        layout=SLM_LAYOUT,
+        adapter_config={},
+        training=TERMS.training,
+        weighting="unweighted",
+        aggregation="PlaintextAggregation",
+    )
+    return TrainingOrder(manifest=manifest, adapter=folder / "theta", into=folder / "update", seed=5)
+
+
+async def test_the_child_trains_and_stays(trainer: TrainerProcess, tmp_path: Path) -> None:
+    """Two orders, one process; progress comes while it trains, and the update is in the file."""
+    await trainer.start()
+    process = trainer._process
+    for _ in range(2):
+        seen: list[Progress] = []
+        trained = await trainer.train(order_of("train", tmp_path), seen.append)
+        assert [progress.step for progress in seen] == [1]
+        assert digest_of((tmp_path / "update").read_bytes()) == trained.digest
+    assert trainer._process is process
+
+
+async def test_noise_on_standard_output_does_not_break_the_protocol(trainer: TrainerProcess, tmp_path: Path) -> None:
+    """Libraries that print, in Python or below it, print into the log."""
+    trained = await trainer.train(order_of("noise", tmp_path), lambda _: None)
+    assert digest_of((tmp_path / "update").read_bytes()) == trained.digest
+
+
+@pytest.mark.parametrize("error", [BaseModelMismatch, LossNotFinite])
+async def test_an_error_of_the_child_is_the_same_error_here(
+    error: type[Exception], trainer: TrainerProcess, tmp_path: Path
+) -> None:
+    """Class and message survive the pipe, and the child goes on."""
+    with pytest.raises(error, match="what happened"):
+        await trainer.train(order_of(f"fail {error.code}", tmp_path), lambda _: None)
+    process = trainer._process
+    await trainer.train(order_of("train", tmp_path), lambda _: None)
+    assert trainer._process is process
+
+
+async def test_an_error_whose_code_nobody_knows_is_still_an_error(trainer: TrainerProcess, tmp_path: Path) -> None:
+    """A newer child's code becomes TrainerStopped with its message."""
+    with pytest.raises(TrainerStopped, match="what happened"):
+        await trainer.train(order_of("fail unheard_of", tmp_path), lambda _: None)
+
+
+@pytest.mark.parametrize("end", ["exit", "crash", "kill"])
+async def test_a_child_that_dies_is_started_again(end: str, trainer: TrainerProcess, tmp_path: Path) -> None:
+    """Out of memory, a bug or an operator's kill: TrainerStopped now, and a new child for the next order."""
+    with pytest.raises(TrainerStopped, match="ended with code"):
+        await trainer.train(order_of(end, tmp_path), lambda _: None)
+    trained = await trainer.train(order_of("train", tmp_path), lambda _: None)
+    assert digest_of((tmp_path / "update").read_bytes()) == trained.digest
+
+
+async def test_a_child_that_died_between_two_orders_is_started_again(trainer: TrainerProcess, tmp_path: Path) -> None:
+    """Nobody notices a death that cost nothing."""
+    await trainer.train(order_of("train", tmp_path), lambda _: None)
+    trainer._process.kill()
+    await trainer._process.wait()
+    await trainer.train(order_of("train", tmp_path), lambda _: None)
+
+
+async def test_an_order_that_nobody_waits_for_is_given_up(trainer: TrainerProcess, tmp_path: Path) -> None:
+    """After a cancelled training the next order gets its own answer, not the cancelled one's."""
+    started = asyncio.Event()
+    training = asyncio.create_task(trainer.train(order_of("hang", tmp_path), lambda _: started.set()))
+    await started.wait()
+    training.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await training
+    trained = await trainer.train(order_of("train", tmp_path), lambda _: None)
+    assert digest_of((tmp_path / "update").read_bytes()) == trained.digest
+
+
+async def test_the_child_ends_with_the_agent(tmp_path: Path) -> None:
+    """A child whose standard input closes ends at once, even in the middle of a training."""
+    trainer, started = TrainerProcess(COMMAND), asyncio.Event()
+    training = asyncio.create_task(trainer.train(order_of("hang", tmp_path), lambda _: started.set()))
+    await started.wait()
+    process = trainer._process
+    process.stdin.close()
+    async with asyncio.timeout(30):
+        assert await process.wait() == 0
+    with pytest.raises(TrainerStopped):
+        await training
