@@ -14,7 +14,15 @@ from typing import Protocol
 import structlog
 from pydantic import JsonValue
 
-from shared.errors import FedCoLLMError, LeaseLost, RemoteProblem
+from shared.errors import (
+    BlobTooLarge,
+    FedCoLLMError,
+    LayoutMismatch,
+    LeaseLost,
+    MessageInvalid,
+    RemoteProblem,
+    ValuesNotFinite,
+)
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import (
     Accepted,
@@ -43,6 +51,7 @@ from shared.transport import Transport
 LONGEST_POLL_SECONDS = 25.0
 HEARTBEAT_SECONDS = 5.0
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
+REFUSED_FOR_GOOD = frozenset({BlobTooLarge.code, LayoutMismatch.code, MessageInvalid.code, ValuesNotFinite.code})
 
 log = structlog.get_logger()
 
@@ -128,8 +137,8 @@ class Worker:
     async def _do(self, lease: Lease) -> None:
         try:
             result = await self._result(lease)
-        except RemoteProblem:
-            raise
+        except RemoteProblem as problem:
+            await self._give_up(lease, problem)
         except FedCoLLMError as error:
             await self._hand_in_failure(lease, error.code, str(error))
         except Exception as error:
@@ -138,7 +147,16 @@ class Worker:
             await self._hand_in_failure(lease, "internal", f"{type(error).__name__}: {error}")
         else:
             body = ResultRequest(token=lease.token, result=result)
-            await self._transport.call("POST", f"/v1/work/{lease.job_id}/result", Accepted, body=body)
+            try:
+                await self._transport.call("POST", f"/v1/work/{lease.job_id}/result", Accepted, body=body)
+            except RemoteProblem as problem:
+                await self._give_up(lease, problem)
+
+    async def _give_up(self, lease: Lease, problem: RemoteProblem) -> None:
+        """Hand in as a failure what the coordinator will never take; another worker would compute the same."""
+        if problem.remote_code not in REFUSED_FOR_GOOD:
+            raise problem
+        await self._hand_in_failure(lease, problem.remote_code, problem.detail)
 
     async def _hand_in_failure(self, lease: Lease, code: str, message: str) -> None:
         body = FailureRequest(token=lease.token, code=code, message=message[:4000])
