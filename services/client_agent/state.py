@@ -109,7 +109,9 @@ def export_adapter(folder: Path, blob: Path, adapter_config: dict[str, JsonValue
     part.unlink(missing_ok=True)
     part.hardlink_to(blob)  # blobs never change, so a second name is as good as a copy
     part.replace(folder / "adapter_model.safetensors")
-    write_whole(folder / "adapter_config.json", json.dumps(adapter_config, indent=2).encode())
+    config, content = folder / "adapter_config.json", json.dumps(adapter_config, indent=2).encode()
+    if not config.exists() or config.read_bytes() != content:
+        write_whole(config, content)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -122,7 +122,7 @@ class RunLifecycle:
         """Return the newest published SLM adapter and the LLM adapter that was co-tuned with it."""
         with self._store.read() as tx:
             run = tx.run(run_id)
-            if run.prepared is None or run.slm_adapter is None or run.llm_adapter is None:
+            if run.prepared is None or run.slm_adapter is None or run.llm_adapter is None or run.published_round == 0:
                 return []
             slm, llm = tx.blob(run.slm_adapter), tx.blob(run.llm_adapter)
             return [

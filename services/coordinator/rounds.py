@@ -73,8 +73,8 @@ class RoundEngine:
                 seed = data_seed(run.terms.seed, current.number, agent)
                 assignment = Assignment(run_id=run.id, round=current.number, adapter=current.slm_adapter, seed=seed)
                 break
-            newest = next((run for run in tx.runs() if run.slm_adapter is not None), None)
-            return Wanted(assignment=assignment, published=published(newest), retry_after_seconds=0)
+            newest = tx.newest_published()
+            return Wanted(assignment=assignment, published=published(newest) if newest else None, retry_after_seconds=0)
 
     def receipt(
         self, agent: str, run_id: str, number: int, *, digest: str, size: int, examples: int | None
@@ -214,9 +214,9 @@ class RoundEngine:
             order(tx, tx.run(run_id), task, self._clock())
 
 
-def published(run: Run | None) -> PublishedAdapter | None:
-    """Return the adapter that a run has published last, if it has one."""
-    if run is None or run.slm_adapter is None:
+def published(run: Run) -> PublishedAdapter | None:
+    """Return the adapter that a run has published last; theta^0, which is untrained, does not count."""
+    if run.slm_adapter is None or run.published_round == 0:
         return None
     return PublishedAdapter(run_id=run.id, round=run.published_round, digest=run.slm_adapter)
 

@@ -4,6 +4,7 @@ The only module that knows SQL. A change of a run's or round's state goes throug
 its event and its audit line in the same transaction; records go in and out, rows do not.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -15,7 +16,6 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from pydantic import BaseModel, JsonValue, TypeAdapter
-from sqlalchemy.dialects.sqlite import insert
 
 from services.coordinator import schema
 from services.coordinator.records import Blob, Job, JobState, LoggedEvent, Round, Run, Update
@@ -46,6 +46,8 @@ class SqlStore:
         self._engine = engine
         self._clock = clock
         self._notify = notify
+        # SQLite makes a second writer sleep and look again; threads of one process can hand over at once.
+        self._writing = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator["Transaction"]:
@@ -56,7 +58,11 @@ class SqlStore:
     @contextmanager
     def write(self) -> Iterator["Transaction"]:
         """One change of the store: all of it happens, durably, or nothing does."""
-        with self._engine.connect().execution_options(write=True) as connection, connection.begin():
+        with (
+            self._writing,
+            self._engine.connect().execution_options(write=True) as connection,
+            connection.begin(),
+        ):
             transaction = Transaction(connection, self._clock)
             yield transaction
         if transaction.changed:
@@ -119,6 +125,13 @@ class Transaction:
         if states:
             query = query.where(schema.runs.c.state.in_(states))
         return [_run(row) for row in self._all(query)]
+
+    def newest_published(self) -> Run | None:
+        """Return the newest run that has published a round, if there is one."""
+        table = schema.runs.c
+        query = sa.select(schema.runs).where(table.published_round > 0).order_by(table.created_at.desc(), table.id)
+        row = self._first(query.limit(1))
+        return None if row is None else _run(row)
 
     def insert_run(self, run: Run, *, actor: str) -> None:
         """Add a run."""
@@ -231,8 +244,9 @@ class Transaction:
         self._write(schema.updates.insert().values(_row(update)))
 
     def insert_blob(self, blob: Blob) -> None:
-        """Add a blob's row; the same blob again changes nothing."""
-        self._write(insert(schema.blobs).values(_row(blob)).on_conflict_do_nothing())
+        """Add a blob's row; the same blob again changes nothing, and nobody waits for one."""
+        if self._first(sa.select(schema.blobs.c.digest).where(schema.blobs.c.digest == blob.digest)) is None:
+            self._connection.execute(schema.blobs.insert().values(_row(blob)))
 
     def blob(self, digest: str) -> Blob:
         """Return a blob's row, or raise NotFound."""

@@ -80,7 +80,7 @@ class Manifest(BaseModel):
 
 
 class PublishedAdapter(BaseModel):
-    """A version of the SLM adapter that everybody may fetch; round 0 is the untrained one."""
+    """The SLM adapter that a run has published last, after co-tuning."""
 
     run_id: str
     round: int
