@@ -30,10 +30,10 @@ from tests.support.federations import (
     kinds,
     lease,
     play_round,
-    run_of,
     store,
     submit,
     terms_of,
+    theta_of,
     work,
 )
 
@@ -452,7 +452,7 @@ async def test_each_port_serves_its_own_routes_only(context: Context) -> None:
 async def test_a_published_adapter_comes_with_everything_a_cache_needs(context: Context) -> None:
     """ETag and digest name the bytes, which never change."""
     begin(context)
-    digest = run_of(context).published.digest
+    digest = theta_of(context)
     async with client(context, "ada") as http:
         response = await http.get(f"/v1/adapters/{digest}")
     assert digest_of(response.content) == digest
@@ -466,7 +466,7 @@ async def test_a_published_adapter_comes_with_everything_a_cache_needs(context: 
 async def test_who_has_the_adapter_is_not_sent_it_again(context: Context) -> None:
     """If-None-Match with its ETag, alone or among others, answers 304 without a body."""
     begin(context)
-    digest = run_of(context).published.digest
+    digest = theta_of(context)
     async with client(context, "ada") as http:
         for field in (f'"{digest}"', f'W/"{digest}"', f'"other", "{digest}"', "*"):
             response = await http.get(f"/v1/adapters/{digest}", headers={"If-None-Match": field})
@@ -479,7 +479,7 @@ async def test_who_has_the_adapter_is_not_sent_it_again(context: Context) -> Non
 async def test_an_interrupted_download_goes_on_where_it_was(context: Context) -> None:
     """Range answers 206 with exactly those bytes, and 416 beyond the end."""
     begin(context)
-    digest = run_of(context).published.digest
+    digest = theta_of(context)
     async with client(context, "ada") as http:
         whole = (await http.get(f"/v1/adapters/{digest}")).content
         part = await http.get(f"/v1/adapters/{digest}", headers={"Range": "bytes=10-"})
@@ -638,7 +638,7 @@ async def test_an_agent_hears_of_a_new_adapter_at_once(context: Context, monkeyp
     submit(context, "bob", 2.0)
     context.rounds.reconcile()
     work(context)
-    holding = run_of(context).published.digest
+    holding = theta_of(context)
     asked = Asked(context.rounds, "wanted", monkeypatch)
     acting = asyncio.create_task(after(asked.event, lambda: work(context)))
     async with client(context, "ada") as http:

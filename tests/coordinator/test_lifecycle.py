@@ -19,6 +19,7 @@ from tests.support.federations import (
     run_of,
     submit,
     terms_of,
+    theta_of,
     work,
 )
 
@@ -84,7 +85,7 @@ def test_a_prepared_run_opens_its_first_round(context: Context) -> None:
     ada, bob = (context.rounds.wanted(name).assignment for name in ("ada", "bob"))
     assert ada is not None
     assert bob is not None
-    assert (ada.run_id, ada.round, ada.adapter) == (RUN, 1, context.rounds.wanted("ada").published.digest)
+    assert (ada.run_id, ada.round, ada.adapter) == (RUN, 1, theta_of(context))
     assert ada.seed == data_seed(1, 1, "ada")
     assert ada.seed != bob.seed
 
@@ -409,12 +410,11 @@ def test_runs_go_on_side_by_side(context: Context, clock: ManualClock) -> None:
 
 
 def test_artefacts_are_what_was_published_last(context: Context) -> None:
-    """Before the preparation there is none; after it theta and omega, with the round that they come from."""
-    context.lifecycle.create(RUN, terms_of(rounds=2), actor="operator")
+    """Before the first published round there is none: theta^0 is nobody's result."""
+    begin(context, terms_of(rounds=2))
     assert context.lifecycle.artefacts(RUN) == []
-    context.lifecycle.start(RUN, actor="operator")
-    work(context)
-    assert [(a.name, a.round) for a in context.lifecycle.artefacts(RUN)] == [("slm-adapter", 0), ("llm-adapter", 0)]
+    assert run_of(context).published is None
+    assert context.rounds.wanted("ada").published is None
     play_round(context, 1)
     slm, llm = context.lifecycle.artefacts(RUN)
     assert (slm.round, llm.round) == (1, 1)

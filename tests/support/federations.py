@@ -183,6 +183,14 @@ def run_of(context: Context, run_id: str = RUN) -> RunView:
     return context.lifecycle.run(run_id)
 
 
+def theta_of(context: Context, run_id: str = RUN) -> str:
+    """Return the digest of the adapter that the next round starts from."""
+    with context.store.read() as tx:
+        digest = tx.run(run_id).slm_adapter
+    assert digest is not None
+    return digest
+
+
 def kinds(context: Context, run_id: str = RUN) -> list[str]:
     """Return the kinds of a run's events, in order."""
     return [event.kind for event in context.lifecycle.events(run_id, after=0)]

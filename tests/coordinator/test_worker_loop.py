@@ -1,0 +1,238 @@
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.federation import ManualClock, token_of
+from services.coordinator.app import create_work_app
+from services.coordinator.context import Context
+from services.coordinator.worker import loop
+from services.coordinator.worker.loop import Cotuned, Worker
+from shared.errors import LossNotFinite, TokenizerMismatch, Unreachable
+from shared.protocol.rounds import RoundState, RunState
+from shared.transport import BearerToken, TrafficCount, open_in_process
+from tests.support.cotuners import AddingCoTuner
+from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, begin, lease, run_of, submit, terms_of
+
+pytestmark = pytest.mark.anyio
+
+
+class BadCoTuner(AddingCoTuner):
+    """Does what a test writes into ``act`` before it co-tunes."""
+
+    def __init__(self) -> None:
+        super().__init__(SLM_LAYOUT, LLM_LAYOUT)
+        self.act: Any = lambda: None
+
+    def cotune(self, *args: Any, **kwargs: Any) -> Cotuned:  # noqa: ANN401 - passed on
+        """Act, then add one."""
+        self.act()
+        return super().cotune(*args, **kwargs)
+
+    def prepare(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
+        """Act, then prepare."""
+        self.act()
+        return super().prepare(*args, **kwargs)
+
+
+@asynccontextmanager
+async def worker_of(
+    context: Context, cotuner: AddingCoTuner, cache: Path, traffic: TrafficCount | None = None
+) -> AsyncIterator[Worker]:
+    """Open a worker on the work app."""
+    async with open_in_process(
+        create_work_app(context), BearerToken(token_of("worker")), traffic or TrafficCount()
+    ) as transport:
+        yield Worker(transport, cotuner, cache, name="worker")
+
+
+def to_cotuning(context: Context) -> None:
+    """Play a run up to the moment when co-tuning is ordered."""
+    begin(context, terms_of(rounds=2))
+    submit(context, "ada", 1.0)
+    submit(context, "bob", 2.0)
+    context.rounds.reconcile()
+
+
+def raising(error: Exception) -> Any:  # noqa: ANN401 - a callable
+    """Return a function that raises."""
+
+    def act() -> None:
+        raise error
+
+    return act
+
+
+async def test_a_worker_without_work_says_so(context: Context, tmp_path: Path) -> None:
+    """Asking is not working."""
+    async with worker_of(context, BadCoTuner(), tmp_path / "cache") as worker:
+        assert await worker.step(wait_seconds=0) is False
+
+
+async def test_a_worker_plays_a_round(context: Context, tmp_path: Path) -> None:
+    """Two steps, co-tuning and evaluation, and the round is published."""
+    to_cotuning(context)
+    async with worker_of(context, BadCoTuner(), tmp_path / "cache") as worker:
+        assert await worker.step(wait_seconds=0)
+        assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+        assert await worker.step(wait_seconds=0)
+    assert context.lifecycle.rounds(RUN)[0].state is RoundState.PUBLISHED
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (LossNotFinite("the loss became NaN at step 3"), "cotune failed: loss_not_finite: the loss became NaN"),
+        (ZeroDivisionError("out of luck"), "cotune failed: internal: ZeroDivisionError: out of luck"),
+        (MemoryError("x" * 9000), "cotune failed: internal: MemoryError: xxx"),
+    ],
+)
+async def test_what_goes_wrong_in_a_worker_is_the_rounds_reason(
+    error: Exception, reason: str, context: Context, tmp_path: Path
+) -> None:
+    """The operator reads why in the run's own log, and the worker stays ready for more."""
+    to_cotuning(context)
+    cotuner = BadCoTuner()
+    cotuner.act = raising(error)
+    async with worker_of(context, cotuner, tmp_path / "cache") as worker:
+        assert await worker.step(wait_seconds=0)
+        assert await worker.step(wait_seconds=0) is False
+    aborted = context.lifecycle.rounds(RUN)[0]
+    assert aborted.state is RoundState.ABORTED
+    assert aborted.reason.startswith(reason)
+    assert len(aborted.reason) < 5000
+
+
+async def test_models_that_do_not_fit_fail_the_run(context: Context, tmp_path: Path) -> None:
+    """What cannot be prepared ends the run with the worker's code."""
+    context.lifecycle.create(RUN, terms_of(), actor="operator")
+    context.lifecycle.start(RUN, actor="operator")
+    cotuner = BadCoTuner()
+    cotuner.act = raising(TokenizerMismatch("they do not share a tokenizer"))
+    async with worker_of(context, cotuner, tmp_path / "cache") as worker:
+        await worker.step(wait_seconds=0)
+    assert run_of(context).state is RunState.FAILED
+    assert "tokenizer_mismatch" in run_of(context).reason
+
+
+async def test_a_worker_that_lost_its_lease_drops_the_work(
+    context: Context, tmp_path: Path, clock: ManualClock
+) -> None:
+    """It decides nothing, and goes on with whatever is there."""
+    to_cotuning(context)
+    cotuner, granted = BadCoTuner(), []
+
+    def lose() -> None:
+        clock.advance(31)
+        context.rounds.reconcile()
+        granted.append(lease(context, "other"))
+
+    cotuner.act = lose
+    async with worker_of(context, cotuner, tmp_path / "cache") as worker:
+        assert await worker.step(wait_seconds=0)
+        assert context.lifecycle.rounds(RUN)[0].state is RoundState.COTUNING
+        assert await worker.step(wait_seconds=0) is False
+    assert context.work.heartbeat(granted[0].job_id, granted[0].token) > clock.seconds
+
+
+async def test_a_worker_keeps_its_lease_while_it_computes(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats go out in the middle of a long step."""
+    to_cotuning(context)
+    monkeypatch.setattr(loop, "HEARTBEAT_SECONDS", 0.001)
+    heard, cotuner = threading.Semaphore(0), BadCoTuner()
+    real = type(context.work).heartbeat
+
+    def heartbeat(desk: Any, job_id: str, token: int) -> float:  # noqa: ANN401 - passed on
+        expires_at = real(desk, job_id, token)
+        heard.release()
+        return expires_at
+
+    monkeypatch.setattr(type(context.work), "heartbeat", heartbeat)
+    cotuner.act = lambda: [heard.acquire(timeout=20) or pytest.fail("no heartbeat") for _ in range(2)]
+    async with worker_of(context, cotuner, tmp_path / "cache") as worker:
+        await worker.step(wait_seconds=0)
+    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+
+
+async def test_a_worker_fetches_what_it_does_not_have(context: Context, tmp_path: Path) -> None:
+    """A second worker, or one whose cache was lost, goes on from the coordinator's blobs."""
+    to_cotuning(context)
+    for step in range(2):
+        async with worker_of(context, BadCoTuner(), tmp_path / str(step)) as worker:
+            assert await worker.step(wait_seconds=0)
+    assert context.lifecycle.rounds(RUN)[0].state is RoundState.PUBLISHED
+
+
+async def test_a_workers_cache_does_not_grow(context: Context, tmp_path: Path) -> None:
+    """After a round only the three adapters that were evaluated are kept."""
+    async with worker_of(context, BadCoTuner(), tmp_path / "cache") as worker:
+        for number in (1, 2, 3):
+            if number == 1:
+                begin(context, terms_of(rounds=3))
+            submit(context, "ada", float(number), number=number)
+            submit(context, "bob", 2.0 * number, number=number)
+            context.rounds.reconcile()
+            while await worker.step(wait_seconds=0):
+                pass
+            assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+async def test_a_candidate_that_is_refused_aborts_the_round_with_the_reason(context: Context, tmp_path: Path) -> None:
+    """NaN in a candidate is what the operator reads, not that a worker fell silent five times."""
+
+    class NaNCoTuner(AddingCoTuner):
+        def cotune(self, *args: Any, slm_into: Path, **kwargs: Any) -> Cotuned:  # noqa: ANN401 - passed on
+            cotuned = super().cotune(*args, slm_into=slm_into, **kwargs)
+            slm_into.write_bytes(adapter(float("nan")))
+            return cotuned
+
+    to_cotuning(context)
+    async with worker_of(context, NaNCoTuner(SLM_LAYOUT, LLM_LAYOUT), tmp_path / "cache") as worker:
+        assert await worker.step(wait_seconds=0)
+    aborted = context.lifecycle.rounds(RUN)[0]
+    assert aborted.state is RoundState.ABORTED
+    assert "values_not_finite" in aborted.reason
+    assert run_of(context).published is None
+
+
+async def test_an_adapter_above_the_limit_aborts_the_round_with_the_reason(context: Context, tmp_path: Path) -> None:
+    """What the coordinator will never store is not computed five times."""
+    to_cotuning(context)
+    context.work._max_blob_bytes = 10
+    async with worker_of(context, BadCoTuner(), tmp_path / "cache") as worker:
+        assert await worker.step(wait_seconds=0)
+    assert "blob_too_large" in context.lifecycle.rounds(RUN)[0].reason
+
+
+async def test_a_worker_that_fails_pauses_and_goes_on(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the coordinator's neither ends the worker nor makes it ask in a hot loop."""
+
+    class Enough(Exception):
+        pass
+
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise Enough
+
+    async with worker_of(context, BadCoTuner(), tmp_path / "cache") as worker:
+        worker._transport = None
+
+        async def step(*, wait_seconds: float) -> bool:  # noqa: ARG001
+            raise Unreachable("nobody there")
+
+        monkeypatch.setattr(worker, "step", step)
+        monkeypatch.setattr(asyncio, "sleep", pause)
+        with pytest.raises(Enough):
+            await worker.run()
+    assert pauses == [5.0] * 3
