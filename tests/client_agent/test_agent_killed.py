@@ -1,0 +1,113 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.federation import Federation, ManualClock, open_federation
+from bench.no_op import InProcess, NoOpTrainer
+from services.client_agent.agent import Agent
+from services.client_agent.state import StateFolder
+from services.client_agent.status import Status
+from shared.protocol.rounds import RunState
+from tests.support.cotuners import AddingCoTuner
+from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, federation, terms_of
+
+pytestmark = pytest.mark.anyio
+
+
+class Kill(BaseException):
+    """The agent's process ends here."""
+
+
+class Life:
+    """Counts an agent's steps through its doors (coordinator, trainer, folder), and ends it before one of them."""
+
+    def __init__(self, ends_before: int | None) -> None:
+        self.steps: list[str] = []
+        self._ends_before = ends_before
+
+    def step(self, name: str) -> None:
+        """Take a step, if there is one left."""
+        if len(self.steps) == self._ends_before:
+            raise Kill
+        self.steps.append(name)
+
+    def door(self, inner: object) -> Any:  # noqa: ANN401 - stands for whatever it wraps
+        """Return ``inner`` with every call of it counted, before it and after it."""
+        return Door(self, inner)
+
+
+class Door:
+    """One of an agent's doors."""
+
+    def __init__(self, life: Life, inner: object) -> None:
+        self._life = life
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the door leads to
+        """Return a method that counts itself, or a value as it is."""
+        value = getattr(self._inner, name)
+        if name in {"wanted", "manifest", "fetch_adapter", "send_update", "train"}:
+
+            async def awaited(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
+                self._life.step(f"before {name}")
+                answer = await value(*args, **kwargs)
+                self._life.step(f"after {name}")
+                return answer
+
+            return awaited
+        if name in {"keep_published", "keep_update"}:
+
+            def called(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
+                self._life.step(f"before {name}")
+                value(*args, **kwargs)
+                self._life.step(f"after {name}")
+
+            return called
+        return value
+
+
+def ada(everybody: Federation, trainer: NoOpTrainer, folder: Path, life: Life) -> Agent:
+    """Return a new agent of ada's on her folder: what a restarted process is."""
+    client = everybody.agents["bob"]._coordinator.__class__(everybody.transports["ada"])
+    return Agent(life.door(client), life.door(InProcess(trainer)), life.door(StateFolder(folder / "ada")), Status())
+
+
+async def finished(everybody: Federation) -> str:
+    """Play the run to its end and return the digest of its last theta."""
+    view = await everybody.finish(RUN)
+    assert view.state is RunState.FINISHED
+    assert view.published is not None
+    return view.published.digest
+
+
+async def test_an_agent_killed_between_any_two_steps_goes_on(tmp_path: Path, clock: ManualClock) -> None:
+    """Killed before each of its steps, it resumes: same digests, and nothing that was kept is trained again."""
+    async with federation(tmp_path / "whole", clock) as everybody:
+        await everybody.start(RUN, terms_of())
+        expected = await finished(everybody)
+    killed_at: list[str] = []
+    for ends_before in range(100):
+        folder, trainer, life = tmp_path / str(ends_before), NoOpTrainer(), Life(ends_before)
+        trainers = {"ada": InProcess(trainer), "bob": InProcess(NoOpTrainer())}
+        async with open_federation(folder, trainers, AddingCoTuner(SLM_LAYOUT, LLM_LAYOUT), clock) as everybody:
+            await everybody.start(RUN, terms_of())
+            everybody.agents["ada"] = ada(everybody, trainer, folder, life)
+            try:
+                digest = await finished(everybody)
+            except Kill:
+                everybody.agents["ada"] = ada(everybody, trainer, folder, Life(None))
+                digest = await finished(everybody)
+                killed_at.append(life.steps[-1] if life.steps else "birth")
+            else:
+                break
+            assert digest == expected, f"killed after {life.steps}"
+            # What was trained but not yet kept is lost, and only that.
+            lost = bool(life.steps) and life.steps[-1] in {"before train", "after train"}
+            assert trainer.trainings == 1 + lost, f"killed after {life.steps}"
+            assert StateFolder(folder / "ada").published.digest == expected
+    else:
+        pytest.fail("the agent never lived to the end")
+    assert {"after train", "before keep_update", "after keep_update", "before send_update", "after send_update"} <= {
+        *killed_at
+    }

@@ -1,0 +1,160 @@
+import ast
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("services", "shared", "bench", "examples")
+HEAVY = ("torch", "transformers", "peft", "accelerate", "tokenizers")
+# Names that say nothing of what is inside.
+NAMELESS = {"utils.py", "util.py", "helpers.py", "helper.py", "common.py", "misc.py", "base.py", "lib.py"}
+
+
+def sources() -> Iterator[Path]:
+    """Yield every module of the project but the tests."""
+    for room in ROOMS:
+        yield from (ROOT / room).rglob("*.py")
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own."""
+    return subprocess.run(  # noqa: S603 - our own modules
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("services.coordinator.__main__", (*HEAVY, "services.client_agent", "services.coordinator.worker")),
+        ("services.client_agent.__main__", (*HEAVY, "services.coordinator", "sqlalchemy")),
+        ("shared.protocol.messages", (*HEAVY, "httpx", "fastapi", "sqlalchemy", "services")),
+        ("shared.transport", (*HEAVY, "fastapi", "sqlalchemy", "services")),
+    ],
+)
+def test_a_process_imports_only_what_it_needs(module: str, forbidden: tuple[str, ...]) -> None:
+    """The coordinator and the agent's parent never import torch, and neither service imports the other."""
+    answer = run("-c", f"import sys, {module}; print(*sorted(sys.modules))")
+    assert answer.returncode == 0, answer.stderr
+    loaded = set(answer.stdout.split())
+    assert module in loaded
+    assert not {name for name in loaded for other in forbidden if name == other or name.startswith(f"{other}.")}
+
+
+def test_the_rooms_import_only_downwards() -> None:
+    """The contracts of import-linter hold."""
+    answer = run("-c", "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())")
+    assert answer.returncode == 0, answer.stdout
+
+
+def test_no_module_is_above_400_lines() -> None:
+    """A module that does not fit on a few screens is two modules."""
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in sources()}
+    assert len(lengths) > 50
+    assert not {name: lines for name, lines in lengths.items() if lines > 400}
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    """File names are the architecture."""
+    assert not [path for path in sources() if path.name in NAMELESS]
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    """Each begins with a docstring."""
+    silent = [path for path in sources() if ast.get_docstring(ast.parse(path.read_text())) is None]
+    assert not silent
+
+
+FORBIDDEN = {
+    "pickle": r"^\s*(import|from)\s+(pickle|cPickle|dill|joblib|cloudpickle|shelve|marshal)\b",
+    "torch's own format": r"\btorch\.(save|load)\b",
+    "code from a model's folder": r"trust_remote_code\s*=\s*True",
+    "numpy's pickles": r"allow_pickle\s*=\s*True|\bnp\.load\b",
+    "code from text": r"^\s*(exec|eval)\(",
+    "a shell": r"shell\s*=\s*True|\bos\.system\b",
+    "yaml's objects": r"\byaml\.(load|unsafe_load)\(",
+}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_nothing_that_runs_foreign_code_is_used(what: str) -> None:
+    """No tensor, configuration or message can make this project run code that came with it."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sources()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(FORBIDDEN[what], line)
+    ]
+    assert not found
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody else uses."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_coordinator_on_a_port_in_use_says_so(taken: int, tmp_path: Path) -> None:
+    """One clear line on standard error, exit code 2, no traceback."""
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text('{"ada": {"role": "agent", "token": "0123456789abcdef"}}')
+    for which in ("PORT", "WORK_PORT"):
+        ports = {"COORDINATOR_PORT": "0", "COORDINATOR_WORK_PORT": "0", f"COORDINATOR_{which}": str(taken)}
+        answer = run(
+            "-m",
+            "services.coordinator",
+            COORDINATOR_DATA_DIR=str(tmp_path / "data"),
+            COORDINATOR_TOKEN_FILE=str(tokens),
+            **ports,
+        )
+        assert answer.returncode == 2
+        assert answer.stderr.startswith(f"coordinator: cannot listen on 127.0.0.1:{taken}")
+        assert "Traceback" not in answer.stderr
+        assert len(answer.stderr.splitlines()) == 1
+
+
+def test_an_agent_on_a_port_in_use_says_so(taken: int, tmp_path: Path) -> None:
+    """The agent's status page is no exception."""
+    answer = run(
+        "-m",
+        "services.client_agent",
+        CLIENT_AGENT_COORDINATOR_URL="http://127.0.0.1:1",
+        CLIENT_AGENT_TOKEN="0123456789abcdef",
+        CLIENT_AGENT_STATE_DIR=str(tmp_path / "state"),
+        CLIENT_AGENT_BASE_MODEL="none",
+        CLIENT_AGENT_DATA=str(tmp_path / "data.jsonl"),
+        CLIENT_AGENT_STATUS_PORT=str(taken),
+    )
+    assert (answer.returncode, "Traceback" in answer.stderr) == (2, False)
+    assert answer.stderr.startswith(f"agent: cannot listen on 127.0.0.1:{taken}")
+
+
+@pytest.mark.parametrize(
+    ("module", "setting", "environment"),
+    [
+        ("services.coordinator", "token_file", {"COORDINATOR_DATA_DIR": "x"}),
+        ("services.client_agent", "coordinator_url", {"CLIENT_AGENT_TOKEN": "a-very-secret-token"}),
+    ],
+)
+def test_a_setting_that_is_missing_is_named_and_no_secret_is(
+    module: str, setting: str, environment: dict[str, str]
+) -> None:
+    """Exit code 2 with the setting's name; what the environment does hold is not repeated."""
+    answer = run("-m", module, **environment)
+    assert answer.returncode == 2
+    assert setting in answer.stderr
+    assert "a-very-secret-token" not in answer.stderr
+    assert "Traceback" not in answer.stderr
