@@ -5,7 +5,7 @@ Handlers ask for one ``Context`` and for a ``principal``; nothing else is inject
 
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Annotated
@@ -108,7 +108,7 @@ async def _reconcile_forever(context: Context) -> None:
         await waiting
 
 
-def get_context(request: Request) -> Context:
+async def get_context(request: Request) -> Context:
     """Return the coordinator that this app belongs to."""
     context: Context = request.app.state.context
     return context
@@ -117,10 +117,13 @@ def get_context(request: Request) -> Context:
 AnyContext = Annotated[Context, Depends(get_context)]
 
 
-def principal(*roles: Role) -> Callable[..., Principal]:
-    """Return the dependency that every route has: who asks, if one of ``roles`` may."""
+def principal(*roles: Role) -> Callable[..., Awaitable[Principal]]:
+    """Return the dependency that every route has: who asks, if one of ``roles`` may.
 
-    def identify(
+    Dependencies are coroutines, because FastAPI gives each plain function a thread of its own.
+    """
+
+    async def identify(
         context: AnyContext,
         authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
     ) -> Principal:
@@ -130,7 +133,7 @@ def principal(*roles: Role) -> Callable[..., Principal]:
     return identify
 
 
-def require_protocol(
+async def require_protocol(
     version: Annotated[
         str | None, Header(alias=PROTOCOL_FIELD, description="Version of the protocol that the sender speaks.")
     ] = None,

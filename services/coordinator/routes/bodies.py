@@ -25,12 +25,12 @@ SENDS_A_BLOB: dict[int | str, dict[str, Any]] = {
 }
 
 
-def announced_digest(repr_digest: Annotated[str, Header(description="RFC 9530: sha-256=:<base64>:")]) -> str:
+async def announced_digest(repr_digest: Annotated[str, Header(description="RFC 9530: sha-256=:<base64>:")]) -> str:
     """Return the digest that the request announces for its body."""
     return from_field(repr_digest)
 
 
-def announced_length(request: Request) -> int:
+async def announced_length(request: Request) -> int:
     """Return the length that the request announces for its body.
 
     Raises:
