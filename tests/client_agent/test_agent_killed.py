@@ -20,20 +20,20 @@ class Kill(BaseException):
 
 
 class Life:
-    """Counts an agent's steps through its doors (coordinator, trainer, folder), and ends it before one of them."""
+    """Counts an agent's steps through its doors (coordinator, trainer, folder), and ends it right after one of them."""
 
-    def __init__(self, ends_before: int | None) -> None:
+    def __init__(self, ends_after: int | None) -> None:
         self.steps: list[str] = []
-        self._ends_before = ends_before
+        self._ends_after = ends_after
 
     def step(self, name: str) -> None:
-        """Take a step, if there is one left."""
-        if len(self.steps) == self._ends_before:
-            raise Kill
+        """Note a step that was taken; the last one is noted by nobody but this test."""
         self.steps.append(name)
+        if len(self.steps) == self._ends_after:
+            raise Kill
 
     def door(self, inner: object) -> Any:  # noqa: ANN401 - stands for whatever it wraps
-        """Return ``inner`` with every call of it counted, before it and after it."""
+        """Return ``inner`` with every call of it counted, once it is done."""
         return Door(self, inner)
 
 
@@ -50,18 +50,16 @@ class Door:
         if name in {"wanted", "manifest", "fetch_adapter", "send_update", "train"}:
 
             async def awaited(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
-                self._life.step(f"before {name}")
                 answer = await value(*args, **kwargs)
-                self._life.step(f"after {name}")
+                self._life.step(name)
                 return answer
 
             return awaited
         if name in {"keep_published", "keep_update"}:
 
             def called(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
-                self._life.step(f"before {name}")
                 value(*args, **kwargs)
-                self._life.step(f"after {name}")
+                self._life.step(name)
 
             return called
         return value
@@ -82,13 +80,13 @@ async def finished(everybody: Federation) -> str:
 
 
 async def test_an_agent_killed_between_any_two_steps_goes_on(tmp_path: Path, clock: ManualClock) -> None:
-    """Killed before each of its steps, it resumes: same digests, and nothing that was kept is trained again."""
+    """Killed after each of its steps, it resumes: same digests, and nothing that was kept is trained again."""
     async with federation(tmp_path / "whole", clock) as everybody:
         await everybody.start(RUN, terms_of())
         expected = await finished(everybody)
     killed_at: list[str] = []
-    for ends_before in range(100):
-        folder, trainer, life = tmp_path / str(ends_before), NoOpTrainer(), Life(ends_before)
+    for ends_after in range(1, 100):
+        folder, trainer, life = tmp_path / str(ends_after), NoOpTrainer(), Life(ends_after)
         trainers = {"ada": InProcess(trainer), "bob": InProcess(NoOpTrainer())}
         async with open_federation(folder, trainers, AddingCoTuner(SLM_LAYOUT, LLM_LAYOUT), clock) as everybody:
             await everybody.start(RUN, terms_of())
@@ -98,16 +96,16 @@ async def test_an_agent_killed_between_any_two_steps_goes_on(tmp_path: Path, clo
             except Kill:
                 everybody.agents["ada"] = ada(everybody, trainer, folder, Life(None))
                 digest = await finished(everybody)
-                killed_at.append(life.steps[-1] if life.steps else "birth")
+                killed_at.append(life.steps[-1])
             else:
                 break
             assert digest == expected, f"killed after {life.steps}"
             # What was trained but not yet kept is lost, and only that.
-            lost = bool(life.steps) and life.steps[-1] in {"before train", "after train"}
+            lost = life.steps[-1] == "train"
             assert trainer.trainings == 1 + lost, f"killed after {life.steps}"
             assert StateFolder(folder / "ada").published.digest == expected
     else:
         pytest.fail("the agent never lived to the end")
-    assert {"after train", "before keep_update", "after keep_update", "before send_update", "after send_update"} <= {
+    assert {"wanted", "manifest", "fetch_adapter", "train", "keep_update", "send_update", "keep_published"} == {
         *killed_at
     }
