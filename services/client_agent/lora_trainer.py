@@ -12,7 +12,7 @@ from shared.ml.adapters import adapter_layout, adapter_tensors, load_adapter
 from shared.ml.data import Encoded, encode_examples, read_examples
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.models import add_lora, load_base, load_tokenizer, pick_device, pick_dtype
-from shared.ml.train import Optimiser, train_local
+from shared.ml.train import train_local
 from shared.protocol.codec import decode, encode
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Manifest
@@ -46,12 +46,7 @@ class LoraTrainer:
             examples,
             epochs=terms.epochs,
             batch_size=terms.batch_size,
-            optimiser=Optimiser(
-                learning_rate=terms.optimiser.learning_rate,
-                betas=(terms.optimiser.beta1, terms.optimiser.beta2),
-                weight_decay=terms.optimiser.weight_decay,
-                clip_norm=terms.optimiser.clip_norm,
-            ),
+            optimiser=terms.optimiser,
             seed=order.seed,
             vocab_size=vocab_size,
             on_step=lambda step, steps, loss: on_progress(Progress(step=step, steps=steps, loss=loss)),

@@ -10,36 +10,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import fsum
-from typing import Literal, TypeAlias
 
 import torch
 from peft import PeftModel
 
 from shared.ml.data import Batch, Encoded, batches, collate
-from shared.ml.losses import Direction, answer_labels, answer_logits, cross_entropy, distillation
+from shared.ml.losses import answer_labels, answer_logits, cross_entropy, distillation
 from shared.ml.seeding import derive_seed, seeded
-from shared.ml.train import Optimiser, finite, optimiser_step, steps_per_epoch
-
-Schedule: TypeAlias = Literal["simultaneous", "sequential"]
-
-
-@dataclass(frozen=True)
-class CotuneTerms:
-    """How the two models are tuned together.
-
-    passes: R of Alg. 1, epochs over the auxiliary data; 0 changes nothing.
-    distillation_weight: lambda of Eq. 6; 0 trains each model by itself.
-    schedule: "simultaneous" updates both from the values before the step (Alg. 1); "sequential" updates the SLM first
-        and lets the LLM learn from the updated one.
-    """
-
-    passes: int
-    batch_size: int
-    distillation_weight: float
-    direction: Direction
-    schedule: Schedule
-    llm_optimiser: Optimiser
-    slm_optimiser: Optimiser
+from shared.ml.train import finite, optimiser_step, steps_per_epoch
+from shared.protocol.terms import CotuningTerms, OptimiserTerms
 
 
 @dataclass(frozen=True)
@@ -62,7 +41,7 @@ def cotune(
     slm: PeftModel,
     examples: Sequence[Encoded],
     *,
-    terms: CotuneTerms,
+    terms: CotuningTerms,
     seed: int,
     vocab_size: int,
     on_step: Callable[[int, int, float], None],
@@ -75,7 +54,7 @@ def cotune(
         llm: f of the paper, with LoRA omega.
         slm: g of the paper, with LoRA theta.
         examples: D_a, with their right answers.
-        terms: see there.
+        terms: see there; the sequential schedule lets the LLM learn from the SLM that was just updated.
         seed: any integer.
         vocab_size: length of the tokenizer that both share; both heads are cut to it.
         on_step: called after each step with its number from 1, the number of all steps, and its loss L2 (Eq. 6).
@@ -122,7 +101,7 @@ class _Learner:
 
     model: PeftModel
     name: str
-    optimiser: Optimiser
+    optimiser: OptimiserTerms
     vocab_size: int
     losses: list[float] = field(default_factory=list)
     distillations: list[float] = field(default_factory=list)
@@ -135,7 +114,7 @@ class _Learner:
         return answer_logits(self.model, batch, vocab_size=self.vocab_size)
 
     def backward(
-        self, own_NV: torch.Tensor, peer_NV: torch.Tensor, labels_N: torch.Tensor, terms: CotuneTerms, what: str
+        self, own_NV: torch.Tensor, peer_NV: torch.Tensor, labels_N: torch.Tensor, terms: CotuningTerms, what: str
     ) -> float:
         """Make the gradient of L = CE + lambda KL (Eq. 6), which flows into this model alone; return L."""
         loss = cross_entropy(own_NV, labels_N)
@@ -151,7 +130,7 @@ class _Learner:
         return task + terms.distillation_weight * divergence
 
 
-def _simultaneous(f: _Learner, g: _Learner, chosen: Sequence[Encoded], terms: CotuneTerms, what: str) -> float:
+def _simultaneous(f: _Learner, g: _Learner, chosen: Sequence[Encoded], terms: CotuningTerms, what: str) -> float:
     """Both updates from the values before the step (Alg. 1): one forward pass of each model; return L2."""
     batch_f, batch_g = _batches_for(f, g, chosen)
     f_NV, g_NV = f.logits(batch_f), g.logits(batch_g)
@@ -162,7 +141,7 @@ def _simultaneous(f: _Learner, g: _Learner, chosen: Sequence[Encoded], terms: Co
     return loss_f + loss_g
 
 
-def _sequential(f: _Learner, g: _Learner, chosen: Sequence[Encoded], terms: CotuneTerms, what: str) -> float:
+def _sequential(f: _Learner, g: _Learner, chosen: Sequence[Encoded], terms: CotuningTerms, what: str) -> float:
     """The SLM's update first, then the LLM's, whose peer is the updated SLM; return L2."""
     batch_f, batch_g = _batches_for(f, g, chosen)
     f_NV, g_NV = f.logits(batch_f), g.logits(batch_g)

@@ -15,19 +15,7 @@ from shared.errors import DataEmpty, LossNotFinite
 from shared.ml.data import Encoded, batches, collate
 from shared.ml.losses import answer_labels, answer_logits, cross_entropy
 from shared.ml.seeding import derive_seed, seeded
-
-
-@dataclass(frozen=True)
-class Optimiser:
-    """AdamW as the paper's rounds use it: made anew each round, constant learning rate.
-
-    clip_norm: largest L2 norm of a step's gradient, over all LoRA weights of one model.
-    """
-
-    learning_rate: float
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
+from shared.protocol.terms import OptimiserTerms
 
 
 @dataclass(frozen=True)
@@ -49,7 +37,7 @@ def train_local(
     *,
     epochs: int,
     batch_size: int,
-    optimiser: Optimiser,
+    optimiser: OptimiserTerms,
     seed: int,
     vocab_size: int,
     on_step: Callable[[int, int, float], None],
@@ -107,7 +95,7 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return math.ceil(examples / batch_size)
 
 
-def optimiser_step(model: PeftModel, optimiser: Optimiser) -> Callable[[str], None]:
+def optimiser_step(model: PeftModel, optimiser: OptimiserTerms) -> Callable[[str], None]:
     """Return a function that clips the gradients of the model's LoRA weights, steps once, and clears them.
 
     Its optimiser state begins empty and ends with it: that is the fresh start of each round. The function takes what to
@@ -115,7 +103,10 @@ def optimiser_step(model: PeftModel, optimiser: Optimiser) -> Callable[[str], No
     """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     adamw = torch.optim.AdamW(
-        weights, lr=optimiser.learning_rate, betas=optimiser.betas, weight_decay=optimiser.weight_decay
+        weights,
+        lr=optimiser.learning_rate,
+        betas=(optimiser.beta1, optimiser.beta2),
+        weight_decay=optimiser.weight_decay,
     )
     adamw.zero_grad()
 

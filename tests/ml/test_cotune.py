@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import pytest
@@ -8,21 +7,22 @@ from peft import PeftModel
 from shared.errors import DataEmpty, LossNotFinite
 from shared.ml import cotune as cotune_module
 from shared.ml.adapters import adapter_tensors
-from shared.ml.cotune import CotuneReport, CotuneTerms, cotune
+from shared.ml.cotune import CotuneReport, cotune
 from shared.ml.data import Encoded, batches
 from shared.ml.seeding import derive_seed
-from shared.ml.train import Optimiser, train_local
+from shared.ml.train import train_local
+from shared.protocol.terms import CotuningTerms, OptimiserTerms
 from tests.support.tiny_models import tiny_lora, tiny_tokenizer
 
 VOCAB = len(tiny_tokenizer())
-TERMS = CotuneTerms(
+TERMS = CotuningTerms(
     passes=2,
     batch_size=4,
     distillation_weight=1.0,
     direction="forward",
     schedule="simultaneous",
-    llm_optimiser=Optimiser(learning_rate=0.01),
-    slm_optimiser=Optimiser(learning_rate=0.02),
+    llm_optimiser=OptimiserTerms(learning_rate=0.01),
+    slm_optimiser=OptimiserTerms(learning_rate=0.02),
 )
 
 
@@ -33,7 +33,7 @@ def pair(dropout: float = 0.0) -> tuple[PeftModel, PeftModel]:
 
 
 def run(
-    llm: PeftModel, slm: PeftModel, examples: list[Encoded], terms: CotuneTerms = TERMS, seed: int = 5
+    llm: PeftModel, slm: PeftModel, examples: list[Encoded], terms: CotuningTerms = TERMS, seed: int = 5
 ) -> CotuneReport:
     """Co-tuning, observed by nobody."""
     return cotune(llm, slm, examples, terms=terms, seed=seed, vocab_size=VOCAB, on_step=lambda *_: None)
@@ -52,7 +52,7 @@ def naive_log_p(model: PeftModel, batch: list[Encoded]) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def naive_loss(own_NV: torch.Tensor, peer_NV: torch.Tensor, batch: list[Encoded], terms: CotuneTerms) -> torch.Tensor:
+def naive_loss(own_NV: torch.Tensor, peer_NV: torch.Tensor, batch: list[Encoded], terms: CotuningTerms) -> torch.Tensor:
     """L = CE + lambda KL (Eq. 6), each a mean per answer token."""
     labels_N = torch.tensor([token for one in batch for token in one.token_ids[one.answer_start :]])
     p_NV, q_NV = (peer_NV, own_NV) if terms.direction == "forward" else (own_NV, peer_NV)
@@ -60,7 +60,7 @@ def naive_loss(own_NV: torch.Tensor, peer_NV: torch.Tensor, batch: list[Encoded]
     return -own_NV[torch.arange(len(labels_N)), labels_N].mean() + terms.distillation_weight * kl
 
 
-def naive_cotune(llm: PeftModel, slm: PeftModel, examples: list[Encoded], terms: CotuneTerms, seed: int) -> None:
+def naive_cotune(llm: PeftModel, slm: PeftModel, examples: list[Encoded], terms: CotuningTerms, seed: int) -> None:
     """Alg. 1's server loop, written down as simply as it can be."""
     lora = {model: [weight for weight in model.parameters() if weight.requires_grad] for model in (llm, slm)}
     adamw = {
@@ -92,7 +92,7 @@ def naive_cotune(llm: PeftModel, slm: PeftModel, examples: list[Encoded], terms:
 @pytest.mark.parametrize("schedule", ["simultaneous", "sequential"])
 def test_co_tuning_is_the_papers_loop(schedule: str, direction: str, encoded: list[Encoded]):
     """Both schedules and both directions against a naive loop, over two head widths (Eq. 4 to 6, Alg. 1)."""
-    terms = dataclasses.replace(TERMS, schedule=schedule, direction=direction, distillation_weight=0.7)
+    terms = TERMS.model_copy(update={"schedule": schedule, "direction": direction, "distillation_weight": 0.7})
     ours, naive = pair(), pair()
     run(*ours, encoded, terms)
     naive_cotune(*naive, encoded, terms, seed=5)
@@ -106,11 +106,11 @@ def test_co_tuning_is_the_papers_loop(schedule: str, direction: str, encoded: li
 
 def test_the_schedules_differ_in_the_llm_first(encoded: list[Encoded]):
     """In one step the SLM's update is the same; the LLM learns from the SLM before it, or after it."""
-    one_step = dataclasses.replace(TERMS, passes=1, batch_size=10)
+    one_step = TERMS.model_copy(update={"passes": 1, "batch_size": 10})
     llms, slms = [], []
     for schedule in ("simultaneous", "sequential"):
         llm, slm = pair()
-        run(llm, slm, encoded, dataclasses.replace(one_step, schedule=schedule))
+        run(llm, slm, encoded, one_step.model_copy(update={"schedule": schedule}))
         slms.append(lora_bytes(slm))
         llms.append(lora_bytes(llm))
     assert slms[0] == slms[1]
@@ -119,7 +119,7 @@ def test_the_schedules_differ_in_the_llm_first(encoded: list[Encoded]):
 
 def test_simultaneous_updates_do_not_depend_on_which_comes_first(encoded: list[Encoded]):
     """Changing places, LLM and SLM get the same updates: both use the values before the step."""
-    same = dataclasses.replace(TERMS, slm_optimiser=TERMS.llm_optimiser)
+    same = TERMS.model_copy(update={"slm_optimiser": TERMS.llm_optimiser})
     llm, slm = pair()
     run(llm, slm, encoded, same)
     slm_first, llm_second = pair()
@@ -133,7 +133,7 @@ def test_the_directions_differ(encoded: list[Encoded]):
     results = []
     for direction in ("forward", "reverse"):
         llm, slm = pair()
-        run(llm, slm, encoded, dataclasses.replace(TERMS, direction=direction))
+        run(llm, slm, encoded, TERMS.model_copy(update={"direction": direction}))
         results.append((lora_bytes(llm), lora_bytes(slm)))
     assert results[0][0] != results[1][0]
     assert results[0][1] != results[1][1]
@@ -143,7 +143,7 @@ def test_no_passes_change_nothing(encoded: list[Encoded]):
     """FedAvg-only is this engine with R = 0: theta stays the average, to the byte."""
     llm, slm = pair()
     before = lora_bytes(llm), lora_bytes(slm)
-    report = run(llm, slm, encoded, dataclasses.replace(TERMS, passes=0))
+    report = run(llm, slm, encoded, TERMS.model_copy(update={"passes": 0}))
     assert report == CotuneReport(0, 0.0, 0.0, 0.0, 0.0)
     assert (lora_bytes(llm), lora_bytes(slm)) == before
 
@@ -158,7 +158,7 @@ def test_lambda_zero_is_each_model_trained_alone_on_the_auxiliary_data(
         raise AssertionError("a divergence was computed")
 
     monkeypatch.setattr(cotune_module, "distillation", never)
-    terms = dataclasses.replace(TERMS, distillation_weight=0.0, schedule=schedule)
+    terms = TERMS.model_copy(update={"distillation_weight": 0.0, "schedule": schedule})
     tuned = pair()
     report = run(*tuned, encoded, terms)
     assert (report.llm_distillation, report.slm_distillation) == (0.0, 0.0)
@@ -197,12 +197,12 @@ def test_a_wider_head_does_not_matter(encoded: list[Encoded]):
 
 def test_a_large_lambda_draws_the_models_together(encoded: list[Encoded]):
     """After co-tuning with lambda = 10 the models agree far better than after the same steps with lambda = 0."""
-    still = Optimiser(learning_rate=0.0)
-    probe = dataclasses.replace(TERMS, passes=1, llm_optimiser=still, slm_optimiser=still)
+    still = OptimiserTerms.model_construct(learning_rate=0.0)
+    probe = TERMS.model_copy(update={"passes": 1, "llm_optimiser": still, "slm_optimiser": still})
     divergences = []
     for weight in (0.0, 10.0):
         llm, slm = pair()
-        run(llm, slm, encoded, dataclasses.replace(TERMS, passes=6, distillation_weight=weight))
+        run(llm, slm, encoded, TERMS.model_copy(update={"passes": 6, "distillation_weight": weight}))
         divergences.append(run(llm, slm, encoded, probe).slm_distillation)
     assert divergences[1] < 0.5 * divergences[0]
 
@@ -210,7 +210,7 @@ def test_a_large_lambda_draws_the_models_together(encoded: list[Encoded]):
 def test_every_step_is_reported_with_its_loss(encoded: list[Encoded]):
     """What on_step sees is L2 (Eq. 6); the report tells its parts apart; both models are left in eval mode."""
     llm, slm = pair()
-    terms = dataclasses.replace(TERMS, distillation_weight=0.5)
+    terms = TERMS.model_copy(update={"distillation_weight": 0.5})
     steps: list[tuple[int, int, float]] = []
     report = cotune(llm, slm, encoded, terms=terms, seed=0, vocab_size=VOCAB, on_step=lambda *step: steps.append(step))
     assert [(step, total) for step, total, _ in steps] == [(step, 6) for step in range(1, 7)]
@@ -229,7 +229,7 @@ def test_the_same_seed_gives_the_same_bytes(schedule: str, encoded: list[Encoded
         llm, slm = pair(dropout=0.2)
         torch.manual_seed(noise)
         before = torch.get_rng_state()
-        run(llm, slm, encoded, dataclasses.replace(TERMS, schedule=schedule), seed=seed)
+        run(llm, slm, encoded, TERMS.model_copy(update={"schedule": schedule}), seed=seed)
         assert torch.equal(torch.get_rng_state(), before)
         results.append((lora_bytes(llm), lora_bytes(slm)))
     assert results[0] == results[1]
@@ -246,7 +246,7 @@ def test_a_nan_is_told_with_its_step_and_model(schedule: str, which: str, encode
     with torch.no_grad():
         next(weight for weight in broken.parameters() if weight.requires_grad)[0, 0] = math.nan
     with pytest.raises(LossNotFinite, match=r"step 1 of 6 of the [LS]LM"):
-        run(llm, slm, encoded, dataclasses.replace(TERMS, schedule=schedule))
+        run(llm, slm, encoded, TERMS.model_copy(update={"schedule": schedule}))
     assert not llm.training
     assert not slm.training
 

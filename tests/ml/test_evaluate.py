@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 from shared.errors import DataEmpty, ExampleTooLong, LossNotFinite
 from shared.ml.data import Example, encode_examples
 from shared.ml.evaluate import Evaluation, evaluate
-from shared.ml.train import Optimiser, train_local
+from shared.ml.train import train_local
+from shared.protocol.terms import OptimiserTerms
 from tests.support.tiny_models import FAMILIES, tiny_base, tiny_lora, tiny_tokenizer, wrapped
 
 TOKENIZER = tiny_tokenizer()
@@ -103,7 +104,7 @@ def test_training_is_seen_in_the_accuracy(examples: list[Example]):
         encode_examples(TOKENIZER, examples[:4], max_tokens=64),
         epochs=30,
         batch_size=4,
-        optimiser=Optimiser(learning_rate=0.03),
+        optimiser=OptimiserTerms(learning_rate=0.03),
         seed=0,
         vocab_size=VOCAB,
         on_step=lambda *_: None,

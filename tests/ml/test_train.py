@@ -8,15 +8,16 @@ from shared.errors import DataEmpty, LossNotFinite
 from shared.ml.adapters import adapter_tensors
 from shared.ml.data import Encoded, batches
 from shared.ml.seeding import derive_seed
-from shared.ml.train import Optimiser, TrainReport, train_local
+from shared.ml.train import TrainReport, train_local
+from shared.protocol.terms import OptimiserTerms
 from tests.support.tiny_models import tiny_lora, tiny_tokenizer
 
 VOCAB = len(tiny_tokenizer())
-FAST = Optimiser(learning_rate=0.01)
+FAST = OptimiserTerms(learning_rate=0.01)
 
 
 def train(
-    model: PeftModel, examples: list[Encoded], *, epochs: int = 2, seed: int = 0, optimiser: Optimiser = FAST
+    model: PeftModel, examples: list[Encoded], *, epochs: int = 2, seed: int = 0, optimiser: OptimiserTerms = FAST
 ) -> TrainReport:
     """Local training in batches of four, observed by nobody."""
     return train_local(
@@ -45,7 +46,7 @@ def poison(model: PeftModel) -> None:
 def test_training_learns_the_answers(encoded: list[Encoded]):
     """The loss falls far below where it began, and the model is left in eval mode."""
     model = tiny_lora(dropout=0.05)
-    report = train(model, encoded, epochs=20, optimiser=Optimiser(learning_rate=0.03))
+    report = train(model, encoded, epochs=20, optimiser=OptimiserTerms(learning_rate=0.03))
     assert report.last_loss < 0.5 * report.first_loss
     assert report.mean_loss < report.first_loss
     assert not model.training
@@ -54,7 +55,7 @@ def test_training_learns_the_answers(encoded: list[Encoded]):
 def test_the_loop_is_plain_adamw_on_the_answers(encoded: list[Encoded]):
     """Against a naive loop: unpadded sequences, labels by hand, clipping, torch's AdamW (Eq. 1, Alg. 1)."""
     trained, naive = tiny_lora(spread=0.1), tiny_lora(spread=0.1)
-    clipped = Optimiser(learning_rate=0.01, weight_decay=0.1, clip_norm=0.5)
+    clipped = OptimiserTerms(learning_rate=0.01, weight_decay=0.1, clip_norm=0.5)
     report = train(trained, encoded, seed=7, optimiser=clipped)
     weights = [weight for weight in naive.parameters() if weight.requires_grad]
     adamw = torch.optim.AdamW(weights, lr=0.01, betas=(0.9, 0.95), weight_decay=0.1)
@@ -153,7 +154,7 @@ def test_a_nan_loss_stops_at_its_step(encoded: list[Encoded]):
 def test_a_loss_that_diverges_stops_when_it_does(encoded: list[Encoded]):
     """The first step was sound, the second is the one to be told."""
     with pytest.raises(LossNotFinite, match="step 2 of 6"):
-        train(tiny_lora(), encoded, optimiser=Optimiser(learning_rate=1e37))
+        train(tiny_lora(), encoded, optimiser=OptimiserTerms.model_construct(learning_rate=1e37))
 
 
 def test_a_gradient_that_is_not_finite_is_never_applied(encoded: list[Encoded]):

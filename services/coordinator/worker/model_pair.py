@@ -11,15 +11,14 @@ from transformers import PreTrainedTokenizerBase
 from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
 from shared.errors import TokenizerMismatch
 from shared.ml.adapters import adapter_config, adapter_layout, adapter_tensors, load_adapter
-from shared.ml.cotune import CotuneTerms, cotune
+from shared.ml.cotune import cotune
 from shared.ml.data import Encoded, Example, encode_examples, read_examples
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.evaluate import evaluate
 from shared.ml.models import add_lora, load_base, load_tokenizer, pick_device, pick_dtype
-from shared.ml.train import Optimiser
 from shared.protocol.codec import decode, encode
 from shared.protocol.messages import BaseScores, RoundScores, Score
-from shared.protocol.terms import LoraTerms, OptimiserTerms, RunTerms
+from shared.protocol.terms import LoraTerms, RunTerms
 
 EVALUATION_BATCH = 32
 
@@ -77,15 +76,7 @@ class ModelPair:
             pair.llm,
             pair.slm,
             pair.auxiliary,
-            terms=CotuneTerms(
-                passes=terms.cotuning.passes,
-                batch_size=terms.cotuning.batch_size,
-                distillation_weight=terms.cotuning.distillation_weight,
-                direction=terms.cotuning.direction,
-                schedule=terms.cotuning.schedule,
-                llm_optimiser=_optimiser(terms.cotuning.llm_optimiser),
-                slm_optimiser=_optimiser(terms.cotuning.slm_optimiser),
-            ),
+            terms=terms.cotuning,
             seed=seed,
             vocab_size=len(pair.tokenizer),
             on_step=lambda _step, _steps, _loss: None,
@@ -161,12 +152,3 @@ class ModelPair:
 
 def _load_file(model: PeftModel, file: Path) -> None:
     load_adapter(model, decode(file.read_bytes(), adapter_layout(model)))
-
-
-def _optimiser(terms: OptimiserTerms) -> Optimiser:
-    return Optimiser(
-        learning_rate=terms.learning_rate,
-        betas=(terms.beta1, terms.beta2),
-        weight_decay=terms.weight_decay,
-        clip_norm=terms.clip_norm,
-    )
