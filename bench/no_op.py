@@ -18,6 +18,7 @@ from shared.protocol.tensors import Layout
 from shared.protocol.terms import RunTerms
 
 NO_MODEL = digest_of(b"no model")
+SCORE = Score(accuracy=0.5, loss=1.0, examples=1, chance=0.25)
 
 
 class NoOpTrainer:
@@ -54,23 +55,21 @@ class InProcess:
 
 
 class NoOpCoTuner:
-    """Hands the aggregate on as the candidate, with a loss that sinks so that the gate lets it through."""
+    """Hands the aggregate on as the candidate, with a loss that stays the same, which the gate lets through."""
 
     def __init__(self, slm_layout: Layout, llm_layout: Layout) -> None:
         self._slm_layout = slm_layout
         self._llm_layout = llm_layout
-        self._evaluations = 0
 
     def prepare(self, terms: RunTerms, *, slm_into: Path, llm_into: Path) -> PreparedPair:  # noqa: ARG002 - no models
         """Write adapters of zeros."""
         for layout, into in ((self._slm_layout, slm_into), (self._llm_layout, llm_into)):
             into.write_bytes(encode({name: np.zeros(shape, np.float32) for name, shape in layout.items()}))
-        score = self._score()
         return PreparedPair(
             tokenizer_digest=NO_MODEL,
             slm=PreparedBase(NO_MODEL, self._slm_layout, {"peft_type": "LORA"}),
             llm=PreparedBase(NO_MODEL, self._llm_layout, {"peft_type": "LORA"}),
-            scores=BaseScores(slm=score, llm=score),
+            scores=BaseScores(slm=SCORE, llm=SCORE),
         )
 
     def cotune(
@@ -90,9 +89,4 @@ class NoOpCoTuner:
 
     def evaluate(self, terms: RunTerms, *, slm_aggregated: Path, slm: Path, llm: Path) -> RoundScores:  # noqa: ARG002
         """Invent scores."""
-        score = self._score()
-        return RoundScores(slm_aggregated=score, slm=score, llm=score)
-
-    def _score(self) -> Score:
-        self._evaluations += 1
-        return Score(accuracy=0.5, loss=1.0 / self._evaluations, examples=1, chance=0.25)
+        return RoundScores(slm_aggregated=SCORE, slm=SCORE, llm=SCORE)

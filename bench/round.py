@@ -109,7 +109,7 @@ async def measure(folder: Path, rounds: int) -> None:
             await operator.call("POST", f"/v1/runs/{RUN_ID}/start", RunView)
             bytes_at_round = await _watch(operator, federation, count)
             views = (await operator.call("GET", f"/v1/runs/{RUN_ID}/rounds", RoundList)).rounds
-            _check_aggregates(federation.folder, views)
+            check_aggregates(federation.folder, views)
             _report(views[1:], bytes_at_round, count)
 
 
@@ -130,7 +130,7 @@ async def _watch(operator: Transport, federation: LocalFederation, count: ByteCo
             return bytes_at_round
 
 
-def _check_aggregates(folder: Path, views: tuple[RoundView, ...]) -> None:
+def check_aggregates(folder: Path, views: tuple[RoundView, ...]) -> None:
     """Raise unless the last published adapter is what the seeds of all rounds add up to."""
     expected = np.float32(0)
     for view in views:

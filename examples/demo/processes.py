@@ -97,6 +97,7 @@ class LocalFederation:
                 "COORDINATOR_TOKEN_FILE": str(self.folder / "tokens.json"),
                 "COORDINATOR_PORT": str(self.public.port),
                 "COORDINATOR_WORK_PORT": str(self.work.port),
+                "COORDINATOR_LEASE_SECONDS": "15",
             },
         )
 
