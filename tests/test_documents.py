@@ -1,0 +1,69 @@
+"""What README and docs/ say is compared with the code that they speak of."""
+
+import re
+from pathlib import Path
+
+import pytest
+from fastapi.routing import APIRoute
+
+from services.coordinator.routes import agents, runs, work
+from shared import errors
+from shared.errors import FedCoLLMError
+from shared.protocol.rounds import RoundState, RunState
+
+ROOT = Path(__file__).parents[1]
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+
+
+def section(title: str) -> str:
+    return PROTOCOL.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("states", [RunState, RoundState])
+def test_the_protocol_names_every_state(states: type[RunState | RoundState]):
+    """A state that is not in the picture does not exist."""
+    words = set(re.findall(r"[a-z]+", section("States").split("- Each")[0]))
+
+    assert {state.value for state in states} <= words
+
+
+def test_the_protocol_lists_every_route():
+    """The last word of each path stands in the section of its port."""
+    text = {"Requests": section("Requests"), "Work": section("Work")}
+    routers = ((runs.router, "Requests"), (agents.router, "Requests"), (work.router, "Work"))
+    paths = [(title, route.path) for router, title in routers for route in router.routes if isinstance(route, APIRoute)]
+    words = [(title, [word for word in re.findall(r"[a-z]+", re.sub(r"{.*?}", "", path))][-1]) for title, path in paths]
+
+    assert len(paths) > 15
+    assert [(title, word) for title, word in words if f"/{word}" not in text[title]] == []
+
+
+def test_the_error_tree_is_drawn_as_it_is():
+    """Every class and every code stands in the drawing at the top of shared/errors.py."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FedCoLLMError)]
+    drawing = errors.__doc__ or ""
+
+    assert [kind.__name__ for kind in kinds if kind.__name__ not in drawing] == []
+    assert [kind.code for kind in kinds if kind.code not in {"internal", *re.findall(r"[a-z_]+", drawing)}] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/architecture.md", "docs/protocol.md", "CONTRIBUTING.md"])
+def test_documents_point_to_files_that_exist(name: str):
+    """Links and paths in the documents lead somewhere."""
+    text = (ROOT / name).read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
+    paths = re.findall(r"(?<![\w/.])((?:services|shared|bench|docs|examples|tests)/[\w/.]*\w(?:/|\.\w+))", text)
+    base = (ROOT / name).parent
+
+    assert [link for link in links if not (base / link).exists()] == []
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_adrs_are_numbered_without_a_gap_and_cited_ones_exist():
+    """docs/adr/0001 to the newest; what the code cites is there."""
+    numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "adr").glob("*.md"))
+    sources = [*ROOT.glob("services/**/*.py"), *ROOT.glob("shared/**/*.py"), *ROOT.glob("docs/*.md")]
+    cited = {int(found) for path in sources for found in re.findall(r"docs/adr/(\d{4})", path.read_text())}
+
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert cited <= set(numbers)
