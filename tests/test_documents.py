@@ -32,7 +32,7 @@ def test_the_protocol_lists_every_route():
     text = {"Requests": section("Requests"), "Work": section("Work")}
     routers = ((runs.router, "Requests"), (agents.router, "Requests"), (work.router, "Work"))
     paths = [(title, route.path) for router, title in routers for route in router.routes if isinstance(route, APIRoute)]
-    words = [(title, [word for word in re.findall(r"[a-z]+", re.sub(r"{.*?}", "", path))][-1]) for title, path in paths]
+    words = [(title, re.findall(r"[a-z]+", re.sub(r"{.*?}", "", path))[-1]) for title, path in paths]
 
     assert len(paths) > 15
     assert [(title, word) for title, word in words if f"/{word}" not in text[title]] == []
