@@ -362,3 +362,28 @@ async def test_models_that_share_no_tokenizer_fail_the_run_with_the_reason(
         view = await everybody.finish(RUN)
     assert view.state is RunState.FAILED
     assert view.reason.startswith("prepare failed: tokenizer_mismatch")
+
+
+def test_co_tuning_starts_from_the_adapters_that_it_is_given(world: World, tmp_path: Path) -> None:
+    """The models stay between rounds, and nothing of what an earlier co-tuning, perhaps refused, left in them."""
+    pair = ModelPair(
+        auxiliary=world.data["auxiliary"],
+        validation=world.data["validation"],
+        device="cpu",
+        dtype="float32",
+        digest_cache=tmp_path / "digests.json",
+    )
+    files = {name: tmp_path / name for name in ("theta", "omega", "slm-1", "llm-1", "slm-2", "llm-2")}
+    terms = world.terms()
+    pair.prepare(terms, slm_into=files["theta"], llm_into=files["omega"])
+    for again in ("1", "2"):
+        pair.cotune(
+            terms,
+            seed=5,
+            slm=files["theta"],
+            llm=files["omega"],
+            slm_into=files[f"slm-{again}"],
+            llm_into=files[f"llm-{again}"],
+        )
+    assert files["slm-1"].read_bytes() == files["slm-2"].read_bytes() != files["theta"].read_bytes()
+    assert files["llm-1"].read_bytes() == files["llm-2"].read_bytes() != files["omega"].read_bytes()
