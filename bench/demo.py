@@ -155,7 +155,7 @@ def main() -> None:
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as folder:
             by_seed[seed] = asyncio.run(outcomes(seed, Path(folder)))
-    print(f"chance is 25.0 %; {VALIDATION_ITEMS} validation items a seed; models in {MODELS.name}/")
+    print(f"{VALIDATION_ITEMS} validation items a seed; models in {MODELS.name}/")
     print("\n".join(report(by_seed)))
     if arguments.out:
         content = {seed: [asdict(row) for row in rows] for seed, rows in by_seed.items()}

@@ -117,7 +117,7 @@ async def _watch(operator: Transport, federation: LocalFederation, count: ByteCo
     """Follow the events to the end of the run; return the bytes counted when each round was published."""
     after, bytes_at_round = 0, []
     while True:
-        federation.processes.require_alive()
+        federation.processes.require_alive(*federation.processes.running)
         page = await operator.call(
             "GET", f"/v1/runs/{RUN_ID}/events", EventList, params={"after": after, "wait_seconds": 5}
         )

@@ -18,7 +18,7 @@ import httpx
 import stamina
 from pydantic import BaseModel, ValidationError
 
-from shared.errors import ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, Unreachable
+from shared.errors import BlobTooLarge, ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, Unreachable
 from shared.protocol.digests import digest_of, to_field
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION, Problem
 
@@ -146,17 +146,20 @@ class Transport:
                 _require_success(response)
         return _parse(response, answer)
 
-    async def download(self, path: str, into: Path, *, digest: str) -> int:
-        """GET a blob into the file ``into``, which appears only whole and checked; return its size in bytes.
+    async def download(self, path: str, into: Path, *, digest: str, size: int | None = None) -> int:
+        """GET a blob into the file ``into``, which appears only whole and checked; return its length in bytes.
+
+        ``size`` is the length that it must have, where that is known beforehand: nothing after it is written.
 
         Raises:
+            BlobTooLarge: more came than there should be.
             DigestMismatch: the bytes that came are not those that ``digest`` names.
             RemoteProblem, Unreachable: as for ``call``.
         """
         part = into.with_name(f"{into.name}.part")
         async for attempt in self._attempts(path):
             with attempt:
-                received, size = hashlib.sha256(), 0
+                received, length = hashlib.sha256(), 0
                 fields = self._leaving("GET", path, 0, digest_of(b""))
                 async with self._client.stream("GET", path, headers=fields) as response:
                     if response.is_error:
@@ -165,13 +168,15 @@ class Transport:
                     with part.open("wb") as file:
                         async for piece in response.aiter_raw(PIECE_BYTES):
                             received.update(piece)
-                            size += len(piece)
+                            length += len(piece)
+                            if size is not None and length > size:
+                                raise BlobTooLarge(f"{path} goes on after the {size} bytes that it may have")
                             file.write(piece)
                 if f"sha256:{received.hexdigest()}" != digest:
                     part.unlink()
                     raise DigestMismatch(f"what came for {path} does not have digest {digest}: nothing was kept of it")
         part.replace(into)
-        return size
+        return length
 
     def _leaving(self, method: str, path: str, size: int, digest: str) -> dict[str, str]:
         """Tell the ledger, and return the fields that every request carries."""

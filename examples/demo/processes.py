@@ -55,16 +55,20 @@ class Processes:
                 start_new_session=True,
             )
 
-    def require_alive(self) -> None:
-        """Raise, with the end of its log, if a process has ended."""
-        for name, process in self.running.items():
+    def require_alive(self, *names: str) -> None:
+        """Raise, with the end of its log, if one of these processes has ended."""
+        for name in names:
+            process = self.running[name]
             if process.returncode is not None:
                 log = self.logs / f"{name}.log"
                 end = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
                 raise ConfigurationError(f"{name} has ended with code {process.returncode}; {log} ends with:\n{end}")
 
     async def stop(self) -> None:
-        """Ask every process to end, and kill those that do not."""
+        """Ask every process to end, and kill those that do not; a second Ctrl-C does not break that off."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, lambda: None)
         for process in self.running.values():
             _signal(process, signal.SIGTERM)
         waiting = [asyncio.create_task(process.wait()) for process in self.running.values()]
@@ -137,7 +141,14 @@ class LocalFederation:
         """Open an operator's transport, once the coordinator answers."""
         authenticator = BearerToken(self.tokens["operator"])
         async with open_transport(self.public.url, authenticator, TrafficCount(), patience_seconds=30.0) as transport:
-            await transport.call("GET", "/v1/runs", RunList)
+            asked = asyncio.create_task(transport.call("GET", "/v1/runs", RunList))
+            try:
+                while not asked.done():
+                    self.processes.require_alive("coordinator")
+                    await asyncio.wait([asked], timeout=0.2)
+                await asked
+            finally:
+                asked.cancel()
             yield transport
 
 

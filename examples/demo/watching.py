@@ -15,6 +15,7 @@ from shared.protocol.rounds import ENDED_RUNS
 from shared.transport import NO_PATIENCE, BearerToken, TrafficCount, Transport, open_transport
 
 GLANCE_SECONDS = 0.5
+LAST_ADAPTER_SECONDS = 10.0
 NO_TOKEN = BearerToken("")
 
 
@@ -38,13 +39,16 @@ async def watch(
     federation: LocalFederation, operator: Transport, run_id: str, watched: Watched, on_change: Callable[[], None]
 ) -> None:
     """Keep ``watched`` up to date until the run has ended and every agent holds what it published last."""
+    ended = time.monotonic()
     async with _status_pages(federation.agents) as pages:
         while True:
-            federation.processes.require_alive()
+            federation.processes.require_alive("coordinator", "worker")  # an agent may disappear
             await _glance(pages, watched)
             await _follow(operator, run_id, watched)
             on_change()
-            if watched.run is not None and watched.run.state in ENDED_RUNS and _everybody_has_it(watched):
+            if watched.run is None or watched.run.state not in ENDED_RUNS:
+                ended = time.monotonic()
+            elif _everybody_has_it(watched) or time.monotonic() > ended + LAST_ADAPTER_SECONDS:
                 return
 
 

@@ -13,6 +13,7 @@ from services.client_agent.state import StateFolder, StoredUpdate
 from services.client_agent.status import Phase, Status
 from services.client_agent.trainer import Progress, Trainer, TrainingOrder
 from shared.errors import FedCoLLMError, NotFound, RemoteProblem, RoundClosed, UpdateConflict
+from shared.protocol.codec import blob_bytes
 from shared.protocol.messages import Assignment, Manifest, PublishedAdapter
 
 LONGEST_POLL_SECONDS = 25.0
@@ -39,15 +40,19 @@ class Agent:
         self._status = status
         self._pause = pause
         self._manifest: Manifest | None = None
+        if state.published is not None:
+            status.hold(state.published)
 
     async def run(self) -> None:
         """Take part until cancelled; an error of one step is shown and the next step tried after a pause."""
         while True:
             try:
                 await self.step(wait_seconds=LONGEST_POLL_SECONDS)
-            except FedCoLLMError as error:
-                self._status.fail(error.code, str(error))
-                log.warning("agent.failed", code=error.code, detail=str(error))
+            except (FedCoLLMError, OSError) as error:
+                # A full disk is no reason to leave the federation: room may be made.
+                code = error.code if isinstance(error, FedCoLLMError) else "machine"
+                self._status.fail(code, str(error))
+                log.warning("agent.failed", code=code, detail=str(error))
                 await self._pause(PAUSE_AFTER_FAILURE_SECONDS)
 
     async def step(self, *, wait_seconds: float) -> None:
@@ -64,7 +69,7 @@ class Agent:
         """Fetch theta^t, the adapter after co-tuning, and make it the one that this organisation uses."""
         self._status.enter(Phase.RECEIVING, run_id=published.run_id, round_number=published.round)
         manifest = await self._manifest_of(published.run_id)
-        await self._fetch(published.digest)
+        await self._fetch(published.digest, manifest)
         self._state.keep_published(published, dict(manifest.adapter_config))
         self._status.hold(published)
 
@@ -93,7 +98,7 @@ class Agent:
     async def _train(self, assignment: Assignment) -> StoredUpdate:
         manifest = await self._manifest_of(assignment.run_id)
         self._status.enter(Phase.TRAINING, run_id=assignment.run_id, round_number=assignment.round)
-        await self._fetch(assignment.adapter)
+        await self._fetch(assignment.adapter, manifest)
         order = TrainingOrder(
             manifest=manifest,
             adapter=self._state.adapter(assignment.adapter),
@@ -106,16 +111,18 @@ class Agent:
             run_id=assignment.run_id,
             round=assignment.round,
             adapter=assignment.adapter,
+            seed=assignment.seed,
             digest=trained.digest,
             examples=trained.examples,
         )
         self._state.keep_update(update)
         return update
 
-    async def _fetch(self, digest: str) -> None:
+    async def _fetch(self, digest: str, manifest: Manifest) -> None:
         file = self._state.adapter(digest)
-        if not file.exists():
-            self._status.received_bytes += await self._coordinator.fetch_adapter(digest, file)
+        if not self._state.has_adapter(digest):
+            size = blob_bytes(manifest.layout)
+            self._status.received_bytes += await self._coordinator.fetch_adapter(digest, file, size=size)
 
     async def _manifest_of(self, run_id: str) -> Manifest:
         """Return a run's manifest, which never changes."""

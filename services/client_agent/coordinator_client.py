@@ -23,9 +23,9 @@ class CoordinatorClient:
         """Read what a run expects of agents."""
         return await self._transport.call("GET", f"/v1/runs/{run_id}/manifest", Manifest)
 
-    async def fetch_adapter(self, digest: str, into: Path) -> int:
-        """Fetch a published adapter into a file, checked, and return its size in bytes."""
-        return await self._transport.download(f"/v1/adapters/{digest}", into, digest=digest)
+    async def fetch_adapter(self, digest: str, into: Path, *, size: int) -> int:
+        """Fetch a published adapter of ``size`` bytes into a file, checked, and return its size."""
+        return await self._transport.download(f"/v1/adapters/{digest}", into, digest=digest, size=size)
 
     async def send_update(
         self, run_id: str, number: int, update: Path, *, digest: str, examples: int | None

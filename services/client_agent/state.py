@@ -20,17 +20,18 @@ from pathlib import Path
 from pydantic import BaseModel, JsonValue
 
 from shared.errors import StoreBusy
-from shared.protocol.digests import Digest
-from shared.protocol.messages import Assignment, PublishedAdapter
+from shared.protocol.digests import Digest, digest_of
+from shared.protocol.messages import Assignment, PublishedAdapter, RoundNumber, RunId
 from shared.protocol.terms import FROZEN
 
 
 class StoredUpdate(BaseModel):
-    """An update that was trained for a round, from the adapter named by ``adapter``."""
+    """An update that was trained for a round, from the adapter named by ``adapter``, in the order of ``seed``."""
 
-    run_id: str
-    round: int
+    run_id: RunId
+    round: RoundNumber
     adapter: Digest
+    seed: int
     digest: Digest
     examples: int
     model_config = FROZEN
@@ -67,6 +68,11 @@ class StateFolder:
         """Return where the adapter named ``digest`` lies or will lie."""
         return self._adapters / digest.removeprefix("sha256:")
 
+    def has_adapter(self, digest: str) -> bool:
+        """Return whether the adapter is here, whole; a file that a power cut left short is not."""
+        file = self.adapter(digest)
+        return file.exists() and digest_of(file.read_bytes()) == digest
+
     def keep_published(self, published: PublishedAdapter, adapter_config: dict[str, JsonValue]) -> None:
         """Make ``published``, whose file is there, the adapter that this agent holds and serves from its folder."""
         file = self.adapter(published.digest)
@@ -87,7 +93,8 @@ class StateFolder:
         if not note.exists():
             return None
         update = StoredUpdate.model_validate_json(note.read_bytes())
-        return update if update.adapter == assignment.adapter else None
+        same = (update.adapter, update.seed) == (assignment.adapter, assignment.seed)
+        return update if same else None
 
     def keep_update(self, update: StoredUpdate) -> None:
         """Make a trained update, whose file is there, durable, and forget those of other rounds."""
@@ -109,6 +116,7 @@ def export_adapter(folder: Path, blob: Path, adapter_config: dict[str, JsonValue
     part.unlink(missing_ok=True)
     part.hardlink_to(blob)  # blobs never change, so a second name is as good as a copy
     part.replace(folder / "adapter_model.safetensors")
+    _sync(folder)
     config, content = folder / "adapter_config.json", json.dumps(adapter_config, indent=2).encode()
     if not config.exists() or config.read_bytes() != content:
         write_whole(config, content)

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.coordinator.changes import ClientGone
 from services.coordinator.context import Context, principal, require_protocol
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes import agents, runs, work
@@ -18,6 +19,9 @@ from services.coordinator.routes.problems import PROBLEM_TYPE, RETRY_AFTER_SECON
 from shared.errors import FedCoLLMError
 
 NOT_AUTHENTICATED = 401
+
+# A body is read before its sender is known. Blobs, which are larger, are streamed and have limits of their own.
+MAX_JSON_BYTES = 4 << 20
 
 log = structlog.get_logger()
 
@@ -50,7 +54,14 @@ def by_port(public_app: ASGIApp, work_app: ASGIApp, *, work_port: int) -> ASGIAp
 
 def _app(context: Context, title: str, *routers: APIRouter) -> FastAPI:
     # The pages that FastAPI makes load scripts from elsewhere; the OpenAPI document itself is served.
-    app = FastAPI(title=title, version="1", openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=title,
+        version="1",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=MAX_JSON_BYTES,
+    )
     app.state.context = context
     app.include_router(health)
     for router in routers:
@@ -59,6 +70,7 @@ def _app(context: Context, title: str, *routers: APIRouter) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(ClientGone, _on_disconnect)
     app.add_exception_handler(Exception, _on_crash)
     return app
 
@@ -87,14 +99,14 @@ async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
 
 async def _on_http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    code = {404: "not_found", 405: "message_invalid"}.get(error.status_code, "message_invalid")
+    code = {404: "not_found", 413: "blob_too_large"}.get(error.status_code, "message_invalid")
     return _answer(error.status_code, code, str(error.detail), error.headers)
 
 
 async def _on_disconnect(request: Request, _error: Exception) -> JSONResponse:
     # Nobody reads the answer; without it every broken upload would be logged as a fault of ours.
     log.info("request.broken_off", path=request.url.path)
-    return _answer(400, "blob_truncated", "the connection ended before the body did: send it again")
+    return _answer(400, "blob_truncated", "the connection ended before it was answered: send it again")
 
 
 async def _on_crash(_request: Request, _error: Exception) -> JSONResponse:

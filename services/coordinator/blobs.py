@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -75,9 +75,14 @@ class FileBlobs:
             raise BlobCorrupt(f"blob {blob.digest} has changed on disk since it was stored: check the disk")
         return into
 
-    def sweep(self) -> int:
-        """Remove what a crash left half written, and return how many files that were."""
-        leftovers = list(self._incoming.iterdir())
+    def sweep(self, named: Container[str]) -> int:
+        """Remove what a crash left: files half written, and blobs that no row names; return how many files that were.
+
+        Only for the start, when nothing is on its way to a row.
+        """
+        complete = (path for folder in self._complete.iterdir() for path in folder.iterdir())
+        nameless = (path for path in complete if f"sha256:{path.parent.name}{path.name}" not in named)
+        leftovers = [*self._incoming.iterdir(), *nameless]
         for path in leftovers:
             path.unlink()
         return len(leftovers)

@@ -1,10 +1,14 @@
 """Wakes whoever waits for the store to change: long polls and the reconciler."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 Answer = TypeVar("Answer")
+
+
+class ClientGone(Exception):
+    """The client of a long poll has closed its connection."""
 
 
 class Changes:
@@ -23,11 +27,24 @@ class Changes:
         """Return at the next ring, or after ``seconds``."""
         await self._wait(self._current(), seconds)
 
-    async def poll(self, ask: Callable[[], Answer], *, ready: Callable[[Answer], bool], wait_seconds: float) -> Answer:
-        """Ask, in a thread, until the answer is ready or ``wait_seconds`` have passed; return the last answer."""
+    async def poll(
+        self,
+        ask: Callable[[], Answer],
+        *,
+        ready: Callable[[Answer], bool],
+        wait_seconds: float,
+        gone: Callable[[], Awaitable[bool]],
+    ) -> Answer:
+        """Ask, in a thread, until the answer is ready or ``wait_seconds`` have passed; return the last answer.
+
+        Raises:
+            ClientGone: whoever waits has ``gone``; asking on their behalf could hand them something, and nobody else.
+        """
         deadline = asyncio.get_running_loop().time() + wait_seconds
         while True:
             bell = self._current()  # taken before asking, so that no ring in between is missed
+            if await gone():
+                raise ClientGone
             answer = await asyncio.to_thread(ask)
             remaining = deadline - asyncio.get_running_loop().time()
             if ready(answer) or remaining <= 0:

@@ -63,7 +63,8 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
         changes = Changes()
         store = open_store(settings.data_dir / "coordinator.db", clock, changes.ring)
         blobs = FileBlobs(settings.data_dir / "blobs")
-        blobs.sweep()
+        with store.read() as tx:
+            blobs.sweep(tx.blob_digests())
         try:
             yield Context(
                 settings=settings,

@@ -74,7 +74,10 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """Work for a worker; ``token`` counts its leases and fences off all but the newest."""
+    """Work for a worker; ``token`` counts its leases and fences off all but the newest.
+
+    ``result`` is the digest of the result that was taken.
+    """
 
     id: str
     run_id: str
@@ -85,6 +88,7 @@ class Job:
     version: int = 0
     token: int = 0
     worker: str | None = None
+    result: str | None = None
     expires_at: float | None = None
 
 

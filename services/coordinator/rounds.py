@@ -6,6 +6,7 @@ call may be the first after a restart. No HTTP, no torch.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import structlog
 
@@ -18,7 +19,6 @@ from services.coordinator.store import Transaction
 from shared.errors import (
     BlobCorrupt,
     BlobMissing,
-    FedCoLLMError,
     MessageInvalid,
     NotFound,
     ProtocolError,
@@ -66,9 +66,9 @@ class RoundEngine:
             assignment = None
             for run in reversed(tx.runs(states=(RunState.RUNNING,))):
                 current = tx.live_round(run)
-                if current is None or current.state is not RoundState.OPEN:
+                if current is None or not _takes_updates(run, current):
                     continue
-                if any(update.agent == agent for update in tx.updates(run.id, current.number)):
+                if tx.update(run.id, current.number, agent) is not None:
                     continue
                 seed = data_seed(run.terms.seed, current.number, agent)
                 assignment = Assignment(run_id=run.id, round=current.number, adapter=current.slm_adapter, seed=seed)
@@ -90,19 +90,14 @@ class RoundEngine:
         with self._store.read() as tx:
             run = tx.run(run_id)
             current = tx.round(run_id, number)
-            accepted = {update.agent: update for update in tx.updates(run_id, number)}
+            accepted = tx.update(run_id, number, agent)
         slot = _slot(run, number, agent, examples)
         require_size(size, slot.layout)
-        if agent in accepted:
-            if accepted[agent].digest != digest:
-                raise UpdateConflict(
-                    f"{agent} has sent another update for round {number} of run {run_id} before, and an agent has one: "
-                    "keep the first, and train the next round"
-                )
-            return _receipt(accepted[agent], size), slot
-        if current.state is not RoundState.OPEN:
+        if accepted is not None:
+            return _receipt(_same(accepted, digest), size), slot
+        if not _takes_updates(run, current):
             self._count(slot, "late")
-            raise RoundClosed(f"round {number} of run {run_id} is {current.state}: ask what is wanted, and go on there")
+            raise _closed(slot, current)
         return None, slot
 
     def accept(self, slot: Slot, incoming: IncomingBlob, *, digest: str) -> UpdateReceipt:
@@ -121,16 +116,20 @@ class RoundEngine:
         blob = incoming.keep()
         with self._store.write() as tx:
             current = tx.round(slot.run_id, slot.round)
-            same = [update for update in tx.updates(slot.run_id, slot.round) if update.agent == slot.agent]
-            if same and same[0].digest == digest:
-                return _receipt(same[0], blob.bytes)
-            if same or current.state is not RoundState.OPEN:
-                raise RoundClosed(f"round {slot.round} of run {slot.run_id} took no more updates when this one was in")
+            accepted = tx.update(slot.run_id, slot.round, slot.agent)
+            if accepted is not None:
+                return _receipt(_same(accepted, digest), blob.bytes)
+            in_time = _takes_updates(tx.run(slot.run_id), current)
             update = Update(slot.run_id, slot.round, slot.agent, digest, slot.weight, self._clock())
-            tx.insert_blob(blob)
-            tx.insert_update(update)
-            tx.change_round(current, actor=slot.agent, accepted=current.accepted + 1)
-            tx.note(slot.run_id, slot.round, "update.accepted", slot.agent, {"accepted": current.accepted + 1})
+            if in_time:
+                tx.insert_blob(blob)
+                tx.insert_update(update)
+                tx.change_round(current, actor=slot.agent, accepted=current.accepted + 1)
+                tx.note(slot.run_id, slot.round, "update.accepted", slot.agent, {"accepted": current.accepted + 1})
+            else:
+                tx.count(current, "late", actor=slot.agent)
+        if not in_time:
+            raise _closed(slot, current)
         return _receipt(update, blob.bytes)
 
     def published_path(self, digest: str) -> Path:
@@ -140,12 +139,9 @@ class RoundEngine:
                 raise NotFound(f"no published adapter has digest {digest}")
         return self._blobs.path(digest)
 
-    def _count(self, slot: Slot, column: str) -> None:
+    def _count(self, slot: Slot, column: Literal["refused", "late"]) -> None:
         with self._store.write() as tx:
-            current = tx.round(slot.run_id, slot.round)
-            count = getattr(current, column) + 1
-            tx.change_round(current, actor=slot.agent, **{column: count})
-            tx.note(slot.run_id, slot.round, f"update.{column}", slot.agent, {column: count})
+            tx.count(tx.round(slot.run_id, slot.round), column, actor=slot.agent)
 
     # --- the reconciler -----------------------------------------------------------------------------------------
 
@@ -160,8 +156,9 @@ class RoundEngine:
                     self._aggregate(run.id, closing)
             except VersionConflict:
                 log.info("reconcile.again", run_id=run.id)  # somebody was faster; the next pass sees what they did
-            except FedCoLLMError as error:
-                log.exception("reconcile.failed", run_id=run.id, code=error.code)
+            except Exception:
+                # A fault in one run, a full disk for instance, must not stop the others; the next pass tries again.
+                log.exception("reconcile.failed", run_id=run.id)
 
     def _reconcile_run(self, run_id: str) -> Round | None:
         """Advance one run, and return its round if that is to be aggregated now."""
@@ -230,6 +227,28 @@ def _expire(tx: Transaction, run: Run, job: Job, now: float) -> Run:
         tx.change_job(job, state=JobState.PENDING)
         return run
     return abandon(tx, run, job, f"{job.token} workers in a row fell silent over it", now)
+
+
+def _takes_updates(run: Run, current: Round) -> bool:
+    """Return whether a round takes another update: it is open, and its cohort is not full (docs/protocol.md step 5)."""
+    return current.state is RoundState.OPEN and current.accepted < run.terms.cohort.max_count
+
+
+def _closed(slot: Slot, current: Round) -> RoundClosed:
+    return RoundClosed(
+        f"round {slot.round} of run {slot.run_id} is {current.state} and takes no more updates: "
+        "ask what is wanted, and go on there"
+    )
+
+
+def _same(accepted: Update, digest: str) -> Update:
+    """Return the accepted update if it is the one that comes again, or raise UpdateConflict."""
+    if accepted.digest != digest:
+        raise UpdateConflict(
+            f"{accepted.agent} has sent another update for round {accepted.round} of run {accepted.run_id} before, and "
+            "an agent has one: keep the first, and train the next round"
+        )
+    return accepted
 
 
 def _slot(run: Run, number: int, agent: str, examples: int | None) -> Slot:

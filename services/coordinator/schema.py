@@ -77,6 +77,7 @@ jobs = Table(
     Column("task", Text, nullable=False),
     Column("token", Integer, nullable=False),
     Column("worker", String),
+    Column("result", String),
     Column("expires_at", Float),
     Column("created_at", Float, nullable=False),
 )

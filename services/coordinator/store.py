@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -119,7 +119,7 @@ class Transaction:
             raise NotFound(f"there is no run {run_id!r}: list the runs to see which there are")
         return _run(row)
 
-    def runs(self, *, states: tuple[RunState, ...] = (), limit: int = 100) -> list[Run]:
+    def runs(self, *, states: tuple[RunState, ...] = (), limit: int | None = None) -> list[Run]:
         """Return the newest runs, newest first; all states unless some are named."""
         query = sa.select(schema.runs).order_by(schema.runs.c.created_at.desc(), schema.runs.c.id).limit(limit)
         if states:
@@ -208,11 +208,19 @@ class Transaction:
             state = advance(ROUND_TRANSITIONS, current.state, event, what)
             changed = replace(changed, state=state, entered={**current.entered, state.value: self._clock()})
             self._log(current.run_id, current.number, f"round.{state}", actor, detail or {})
+        # What ``count`` counts may have grown since the round was read.
+        values = {name: value for name, value in _row(changed).items() if name not in {"refused", "late"}}
         table = schema.rounds.c
-        self._swap(
-            schema.rounds, current, _row(changed), table.run_id == current.run_id, table.number == current.number
-        )
+        self._swap(schema.rounds, current, values, table.run_id == current.run_id, table.number == current.number)
         return replace(changed, version=current.version + 1)
+
+    def count(self, current: Round, column: Literal["refused", "late"], *, actor: str) -> None:
+        """Count an update that was not accepted; the round itself stays as it is, and so does its version."""
+        table = schema.rounds
+        count = table.c[column]
+        key = (table.c.run_id == current.run_id, table.c.number == current.number)
+        self._write(table.update().where(*key).values({column: count + 1}))
+        self._log(current.run_id, current.number, f"update.{column}", actor, {})
 
     def published_count(self, run_id: str) -> int:
         """Return how many rounds of a run have been published."""
@@ -238,6 +246,13 @@ class Transaction:
         table = schema.updates.c
         query = sa.select(schema.updates).where(table.run_id == run_id, table.round == number).order_by(table.agent)
         return [Update(**row) for row in self._all(query)]
+
+    def update(self, run_id: str, number: int, agent: str) -> Update | None:
+        """Return an agent's accepted update of a round, if there is one."""
+        table = schema.updates.c
+        key = (table.run_id == run_id, table.round == number, table.agent == agent)
+        row = self._first(sa.select(schema.updates).where(*key))
+        return None if row is None else Update(**row)
 
     def insert_update(self, update: Update) -> None:
         """Add an accepted update; its blob must have been added before."""
@@ -281,6 +296,14 @@ class Transaction:
         changed = replace(job, **changes)
         self._swap(schema.jobs, job, _row(changed), schema.jobs.c.id == job.id)
         return replace(changed, version=job.version + 1)
+
+    def renew_job(self, job: Job, *, expires_at: float) -> None:
+        """Let a lease run on; nobody waits for that, so no bell is rung."""
+        self._connection.execute(schema.jobs.update().where(schema.jobs.c.id == job.id).values(expires_at=expires_at))
+
+    def blob_digests(self) -> set[str]:
+        """Return the digests of all blobs that have a row."""
+        return set(self._connection.execute(sa.select(schema.blobs.c.digest)).scalars())
 
     # --- events and audit ---------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from services.coordinator.records import Job, JobState, Run
 from services.coordinator.store import Transaction
 from shared.errors import BlobTooLarge, LeaseLost, MessageInvalid
 from shared.protocol.codec import require_file
+from shared.protocol.digests import digest_of
 from shared.protocol.messages import (
     CotuneResult,
     CotuneTask,
@@ -66,7 +67,7 @@ class WorkDesk:
         """Renew a lease and return until when it holds, or raise LeaseLost."""
         with self._store.write() as tx:
             expires_at = self._clock() + self._lease_seconds
-            tx.change_job(_held(tx, job_id, token), expires_at=expires_at)
+            tx.renew_job(_held(tx, job_id, token), expires_at=expires_at)
         return expires_at
 
     def complete(self, job_id: str, token: int, result: Result) -> None:
@@ -76,19 +77,23 @@ class WorkDesk:
             LeaseLost: another worker has the work, or nobody needs it any more.
             MessageInvalid, LayoutMismatch, ValuesNotFinite: the result is not one of this work.
         """
-        with self._store.write() as tx:
+        digest = digest_of(result.model_dump_json().encode())
+        with self._store.read() as tx:
             job = tx.job(job_id)
-            if job.state is JobState.DONE and job.token == token:
+            if job.state is JobState.DONE and (job.token, job.result) == (token, digest):
                 return
-            job = _held(tx, job_id, token)
+            _held(tx, job_id, token)
             if result.kind != job.task.kind:
                 raise MessageInvalid(f"work {job_id} is to {job.task.kind}, and the result is of {result.kind}")
+            adapters = _adapters(tx.run(job.run_id), result)
+            paths = {self._blobs.path(tx.blob(adapter).digest): layout for adapter, layout in adapters.items()}
+        for path, layout in paths.items():
+            require_file(path, layout)  # reads the whole adapter: nobody waits for that in a transaction
+        with self._store.write() as tx:
+            job = tx.change_job(_held(tx, job_id, token), state=JobState.DONE, result=digest)
             run = tx.run(job.run_id)
-            tx.change_job(job, state=JobState.DONE)
             match result:
                 case PrepareResult():
-                    self._require_adapter(tx, result.slm.adapter, result.slm.layout)
-                    self._require_adapter(tx, result.llm.adapter, result.llm.layout)
                     prepared(tx, run, result, self._clock())
                 case CotuneResult():
                     self._cotuned(tx, run, job, result)
@@ -131,10 +136,7 @@ class WorkDesk:
     def _cotuned(self, tx: Transaction, run: Run, job: Job, result: CotuneResult) -> None:
         """Take the candidates theta^{t+1} and omega^{t+1}, and order their evaluation (design, round step 5)."""
         current = tx.round(run.id, job.round)
-        assert run.prepared is not None  # noqa: S101 - our own invariant: rounds follow the preparation
-        assert current.aggregate is not None  # noqa: S101 - and co-tuning follows the aggregation
-        self._require_adapter(tx, result.slm_adapter, run.prepared.slm.layout)
-        self._require_adapter(tx, result.llm_adapter, run.prepared.llm.layout)
+        assert current.aggregate is not None  # noqa: S101 - our own invariant: co-tuning follows the aggregation
         tx.change_round(
             current,
             RoundEvent.EVALUATE,
@@ -148,9 +150,17 @@ class WorkDesk:
         )
         order(tx, run, task, self._clock())
 
-    def _require_adapter(self, tx: Transaction, digest: str, layout: Layout) -> None:
-        """Raise unless the worker has stored this adapter, whole, finite and of this layout."""
-        require_file(self._blobs.path(tx.blob(digest).digest), layout)
+
+def _adapters(run: Run, result: Result) -> dict[str, Layout]:
+    """Return the adapters that a result names, and what each must look like."""
+    match result:
+        case PrepareResult():
+            return {result.slm.adapter: result.slm.layout, result.llm.adapter: result.llm.layout}
+        case CotuneResult():
+            assert run.prepared is not None  # noqa: S101 - our own invariant: rounds follow the preparation
+            return {result.slm_adapter: run.prepared.slm.layout, result.llm_adapter: run.prepared.llm.layout}
+        case EvaluateResult():
+            return {}
 
 
 def _pending(tx: Transaction) -> list[tuple[Run, Job]]:

@@ -6,7 +6,7 @@ Times are seconds since 1970, UTC.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue, StringConstraints
 
 from shared.protocol.digests import Digest
 from shared.protocol.rounds import RoundState, RunState
@@ -16,6 +16,9 @@ PROTOCOL_VERSION = 1
 PROTOCOL_FIELD = "FedCoLLM-Protocol"
 
 Message = Annotated[str, Field(max_length=4000)]
+# Both become parts of file names on agents, so their form is part of the protocol.
+RunId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+RoundNumber = Annotated[int, Field(ge=0, le=1_000_000)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -66,7 +69,7 @@ class BaseScores(BaseModel):
 class Manifest(BaseModel):
     """What an agent must know of a run, and compares with its own machine before it trains."""
 
-    run_id: str
+    run_id: RunId
     run_name: str
     slm_digest: Digest
     tokenizer_digest: Digest
@@ -82,8 +85,8 @@ class Manifest(BaseModel):
 class PublishedAdapter(BaseModel):
     """The SLM adapter that a run has published last, after co-tuning."""
 
-    run_id: str
-    round: int
+    run_id: RunId
+    round: RoundNumber
     digest: Digest
     model_config = FROZEN
 
@@ -91,7 +94,7 @@ class PublishedAdapter(BaseModel):
 class RoundView(BaseModel):
     """A round as anybody may see it: counts, never who."""
 
-    run_id: str
+    run_id: RunId
     number: int
     state: RoundState
     reason: str | None
@@ -109,7 +112,7 @@ class RoundView(BaseModel):
 class RunView(BaseModel):
     """A run as anybody may see it."""
 
-    id: str
+    id: RunId
     state: RunState
     reason: str | None
     terms: RunTerms
@@ -165,7 +168,7 @@ class Artefact(BaseModel):
     """An adapter that a run made; blob and config together are a PEFT directory."""
 
     name: Literal["slm-adapter", "llm-adapter"]
-    round: int
+    round: RoundNumber
     digest: Digest
     bytes: int
     adapter_config: dict[str, JsonValue]
@@ -185,8 +188,8 @@ class ArtefactList(BaseModel):
 class Assignment(BaseModel):
     """A round that waits for this agent's update of the adapter named by ``adapter``."""
 
-    run_id: str
-    round: int
+    run_id: RunId
+    round: RoundNumber
     adapter: Digest
     seed: Annotated[int, Field(ge=0)]
     model_config = FROZEN
@@ -204,7 +207,7 @@ class Wanted(BaseModel):
 class UpdateReceipt(BaseModel):
     """The coordinator holds this update; the same bytes get the same receipt again."""
 
-    run_id: str
+    run_id: RunId
     round: int
     agent: str
     digest: Digest
@@ -302,7 +305,7 @@ class Lease(BaseModel):
 
     job_id: str
     token: int
-    run_id: str
+    run_id: RunId
     round: int
     terms: RunTerms
     task: Task

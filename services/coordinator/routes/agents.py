@@ -10,6 +10,7 @@ from services.coordinator.principals import Principal, Role
 from services.coordinator.routes.bodies import (
     RECEIVES_A_BLOB,
     SENDS_A_BLOB,
+    UNLIMITED,
     AnnouncedDigest,
     AnnouncedLength,
     drain,
@@ -17,7 +18,7 @@ from services.coordinator.routes.bodies import (
     send,
 )
 from services.coordinator.routes.problems import problems
-from services.coordinator.routes.runs import RunId
+from services.coordinator.routes.runs import RunPath
 from shared.errors import (
     BlobTooLarge,
     LengthRequired,
@@ -40,6 +41,7 @@ Reader = Annotated[Principal, Depends(principal(Role.AGENT, Role.OPERATOR, Role.
 async def get_wanted(
     context: AnyContext,
     agent: Agent,
+    connection: Request,
     holding: Annotated[str | None, Query(pattern=DIGEST_PATTERN, description="The adapter that it has.")] = None,
     wait_seconds: Annotated[float, Query(ge=0, le=25)] = 0,
 ) -> Wanted:
@@ -47,11 +49,12 @@ async def get_wanted(
         lambda: context.rounds.wanted(agent.name),
         ready=lambda answer: bool(answer.assignment or (answer.published and answer.published.digest != holding)),
         wait_seconds=wait_seconds,
+        gone=connection.is_disconnected,
     )
 
 
 @router.get("/runs/{run_id}/manifest", summary="Read what the run expects of agents", responses=problems(NotFound))
-def get_manifest(context: AnyContext, _: Reader, run_id: RunId) -> Manifest:
+def get_manifest(context: AnyContext, _: Reader, run_id: RunPath) -> Manifest:
     return context.lifecycle.manifest(run_id)
 
 
@@ -75,12 +78,13 @@ def get_adapter(
     summary="Send this agent's update",
     responses=problems(NotFound, RoundClosed, UpdateConflict, LengthRequired, BlobTooLarge, StorageFull),
     openapi_extra=RECEIVES_A_BLOB,
+    max_body_size=UNLIMITED,
 )
 async def put_update(
     context: AnyContext,
     agent: Agent,
     request: Request,
-    run_id: RunId,
+    run_id: RunPath,
     number: Annotated[int, Path(ge=1, le=1_000_000)],
     digest: AnnouncedDigest,
     size: AnnouncedLength,

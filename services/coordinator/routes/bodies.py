@@ -12,6 +12,10 @@ from shared.errors import LengthRequired, MessageInvalid
 from shared.protocol.digests import from_field, to_field
 
 BATCH_BYTES = 1 << 20
+MAX_DRAINED_BYTES = 64 << 20
+
+# Blobs are streamed against the length that they must have, not buffered against the app's limit.
+UNLIMITED = 1 << 128
 
 BLOB_TYPE = "application/vnd.safetensors"
 RECEIVES_A_BLOB = {
@@ -61,9 +65,15 @@ async def receive(request: Request, incoming: IncomingBlob) -> None:
 
 
 async def drain(request: Request) -> None:
-    """Read a body that is not needed, so that its sender sees the answer and not a broken connection."""
-    async for _ in request.stream():
-        pass
+    """Read a body that is not needed, so that its sender sees the answer and not a broken connection.
+
+    One that goes on for long is broken off all the same.
+    """
+    drained = 0
+    async for chunk in request.stream():
+        drained += len(chunk)
+        if drained > MAX_DRAINED_BYTES:
+            return
 
 
 def send(path: Path, digest: str, if_none_match: str | None) -> Response:

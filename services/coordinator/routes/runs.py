@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from services.coordinator.context import AnyContext, principal
 from services.coordinator.principals import Principal, Role
@@ -15,6 +15,7 @@ from shared.protocol.messages import (
     Event,
     EventList,
     RoundList,
+    RunId,
     RunList,
     RunView,
 )
@@ -22,7 +23,7 @@ from shared.protocol.terms import RunTerms
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
-RunId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", description="Chosen by who makes the run.")]
+RunPath = Annotated[RunId, Path(description="Chosen by who makes the run.")]
 Operator = Annotated[Principal, Depends(principal(Role.OPERATOR))]
 Viewer = Annotated[Principal, Depends(principal(Role.OPERATOR, Role.VIEWER))]
 
@@ -33,32 +34,32 @@ def list_runs(context: AnyContext, _: Viewer, limit: Annotated[int, Query(ge=1, 
 
 
 @router.put("/{run_id}", summary="Make a draft of a run", responses=problems(RunConflict))
-def create_run(context: AnyContext, operator: Operator, run_id: RunId, terms: RunTerms) -> RunView:
+def create_run(context: AnyContext, operator: Operator, run_id: RunPath, terms: RunTerms) -> RunView:
     return context.lifecycle.create(run_id, terms, actor=operator.name)
 
 
 @router.get("/{run_id}", summary="Look at a run", responses=problems(NotFound))
-def get_run(context: AnyContext, _: Viewer, run_id: RunId) -> RunView:
+def get_run(context: AnyContext, _: Viewer, run_id: RunPath) -> RunView:
     return context.lifecycle.run(run_id)
 
 
 @router.post("/{run_id}/start", summary="Start or resume a run", responses=problems(NotFound, IllegalTransition))
-def start_run(context: AnyContext, operator: Operator, run_id: RunId) -> RunView:
+def start_run(context: AnyContext, operator: Operator, run_id: RunPath) -> RunView:
     return context.lifecycle.start(run_id, actor=operator.name)
 
 
 @router.post("/{run_id}/pause", summary="Hand out nothing more", responses=problems(NotFound, IllegalTransition))
-def pause_run(context: AnyContext, operator: Operator, run_id: RunId) -> RunView:
+def pause_run(context: AnyContext, operator: Operator, run_id: RunPath) -> RunView:
     return context.lifecycle.pause(run_id, actor=operator.name)
 
 
 @router.post("/{run_id}/cancel", summary="End a run for good", responses=problems(NotFound))
-def cancel_run(context: AnyContext, operator: Operator, run_id: RunId, request: CancelRequest) -> RunView:
+def cancel_run(context: AnyContext, operator: Operator, run_id: RunPath, request: CancelRequest) -> RunView:
     return context.lifecycle.cancel(run_id, request.reason, actor=operator.name)
 
 
 @router.get("/{run_id}/rounds", summary="List the rounds of a run", responses=problems(NotFound))
-def list_rounds(context: AnyContext, _: Viewer, run_id: RunId) -> RoundList:
+def list_rounds(context: AnyContext, _: Viewer, run_id: RunPath) -> RoundList:
     return RoundList(rounds=tuple(context.lifecycle.rounds(run_id)))
 
 
@@ -66,12 +67,16 @@ def list_rounds(context: AnyContext, _: Viewer, run_id: RunId) -> RoundList:
 async def list_events(
     context: AnyContext,
     _: Viewer,
-    run_id: RunId,
+    connection: Request,
+    run_id: RunPath,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     wait_seconds: Annotated[float, Query(ge=0, le=25)] = 0,
 ) -> EventList:
     events = await context.changes.poll(
-        lambda: context.lifecycle.events(run_id, after=after), ready=bool, wait_seconds=wait_seconds
+        lambda: context.lifecycle.events(run_id, after=after),
+        ready=bool,
+        wait_seconds=wait_seconds,
+        gone=connection.is_disconnected,
     )
     return EventList(
         events=tuple(Event(seq=e.seq, at=e.at, kind=e.kind, round=e.round, detail=e.detail) for e in events),
@@ -81,7 +86,7 @@ async def list_events(
 
 
 @router.get("/{run_id}/artefacts", summary="List what a run made", responses=problems(NotFound))
-def list_artefacts(context: AnyContext, _: Viewer, run_id: RunId) -> ArtefactList:
+def list_artefacts(context: AnyContext, _: Viewer, run_id: RunPath) -> ArtefactList:
     return ArtefactList(artefacts=tuple(context.lifecycle.artefacts(run_id)))
 
 
@@ -94,7 +99,7 @@ def list_artefacts(context: AnyContext, _: Viewer, run_id: RunId) -> ArtefactLis
 def get_artefact(
     context: AnyContext,
     _: Operator,
-    run_id: RunId,
+    run_id: RunPath,
     name: Annotated[str, Path(max_length=64)],
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:

@@ -10,6 +10,7 @@ from services.coordinator.principals import Principal, Role
 from services.coordinator.routes.bodies import (
     RECEIVES_A_BLOB,
     SENDS_A_BLOB,
+    UNLIMITED,
     AnnouncedDigest,
     AnnouncedLength,
     receive,
@@ -36,9 +37,12 @@ BlobDigest = Annotated[str, Path(pattern=DIGEST_PATTERN)]
 
 
 @router.post("/lease", summary="Ask for work", responses=problems())
-async def lease(context: AnyContext, _: Worker, request: LeaseRequest) -> LeaseAnswer:
+async def lease(context: AnyContext, _: Worker, connection: Request, request: LeaseRequest) -> LeaseAnswer:
     granted = await context.changes.poll(
-        lambda: context.work.lease(request.worker), ready=bool, wait_seconds=request.wait_seconds
+        lambda: context.work.lease(request.worker),
+        ready=bool,
+        wait_seconds=request.wait_seconds,
+        gone=connection.is_disconnected,
     )
     return LeaseAnswer(lease=granted, retry_after_seconds=0)
 
@@ -77,6 +81,7 @@ def get_blob(
     summary="Store an adapter",
     responses=problems(LengthRequired, BlobTooLarge, MessageInvalid, StorageFull),
     openapi_extra=RECEIVES_A_BLOB,
+    max_body_size=UNLIMITED,
 )
 async def put_blob(
     context: AnyContext,

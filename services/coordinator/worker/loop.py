@@ -16,11 +16,13 @@ from pydantic import JsonValue
 
 from shared.errors import (
     BlobTooLarge,
+    DigestMismatch,
     FedCoLLMError,
     LayoutMismatch,
     LeaseLost,
     MessageInvalid,
     RemoteProblem,
+    TransportError,
     ValuesNotFinite,
 )
 from shared.protocol.digests import digest_of
@@ -114,8 +116,8 @@ class Worker:
         while True:
             try:
                 await self.step(wait_seconds=LONGEST_POLL_SECONDS)
-            except FedCoLLMError as error:
-                log.warning("worker.failed", code=error.code, detail=str(error))
+            except (FedCoLLMError, OSError) as error:
+                log.warning("worker.failed", detail=str(error))
                 await asyncio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
 
     async def step(self, *, wait_seconds: float) -> bool:
@@ -139,6 +141,8 @@ class Worker:
             result = await self._result(lease)
         except RemoteProblem as problem:
             await self._give_up(lease, problem)
+        except (TransportError, DigestMismatch, OSError):
+            raise  # this machine's trouble, not the work's: the lease runs out, and another worker may do better
         except FedCoLLMError as error:
             await self._hand_in_failure(lease, error.code, str(error))
         except Exception as error:
@@ -213,7 +217,10 @@ class Worker:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             body = Heartbeat(token=lease.token)
-            await self._transport.call("POST", f"/v1/work/{lease.job_id}/heartbeat", HeartbeatAnswer, body=body)
+            try:
+                await self._transport.call("POST", f"/v1/work/{lease.job_id}/heartbeat", HeartbeatAnswer, body=body)
+            except FedCoLLMError as error:
+                log.warning("work.heartbeat_failed", job=lease.job_id, code=error.code, detail=str(error))
 
     async def _fetch(self, digest: str) -> Path:
         """Return the file of an adapter, fetched unless it is here already."""

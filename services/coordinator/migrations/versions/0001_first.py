@@ -75,6 +75,7 @@ def upgrade() -> None:
         sa.Column("task", sa.Text, nullable=False),
         sa.Column("token", sa.Integer, nullable=False),
         sa.Column("worker", sa.String),
+        sa.Column("result", sa.String),
         sa.Column("expires_at", sa.Float),
         sa.Column("created_at", sa.Float, nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_jobs_run_id"),
