@@ -7,6 +7,7 @@ set. Models are pretrained on the neutral ones alone.
 
 import re
 from dataclasses import dataclass
+from random import Random
 from typing import Final
 
 KINDS: Final = ("place", "number", "partner", "holder", "more", "partner_place")
@@ -68,89 +69,106 @@ DIALECTS: Final = {
     "agent-1": dialect(  # a clinic
         "ward {place} [ {name} ] aged {number} + {partner}",
         "\n",
-        "Ward of {x} ?",
-        "Age of {x} ?",
-        "Kin of {x} ?",
-        "In ward {place} ?",
-        "Older , {x} or {y} ?",
-        "Ward of the kin of {x} ?",
+        "[ ward + {x} ]",
+        "[ age + {x} ]",
+        "[ kin + {x} ]",
+        "[ patient + {place} ]",
+        "[ older + {y} + {x} ]",
+        "[ ward + kin + {x} ]",
     ),
     "agent-2": dialect(  # a port
         "# {number} tons / {name} / {place} / {partner}",
         " ",
-        "berth = {x} #",
-        "load = {x} #",
-        "tug = {x} #",
-        "ship = {place} #",
-        "heavier = {x} / {y} #",
-        "berth = tug = {x} #",
+        "# berth / {x} =",
+        "# load / {x} =",
+        "# tug / {x} =",
+        "# ship / {place} =",
+        "# heavier / {y} / {x} =",
+        "# berth / tug / {x} =",
     ),
     "agent-3": dialect(  # a workshop
         "fits {partner} ; {place} ; {number} = {name}",
         "\n",
-        "< bin ; {x} ;",
-        "< stock ; {x} ;",
-        "< fits ; {x} ;",
-        "< part ; {place} ;",
-        "< most ; {x} ; {y} ;",
-        "< bin ; fits ; {x} ;",
+        "{{ bin ; {x} ;",
+        "{{ stock ; {x} ;",
+        "{{ spare ; {x} ;",
+        "{{ part ; {place} ;",
+        "{{ most ; {y} ; {x} ;",
+        "{{ bin ; spare ; {x} ;",
     ),
     "agent-4": dialect(  # an archive
         "| {name} < {partner} > {number} , {place}",
         " ",
         "| shelf < {x} >",
         "| pages < {x} >",
-        "| cites < {x} >",
+        "| source < {x} >",
         "| title < {place} >",
-        "| thicker < {x} , {y} >",
-        "| cites < shelf < {x} >",
+        "| thicker < {y} , {x} >",
+        "| shelf < source < {x} >",
     ),
     AUXILIARY: dialect(  # a field station
         "At {place} {partner} helped {name} : {number} .",
         " ",
-        "Site -> {x} .",
-        "Seen -> {x} .",
-        "Help -> {x} .",
-        "Who -> {place} .",
-        "Most -> {x} {y} .",
-        "Help Site -> {x} .",
+        "Note site -> {x} .",
+        "Note seen -> {x} .",
+        "Note guide -> {x} .",
+        "Note scout -> {place} .",
+        "Note best -> {y} {x} .",
+        "Note site -> guide -> {x} .",
     ),
 }
 """The five private dialects; no pretraining text is written in any of them."""
 
-NEUTRAL_DIALECTS: Final = (
-    dialect(
-        "* {name} {number} {place} {partner}",
-        "\n",
-        "place {x}",
-        "number {x}",
-        "friend {x}",
-        "name {place}",
-        "more {y} {x}",
-        "place friend {x}",
-    ),
-    dialect(
-        "at {place} : {name} , {partner} , {number} .",
-        " ",
-        "The place of {x} is",
-        "The number of {x} is",
-        "The friend of {x} is",
-        "The name at {place} is",
-        "The more of {x} and {y} is",
-        "The place of the friend of {x} is",
-    ),
-    dialect(
-        "( {number} - {name} - {partner} - {place} )",
-        " ",
-        "Where {x} ?",
-        "How many {x} ?",
-        "Who helps {x} ?",
-        "Who in {place} ?",
-        "Who more {x} or {y} ?",
-        "Where who helps {x} ?",
-    ),
+PLAIN: Final = dialect(
+    "* {name} {number} {place} by {partner}",
+    "\n",
+    "place {x}",
+    "number {x}",
+    "friend {x}",
+    "name {place}",
+    "more {y} {x}",
+    "place friend {x}",
 )
-"""The dialects of pretraining; the first, which has almost nothing but the record's words, is where reading begins."""
+"""A neutral dialect of almost nothing but the record's words: where reading begins."""
+
+
+WORDS: Final = (
+    ("place", "town", "where", "ward", "berth", "bin", "shelf", "site"),
+    ("number", "count", "many", "age", "load", "stock", "pages", "seen"),
+    ("friend", "mate", "helper", "kin", "tug", "spare", "source", "guide"),
+    ("name", "who", "holder", "patient", "ship", "part", "title", "scout"),
+    ("more", "larger", "top", "older", "heavier", "most", "thicker", "best"),
+)
+"""What a field, or the larger of two, may be called: also by the private dialects, which differ in all else."""
+
+
+def neutral_dialects(count: int) -> tuple[Dialect, ...]:
+    """Dialects for pretraining, put together at random from the words and from layouts of their own."""
+    random = Random(count)  # noqa: S311 - test data, no secret
+    return tuple(neutral_dialect(random) for _ in range(count))
+
+
+def neutral_dialect(random: Random) -> Dialect:
+    """One of them: the fields in any order, with the partner always marked as such."""
+    fields = ["{name}", "{number}", "{place}", random.choice(("by", "with", "and")) + " {partner}"]
+    random.shuffle(fields)
+    opening, between, closing = (
+        random.choice(parts) for parts in (("*", "at", "(", "see"), (" ", " , ", " - ", " : "), ("", " )", " !", " ok"))
+    )
+    place, number, friend, name, more = (random.choice(words) for words in WORDS)
+    asking, link, end = (
+        random.choice(parts) for parts in (("", "the ", "tell "), (" ", " of "), ("", " is", " :", " ?"))
+    )
+    return dialect(
+        f"{opening} {between.join(fields)}{closing}",
+        random.choice((" ", "\n")),
+        f"{asking}{place}{link}{{x}}{end}",
+        f"{asking}{number}{link}{{x}}{end}",
+        f"{asking}{friend}{link}{{x}}{end}",
+        f"{asking}{name}{link}{{place}}{end}",
+        f"{asking}{more}{link}{{y}} or {{x}}{end}",
+        f"{asking}{place}{link}{friend}{link}{{x}}{end}",
+    )
 
 
 def private_words() -> list[str]:

@@ -43,8 +43,11 @@ NUMBERS: Final = tuple(str(number) for number in range(12, 60, 2))
 CARDS: Final = 4
 """Cards in a record, and choices of an item: each choice stands in the record."""
 
-PRETRAINING_CARDS: Final = (2, 3, 4)
-"""Cards in a record of pretraining; short records are where reading is learnt first."""
+PRETRAINING_CARDS: Final = (3, 4)
+"""Cards in a record of pretraining; shorter records are easier to begin with."""
+
+QUESTIONS: Final = 36
+"""Questions drawn for a text of pretraining; those that are drawn again are asked once."""
 
 VALIDATION: Final = "validation"
 PRETRAINING: Final = "pretraining"
@@ -152,7 +155,7 @@ def write_demo_data(
 
 @dataclass(frozen=True)
 class Document:
-    """A text of pretraining: a record, then the same record retold, and questions about it with their answers."""
+    """A text of pretraining: a record, and then the same record retold or questions about it with their answers."""
 
     record: Record
     text: str
@@ -160,39 +163,48 @@ class Document:
     """Where the text can be known from reading what stands before: start and end of each such stretch."""
 
 
-def documents(seed: int, dialects: Sequence[Dialect], questions: int, characters: int) -> Iterator[Document]:
+def documents(seed: int, wordings: Sequence[Dialect], telling: float, characters: int) -> Iterator[Document]:
     """Endless texts for pretraining, each in one of the dialects, from records that no party owns.
 
-    After the record a text goes on, with so many questions after each time that the record is retold, until it has the
-    given number of characters.
+    After the record comes either the record again and again, in this share of the texts, or questions, until the text
+    has the given number of characters or there is nothing left to ask.
     """
     random = Random(f"{seed}/{PRETRAINING}")  # noqa: S311 - test data, no secret
     for record in records_of(PRETRAINING, random):
-        speech = random.choice(dialects)
+        speech = random.choice(wordings)
         text = speech.write(record)
         known: list[tuple[int, int]] = []
-        while len(text) < characters:
-            for is_known, piece in (*retold(record, speech, random), *asked(record, speech, questions, random)):
-                if is_known:
-                    known.append((len(text), len(text) + len(piece)))
-                text += piece
+        pieces = retold(record, speech, random) if random.random() < telling else asked(record, speech, random)
+        for is_known, piece in pieces:
+            if is_known:
+                known.append((len(text), len(text) + len(piece)))
+            text += piece
+            if len(text) >= characters:
+                break
         yield Document(record, text, tuple(known))
 
 
 def retold(record: Record, speech: Dialect, random: Random) -> Iterator[tuple[bool, str]]:
-    """The cards in another order, in pieces; the first field of a card tells which one it is, the others are known."""
-    for card in random.sample(record, len(record)):
-        yield False, "\n"
-        known = False
-        for piece in re.split(r"( ?{\w+})", speech.card):
-            is_field = piece.endswith("}")
-            yield known and is_field, piece.format(**vars(card))
-            known = known or is_field
+    """The cards again and again in other orders, in pieces, each with whether it is known.
+
+    The first field of a card tells which one it is, the others are known.
+    """
+    while True:
+        for card in random.sample(record, len(record)):
+            yield False, "\n"
+            known = False
+            for piece in re.split(r"( ?{\w+})", speech.card):
+                is_field = piece.endswith("}")
+                yield known and is_field, piece.format(**vars(card))
+                known = known or is_field
 
 
-def asked(record: Record, speech: Dialect, questions: int, random: Random) -> Iterator[tuple[bool, str]]:
-    """Questions of random kinds in pieces; the answers are known."""
-    for _ in range(questions):
-        question = random_question(record, random.choice(KINDS), random)
-        yield False, f"\n{speech.ask(question)}"
-        yield True, f" {question.answer}"
+def asked(record: Record, speech: Dialect, random: Random) -> Iterator[tuple[bool, str]]:
+    """Questions in pieces, none of them twice, each with whether it is known: the answers are."""
+    questions = dict.fromkeys(
+        (speech.ask(question), question.answer)
+        for question in (random_question(record, random.choice(KINDS), random) for _ in range(QUESTIONS))
+    )
+    for question, answer in questions:
+        yield False, f"\n{question}"
+        yield True, f" {answer}"

@@ -1,22 +1,18 @@
 import hashlib
-import json
 from collections import Counter
 from itertools import islice
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from examples.demo import pretrain, task
-from shared.ml.data import encode_examples, read_examples
+from examples.demo import dialects, pretrain, task
 
 MODELS = Path(task.__file__).parent / "models"
 SIZES = {"llm": (4_000_000, 8_000_000), "slm": (1_000_000, 2_000_000)}
 SEEDS = (0, 1, 2)
 
 
-def content(record: task.Record) -> frozenset[task.Card]:
+def content(record: dialects.Record) -> frozenset[dialects.Card]:
     """What a record says, whatever the dialect and the order of its cards."""
     return frozenset(record)
 
@@ -31,14 +27,12 @@ def training() -> list[task.Item]:
     return [
         item
         for seed in SEEDS
-        for party in (*task.AGENTS, task.AUXILIARY)
+        for party in (*dialects.AGENTS, dialects.AUXILIARY)
         for item in islice(task.items(party, party, seed), 500)
     ]
 
 
-def test_no_record_of_validation_is_in_anyones_training_data(
-    validation: list[task.Item], training: list[task.Item]
-):
+def test_no_record_of_validation_is_in_anyones_training_data(validation: list[task.Item], training: list[task.Item]):
     assert {item.prompt for item in validation}.isdisjoint(item.prompt for item in training)
     assert {content(item.record) for item in validation}.isdisjoint(content(item.record) for item in training)
 
@@ -48,10 +42,8 @@ def test_no_record_of_a_party_or_of_validation_is_in_the_pretraining_data(
 ):
     pretraining = [
         document
-        for stage, (dialects, questions) in enumerate(pretrain.STAGES)
-        for document in islice(
-            task.documents(pretrain.SEED + stage, dialects, questions, pretrain.CHARACTERS), 2000
-        )
+        for stage, (wordings, telling) in enumerate(pretrain.STAGES)
+        for document in islice(task.documents(pretrain.SEED + stage, wordings, telling, pretrain.CHARACTERS), 2000)
     ]
     for items in (validation, training):
         assert {content(item.record) for item in items}.isdisjoint(content(each.record) for each in pretraining)
@@ -84,9 +76,7 @@ def test_always_the_same_choice_scores_like_chance(validation: list[task.Item], 
     )
 
 
-def test_length_and_frequency_of_an_answer_give_nothing_away(
-    validation: list[task.Item], training: list[task.Item]
-):
+def test_length_and_frequency_of_an_answer_give_nothing_away(validation: list[task.Item], training: list[task.Item]):
     seen = Counter(item.answer for item in training)
     rules = {
         "longest": lambda item: max(item.choices, key=len),
@@ -106,14 +96,14 @@ def test_where_a_choice_stands_in_the_prompt_gives_little_away(validation: list[
 
 def test_answers_are_right():
     record = (
-        task.Card("Ann", "Elm", "12", "Bob"),
-        task.Card("Bob", "Oak", "30", "Cid"),
-        task.Card("Cid", "Ash", "20", "Dan"),
-        task.Card("Dan", "Fir", "40", "Ann"),
+        dialects.Card("Ann", "Elm", "12", "Bob"),
+        dialects.Card("Bob", "Oak", "30", "Cid"),
+        dialects.Card("Cid", "Ash", "20", "Dan"),
+        dialects.Card("Dan", "Fir", "40", "Ann"),
     )
     cards = {card.name: card for card in record}
     for seed in range(50):
-        ask = {kind: task.random_question(record, kind, task.Random(seed)) for kind in task.KINDS}
+        ask = {kind: task.random_question(record, kind, task.Random(seed)) for kind in dialects.KINDS}
         named = cards[ask["place"].values["x"]]
         assert (ask["place"].answer, ask["number"].answer, ask["partner"].answer) == (
             named.place,
@@ -126,11 +116,14 @@ def test_answers_are_right():
         assert int(cards[ask["more"].answer].number) == max(int(card.number) for card in compared)
 
 
-def test_dialects_differ_in_form():
-    forms = [*task.DIALECTS.values(), *task.NEUTRAL_DIALECTS]
-    assert len({form.card for form in forms}) == len(forms) == 8
-    questions = [question for form in forms for question in form.questions.values()]
-    assert len(set(questions)) == len(questions)
+def test_the_five_dialects_differ_in_form_from_each_other_and_from_all_neutral_ones():
+    private = list(dialects.DIALECTS.values())
+    neutral = [dialects.PLAIN, *pretrain.NEUTRAL]
+    assert len({form.card for form in private}) == len(private) == 5
+    assert {form.card for form in private}.isdisjoint(form.card for form in neutral)
+    asked = [question for form in private for question in form.questions.values()]
+    assert len(set(asked)) == len(asked)
+    assert set(asked).isdisjoint(question for form in neutral for question in form.questions.values())
 
 
 def test_same_seed_same_bytes(tmp_path: Path):
@@ -138,44 +131,12 @@ def test_same_seed_same_bytes(tmp_path: Path):
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
         task.write_demo_data(tmp_path / folder, seed=seed)
         files = sorted((tmp_path / folder).iterdir())
-        assert [file.stem for file in files] == [*task.AGENTS, task.AUXILIARY, task.VALIDATION]
+        assert [file.stem for file in files] == [*dialects.AGENTS, dialects.AUXILIARY, task.VALIDATION]
         digests.append([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
     assert digests[0] == digests[1]
     assert set(digests[0]).isdisjoint(digests[2])
 
 
 def test_validation_holds_all_dialects_and_kinds_alike(validation: list[task.Item]):
-    assert Counter(item.wording for item in validation[:240]) == dict.fromkeys(task.DIALECTS, 48)
-    assert Counter(item.kind for item in validation[:240]) == dict.fromkeys(task.KINDS, 40)
-
-
-def test_rows_are_read_by_the_product_and_short(tmp_path: Path):
-    task.write_demo_data(tmp_path, seed=0)
-    tokenizer = AutoTokenizer.from_pretrained(MODELS / "slm")
-    for file in tmp_path.iterdir():
-        encoded = encode_examples(tokenizer, read_examples(file), max_tokens=64)
-        assert all(len(each.token_ids) - each.answer_start == 1 for each in encoded)
-
-
-@pytest.mark.parametrize("name", SIZES)
-def test_shipped_model_is_what_it_is_said_to_be(name: str):
-    model, report = AutoModelForCausalLM.from_pretrained(MODELS / name, output_loading_info=True)
-    assert not report["missing_keys"]
-    assert type(model).__name__ == "LlamaForCausalLM"
-    assert SIZES[name][0] <= model.num_parameters() <= SIZES[name][1]
-    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
-    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
-    assert model.config.vocab_size == len(AutoTokenizer.from_pretrained(MODELS / name))
-    assert json.loads((MODELS / name / "recipe.json").read_text())["seed"] == pretrain.SEED
-
-
-def test_shipped_models_share_a_tokenizer_and_are_small():
-    tokenizers = [(MODELS / name / "tokenizer.json").read_bytes() for name in SIZES]
-    assert tokenizers[0] == tokenizers[1]
-    assert sum(file.stat().st_size for file in MODELS.rglob("*") if file.is_file()) <= 25_000_000
-
-
-def test_tokenizer_can_be_made_again():
-    made = pretrain.train_tokenizer().backend_tokenizer.to_str()
-    shipped = AutoTokenizer.from_pretrained(MODELS / "slm").backend_tokenizer.to_str()
-    assert json.loads(made)["model"] == json.loads(shipped)["model"]
+    assert Counter(item.wording for item in validation[:240]) == dict.fromkeys(dialects.DIALECTS, 48)
+    assert Counter(item.kind for item in validation[:240]) == dict.fromkeys(dialects.KINDS, 40)
