@@ -29,7 +29,7 @@ from examples.demo.task import write_demo_data
 from examples.demo.watching import Watched, watch, write_events
 from services.client_agent.state import export_adapter
 from shared.errors import FedCoLLMError
-from shared.protocol.messages import ArtefactList, RunView
+from shared.protocol.messages import ArtefactList, BaseScores, RunView
 from shared.protocol.rounds import RunState
 from shared.transport import Transport
 
@@ -124,29 +124,33 @@ def report(
     console: Console, folder: Path, watched: Watched, starting_seconds: float, adapters: dict[str, Path]
 ) -> None:
     """Print what stays on the screen."""
+    if watched.run is not None and watched.run.base_scores is not None:
+        report_scores(console, watched, watched.run.base_scores, starting_seconds)
+    sent = sum(status.sent_bytes for status in watched.agents.values())
+    received = sum(status.received_bytes for status in watched.agents.values())
+    console.print(
+        f"agents sent {size(sent)} and received {size(received)} in all; {watched.seconds:.0f} s", highlight=False
+    )
+    if watched.run is not None and watched.run.state is not RunState.FINISHED:
+        console.print(f"the run has {watched.run.state}: {watched.run.reason}", style="bold red", soft_wrap=True)
+    paths = {**adapters, "metrics": folder / "metrics.json", "events": folder / "events.jsonl", "logs": folder / "logs"}
+    for name, path in paths.items():
+        console.print(f"{name:<12} {path}", highlight=False, soft_wrap=True)
+
+
+def report_scores(console: Console, watched: Watched, base: BaseScores, starting_seconds: float) -> None:
+    """Print what the run gave, and where the time went."""
     console.print(accuracy_table(watched))
     console.print(time_table(watched, starting_seconds))
-    if watched.run is None or watched.run.base_scores is None:
-        return
-    base, published = watched.run.base_scores, [row for row in watched.rounds if row.scores]
-    if published and published[-1].scores:
-        newest = published[-1].scores
+    scored = [row.scores for row in watched.rounds if row.scores]
+    if scored:
+        newest = scored[-1]
         console.print(
             f"SLM {percent(base.slm.accuracy)} -> {percent(newest.slm.accuracy)}, "
             f"LLM {percent(base.llm.accuracy)} -> {percent(newest.llm.accuracy)} "
             f"on {newest.slm.examples} unseen items; chance is {percent(newest.slm.chance)}",
             highlight=False,
         )
-    sent = sum(status.sent_bytes for status in watched.agents.values())
-    received = sum(status.received_bytes for status in watched.agents.values())
-    console.print(
-        f"agents sent {size(sent)} and received {size(received)} in all; {watched.seconds:.0f} s", highlight=False
-    )
-    if watched.run.state is not RunState.FINISHED:
-        console.print(f"the run has {watched.run.state}: {watched.run.reason}", style="bold red")
-    paths = {**adapters, "metrics": folder / "metrics.json", "events": folder / "events.jsonl", "logs": folder / "logs"}
-    for name, path in paths.items():
-        console.print(f"{name:<12} {path}", highlight=False, soft_wrap=True)
 
 
 async def interruptible(folder: Path, seed: int, console: Console) -> bool:
