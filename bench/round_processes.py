@@ -41,7 +41,7 @@ def main() -> None:
             command = (sys.executable, "-m", "bench.round_processes", "trainer")
             asyncio.run(agent_main.serve(AgentSettings(), TrainerProcess(command)))
         case "trainer":
-            trainer_process.serve(NoOpTrainer())
+            trainer_process.serve(NoOpTrainer)
         case other:
             sys.exit(f"bench.round_processes: there is no process {other!r}")
 

@@ -10,6 +10,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -154,10 +155,19 @@ def report_scores(console: Console, watched: Watched, base: BaseScores, starting
 
 
 async def interruptible(folder: Path, seed: int, console: Console) -> bool:
-    """Run the demo so that a polite kill stops all its processes, as Ctrl-C does."""
+    """Run the demo so that Ctrl-C and a polite kill stop all its processes; saying it twice changes nothing."""
+    loop = asyncio.get_running_loop()
     task = asyncio.create_task(run_demo(folder, seed, console))
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+    def interrupt() -> None:
+        handle(lambda: None)
+        task.cancel()
+
+    def handle(action: Callable[[], object]) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, action)
+
+    handle(interrupt)
     return await task
 
 
@@ -171,7 +181,7 @@ def main() -> int:
     console = Console()
     try:
         return 0 if asyncio.run(interruptible(folder, arguments.seed, console)) else 1
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except asyncio.CancelledError:
         console.print("interrupted: all processes have been stopped")
         return 130
     except FedCoLLMError as error:

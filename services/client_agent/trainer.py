@@ -99,8 +99,7 @@ class TrainerProcess:
             process.stdin.write(order.model_dump_json().encode() + b"\n")
             await process.stdin.drain()
             while text := await process.stdout.readline():
-                line = LINES.validate_json(text)
-                match line:
+                match line := LINES.validate_json(text):
                     case Progress():
                         on_progress(line)
                     case Trained():
@@ -109,6 +108,9 @@ class TrainerProcess:
                         raise _error(line)
         except ConnectionError:
             pass
+        except ValueError as error:  # a line that is too long, or none of ours
+            await self.stop()
+            raise TrainerStopped(f"the training process wrote what is no answer and was stopped: {error}") from error
         except asyncio.CancelledError:
             await self.stop()  # an answer to an order that nobody waits for would be taken for the next one's
             raise

@@ -19,9 +19,10 @@ class SyncTrainer(Protocol):
         ...
 
 
-def serve(trainer: SyncTrainer) -> None:
+def serve(make_trainer: Callable[[], SyncTrainer]) -> None:
     """Answer orders from standard input, one at a time, until it closes; then end, even in the middle of a step."""
-    answers = _private_output()
+    answers = _private_output()  # before the trainer's libraries can print
+    trainer = make_trainer()
     orders: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read_orders, args=(orders,), daemon=True).start()
     while True:
@@ -54,8 +55,8 @@ def _private_output() -> TextIO:
     return answers
 
 
-def main() -> None:
-    """Serve with the agent's own settings."""
+def lora_trainer() -> SyncTrainer:
+    """Return the trainer that the agent's own settings ask for."""
     # Imported here, so that the agent can name this module without importing torch.
     import torch  # noqa: PLC0415
 
@@ -64,16 +65,14 @@ def main() -> None:
 
     settings = Settings()
     torch.set_num_threads(settings.threads)
-    serve(
-        LoraTrainer(
-            base_model=settings.base_model,
-            data=settings.data,
-            device=settings.device,
-            dtype=settings.dtype,
-            digest_cache=settings.state_dir / "digests.json",
-        )
+    return LoraTrainer(
+        base_model=settings.base_model,
+        data=settings.data,
+        device=settings.device,
+        dtype=settings.dtype,
+        digest_cache=settings.state_dir / "digests.json",
     )
 
 
 if __name__ == "__main__":
-    main()
+    serve(lora_trainer)

@@ -74,7 +74,7 @@ class RoundEngine:
                 assignment = Assignment(run_id=run.id, round=current.number, adapter=current.slm_adapter, seed=seed)
                 break
             newest = tx.newest_published()
-            return Wanted(assignment=assignment, published=published(newest) if newest else None, retry_after_seconds=0)
+            return Wanted(assignment=assignment, published=published(newest) if newest else None)
 
     def receipt(
         self, agent: str, run_id: str, number: int, *, digest: str, size: int, examples: int | None

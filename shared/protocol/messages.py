@@ -156,11 +156,10 @@ class Event(BaseModel):
 
 
 class EventList(BaseModel):
-    """Events after the one that was asked about; ask again after ``retry_after_seconds``, from ``last``."""
+    """Events after the one that was asked about; ask again from ``last``."""
 
     events: tuple[Event, ...]
     last: int
-    retry_after_seconds: float
     model_config = FROZEN
 
 
@@ -200,7 +199,6 @@ class Wanted(BaseModel):
 
     assignment: Assignment | None
     published: PublishedAdapter | None
-    retry_after_seconds: float
     model_config = FROZEN
 
 
@@ -314,10 +312,9 @@ class Lease(BaseModel):
 
 
 class LeaseAnswer(BaseModel):
-    """A lease, or nothing yet: ask again after ``retry_after_seconds``."""
+    """A lease, or nothing yet: ask again."""
 
     lease: Lease | None
-    retry_after_seconds: float
     model_config = FROZEN
 
 

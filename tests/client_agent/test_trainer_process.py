@@ -62,6 +62,16 @@ async def test_noise_on_standard_output_does_not_break_the_protocol(trainer: Tra
     assert digest_of((tmp_path / "update").read_bytes()) == trained.digest
 
 
+@pytest.mark.parametrize("line", ["hello", "x" * 3_000_000], ids=["noise", "a line without end"])
+async def test_a_program_that_speaks_another_language_is_stopped(line: str, tmp_path: Path) -> None:
+    """What is no answer is an error that says so, and the child does not stay."""
+    trainer = TrainerProcess((sys.executable, "-c", f"print('{line[0]}' * {len(line)}); input(); input()"))
+    with pytest.raises(TrainerStopped, match="no answer"):
+        await trainer.train(order_of("train", tmp_path), lambda _: None)
+    assert trainer._process is not None
+    assert trainer._process.returncode is not None
+
+
 @pytest.mark.parametrize("error", [BaseModelMismatch, LossNotFinite])
 async def test_an_error_of_the_child_is_the_same_error_here(
     error: type[Exception], trainer: TrainerProcess, tmp_path: Path

@@ -615,7 +615,6 @@ async def test_a_poll_for_nothing_returns_when_its_time_is_over(context: Context
             answer = (await http.request(method, path, json=body)).json()
             assert 0.04 < loop.time() - began < 5
         assert not any(answer.get(name) for name in ("assignment", "events", "lease"))
-        assert "retry_after_seconds" in answer
 
 
 async def test_an_agent_hears_of_a_round_at_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,12 +82,10 @@ ON_THE_WIRE: dict[str, BaseModel] = {
     "events": EventList(
         events=(Event(seq=9, at=1_700_000_000.0, kind="round.published", round=1, detail={"slm": 0.75}),),
         last=9,
-        retry_after_seconds=0,
     ),
     "wanted": Wanted(
         assignment=Assignment(run_id="run", round=2, adapter=DIGEST, seed=11),
         published=PUBLISHED,
-        retry_after_seconds=0,
     ),
     "manifest": Manifest(
         run_id="run",
@@ -104,7 +102,7 @@ ON_THE_WIRE: dict[str, BaseModel] = {
     "receipt": UpdateReceipt(
         run_id="run", round=1, agent="clinic", digest=DIGEST, bytes=6_301_184, received_at=1_700_000_001.0
     ),
-    "lease": LeaseAnswer(lease=LEASE, retry_after_seconds=0),
+    "lease": LeaseAnswer(lease=LEASE),
     "result-prepare": ResultRequest(
         token=1,
         result=PrepareResult(

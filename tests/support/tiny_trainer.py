@@ -41,4 +41,4 @@ class TinyTrainer:
 
 
 if __name__ == "__main__":
-    serve(TinyTrainer())
+    serve(TinyTrainer)

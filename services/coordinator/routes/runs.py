@@ -81,7 +81,6 @@ async def list_events(
     return EventList(
         events=tuple(Event(seq=e.seq, at=e.at, kind=e.kind, round=e.round, detail=e.detail) for e in events),
         last=events[-1].seq if events else after,
-        retry_after_seconds=0,
     )
 
 

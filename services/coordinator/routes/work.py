@@ -44,7 +44,7 @@ async def lease(context: AnyContext, _: Worker, connection: Request, request: Le
         wait_seconds=request.wait_seconds,
         gone=connection.is_disconnected,
     )
-    return LeaseAnswer(lease=granted, retry_after_seconds=0)
+    return LeaseAnswer(lease=granted)
 
 
 @router.post("/{job_id}/heartbeat", summary="Keep a lease", responses=problems(NotFound, LeaseLost))
