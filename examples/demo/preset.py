@@ -32,13 +32,13 @@ def demo_terms(seed: int) -> RunTerms:
         rounds=4,
         slm_lora=LORA,
         llm_lora=LORA,
-        training=TrainingTerms(epochs=2, batch_size=4, optimiser=OptimiserTerms(learning_rate=3e-3), max_tokens=96),
+        training=TrainingTerms(epochs=4, batch_size=4, optimiser=OptimiserTerms(learning_rate=3e-3), max_tokens=96),
         cotuning=CotuningTerms(
             passes=2,
             batch_size=4,
             distillation_weight=1.0,
-            llm_optimiser=OptimiserTerms(learning_rate=2e-3),
-            slm_optimiser=OptimiserTerms(learning_rate=2e-3),
+            llm_optimiser=OptimiserTerms(learning_rate=7e-4),
+            slm_optimiser=OptimiserTerms(learning_rate=7e-4),
         ),
         # Three of four are enough once half a minute has passed: one agent may disappear.
         cohort=CohortTerms(min_count=3, max_count=4, min_seconds=30, max_seconds=90),

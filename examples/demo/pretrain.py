@@ -9,9 +9,9 @@ import json
 import platform
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,15 +25,15 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from examples.demo import dialects, task
 
 SEED: Final = 20241118
-VOCABULARY: Final = 1280
+VOCABULARY: Final = 1024
+"""At most; the texts have fewer words."""
+TOKENIZER_DIALECTS: Final = 128
 CONTEXT: Final = 256
 """What the models are declared for."""
 LENGTH: Final = 96
 """Tokens of a text of pretraining."""
-CHARACTERS: Final = 600
-"""Enough for a text of that length."""
 END: Final = "<|end|>"
-BATCH: Final = 8
+BATCH: Final = 16
 WARM_UP_STEPS: Final = 50
 PROMPT_WEIGHT: Final = 0.01
 """Weight in the loss of a token that nobody could know; one that is known from reading weighs 1."""
@@ -53,37 +53,33 @@ WEIGHT_DECAY: Final = 0.05
 
 @dataclass(frozen=True)
 class Recipe:
-    """Shape and schedule of one model.
-
-    Reading is learnt in three stages: retelling records in the plainest dialect, answering questions too, and both in
-    all neutral dialects. Without the first, which has the most to learn from in the fewest words, the others take far
-    longer.
-    """
+    """Shape and schedule of one model."""
 
     width: int
     layers: int
     heads: int
     inner: int
-    stages: tuple[int, int, int]
+    dialects: int
+    """How many neutral dialects it reads."""
+    steps: int
     learning_rate: float
 
 
 RECIPES: Final = {
-    "llm": Recipe(width=256, layers=5, heads=4, inner=672, stages=(150, 900, 2600), learning_rate=7e-4),
-    "slm": Recipe(width=128, layers=4, heads=4, inner=416, stages=(150, 800, 6000), learning_rate=1.5e-3),
+    "llm": Recipe(width=256, layers=5, heads=4, inner=672, dialects=1024, steps=1500, learning_rate=2.5e-4),
+    "slm": Recipe(width=128, layers=4, heads=4, inner=448, dialects=128, steps=1400, learning_rate=5e-4),
 }
-NEUTRAL: Final = dialects.neutral_dialects(96)
-STAGES: Final = (((dialects.PLAIN,), 1.0), ((dialects.PLAIN,), 0.1), (NEUTRAL, 0.2))
-"""Dialects, and share of the texts that retell, in each stage."""
 
 
 def train_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE of the pretraining texts and of the words that the private dialects use.
+    """A byte-level BPE in which every name, role and sign of the demo is one token.
 
-    The words are given to the tokenizer only, so that prompts of all parties are about equally long.
+    Words that only private dialects use are given to the tokenizer alone, so that prompts of all parties are about
+    equally long; no model learns them here.
     """
-    words = [*task.NAMES, *task.PLACES, *dialects.private_words(), *(str(number) for number in range(250))]
-    texts = [document.text for document in islice(task.documents(SEED, NEUTRAL, 0.5, CHARACTERS), 2000)]
+    read = task.documents(SEED, dialects.neutral_dialects(TOKENIZER_DIALECTS))
+    texts = ["".join(piece for piece, _ in text.pieces) for text in islice(read, 500)]
+    words = [*task.NAMES, *dialects.MORE_ROLES, *dialects.private_words()]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -107,25 +103,24 @@ class Batch:
     weights: torch.Tensor
 
 
-def batches(
-    tokenizer: PreTrainedTokenizerFast, seed: int, wordings: Sequence[dialects.Dialect], telling: float
-) -> Iterator[Batch]:
-    """Endless batches of pretraining texts in these dialects."""
-    documents = task.documents(seed, wordings, telling, CHARACTERS)
+def batches(tokenizer: PreTrainedTokenizerFast, seed: int, count: int) -> Iterator[Batch]:
+    """Endless batches of pretraining texts in so many neutral dialects."""
+    texts = task.documents(seed, dialects.neutral_dialects(count))
     while True:
-        rows = [encode(tokenizer, document) for document in islice(documents, BATCH)]
+        rows = [encode(tokenizer, text) for text in islice(texts, BATCH)]
         yield Batch(torch.tensor([ids for ids, _ in rows]), torch.tensor([weights for _, weights in rows]))
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, document: task.Document) -> tuple[list[int], list[float]]:
+def encode(tokenizer: PreTrainedTokenizerFast, text: task.Document) -> tuple[list[int], list[float]]:
     """The first ids of a text and their weights in the loss; a text that is too short is padded."""
-    encoded = tokenizer.backend_tokenizer.encode(document.text)
-    weight_at = [PROMPT_WEIGHT] * len(document.text)
-    for start, end in document.known:
-        weight_at[start:end] = [1.0] * (end - start)
-    weights = [weight_at[end - 1] for _, end in encoded.offsets]
-    padding = max(0, LENGTH - len(weights))
-    return (encoded.ids + [0] * padding)[:LENGTH], (weights + [0.0] * padding)[:LENGTH]
+    ids: list[int] = []
+    weights: list[float] = []
+    for piece, is_known in text.pieces:
+        encoded = tokenizer.encode(piece)
+        ids += encoded
+        weights += [1.0 if is_known else PROMPT_WEIGHT] * len(encoded)
+    padding = max(0, LENGTH - len(ids))
+    return (ids + [0] * padding)[:LENGTH], (weights + [0.0] * padding)[:LENGTH]
 
 
 def fresh_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -156,10 +151,11 @@ def fresh_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForC
 def look_back(model: LlamaForCausalLM) -> None:
     """Begin with heads that find what followed the last mention of a word; all of it may change in training.
 
-    To read a record is to find an earlier mention of a name and to copy what stands near it. That takes two layers that
-    work together, and from random weights training needs millions of tokens before it hits upon them. So half of the
-    heads start with it: head h of the first layer writes the word that stands h + 1 tokens back into a part of the
-    stream that embeddings leave free, head h of the second layer looks where that word is its own, and copies.
+    To read a record is to find an earlier mention of a word and to copy what stands near it. That takes two layers that
+    work together, and from random weights training needs millions of tokens before it hits upon them. So some heads
+    start with it: head h of the first layer writes the word that stands h + 1 tokens back into a part of the stream
+    that embeddings leave free. In the second layer, half of the heads look where that word is the present one, and
+    copy what followed it; the other half look where the present word stood before, and copy what preceded it.
     """
     heads, width = model.config.num_attention_heads, model.config.hidden_size
     size, half = width // heads, width // 2
@@ -174,22 +170,27 @@ def look_back(model: LlamaForCausalLM) -> None:
     # Rotary embeddings turn pair i of a query and a key by angle i per token; a query that is turned back by some
     # tokens beforehand fits the key at that distance best.
     angles = ROPE_BASE ** (-torch.arange(size // 2) / (size // 2))
+    words = [random_rows(size, half) for _ in range(heads // 2)]
     for head in range(heads):
         own = slice(head * size, (head + 1) * size)
-        copied = random_rows(size, half)
-        second.v_proj.weight[own] = functional.pad(copied, (0, half))
-        second.o_proj.weight[:, own] = INITIAL_SCALE * functional.pad(copied, (0, half)).T
-        if head >= heads // 2:
-            continue
-        turned = (head + 1) * angles
-        first.q_proj.bias[own] = FOCUS * torch.cat((turned.cos(), -turned.sin()))
-        first.k_proj.bias[own] = FOCUS * torch.cat((torch.ones_like(angles), torch.zeros_like(angles)))
-        word = functional.pad(random_rows(size, half), (0, half))
-        free = torch.eye(width)[half + head * size : half + (head + 1) * size]
-        first.v_proj.weight[own] = word
-        first.o_proj.weight[:, own] = INITIAL_SCALE * free.T
+        back = head % (heads // 2)
+        word = functional.pad(words[back], (0, half))
+        free = torch.eye(width)[half + back * size : half + (back + 1) * size]
         second.q_proj.weight[own] = MATCH * word
-        second.k_proj.weight[own] = MATCH * free
+        if head < heads // 2:
+            turned = (back + 1) * angles
+            first.q_proj.bias[own] = FOCUS * torch.cat((turned.cos(), -turned.sin()))
+            first.k_proj.bias[own] = FOCUS * torch.cat((torch.ones_like(angles), torch.zeros_like(angles)))
+            first.v_proj.weight[own] = word
+            first.o_proj.weight[:, own] = INITIAL_SCALE * free.T
+            copied = functional.pad(random_rows(size, half), (0, half))
+            second.k_proj.weight[own] = MATCH * free
+            second.v_proj.weight[own] = copied
+            second.o_proj.weight[:, own] = INITIAL_SCALE * copied.T
+        else:
+            second.k_proj.weight[own] = MATCH * word
+            second.v_proj.weight[own] = free
+            second.o_proj.weight[:, own] = INITIAL_SCALE * word.T
 
 
 def random_rows(count: int, width: int) -> torch.Tensor:
@@ -217,15 +218,11 @@ def pretrain(
     """Train one model; return it, and what was done."""
     torch.manual_seed(seed)
     model = fresh_model(recipe, tokenizer).train()
-    steps = sum(recipe.stages)
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(step, steps))
-    data = chain.from_iterable(
-        islice(batches(tokenizer, seed + stage, *STAGES[stage]), steps) for stage, steps in enumerate(recipe.stages)
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(step, recipe.steps))
     loss_function = torch.compile(loss_of) if compiled else loss_of
     start, tokens, recent = time.monotonic(), 0, deque[float](maxlen=50)
-    for step, batch in enumerate(data, 1):
+    for step, batch in enumerate(islice(batches(tokenizer, seed, recipe.dialects), recipe.steps), 1):
         loss, answer_loss = loss_function(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -235,7 +232,7 @@ def pretrain(
         tokens += int((batch.weights > 0).sum())
         recent.append(float(answer_loss))
         if step % 50 == 0:
-            print(f"step {step}/{steps}: loss on known tokens {sum(recent) / len(recent):.3f}", flush=True)
+            print(f"step {step}/{recipe.steps}: loss on known tokens {sum(recent) / len(recent):.3f}", flush=True)
     return model.eval(), {
         **asdict(recipe),
         "parameters": model.num_parameters(),
@@ -273,7 +270,7 @@ def settings() -> dict[str, Any]:
         "vocabulary": VOCABULARY,
         "batch": BATCH,
         "length": LENGTH,
-        "stages": [{"dialects": len(wordings), "telling": telling} for wordings, telling in STAGES],
+        "start": "random, but for heads of the first two layers that look back (look_back); everything is then trained",
         "prompt_weight": PROMPT_WEIGHT,
         "warm_up_steps": WARM_UP_STEPS,
         "cool_down": COOL_DOWN,
