@@ -12,12 +12,14 @@ import logging
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import structlog
 import torch
+import transformers
 
 from bench.federation import ManualClock, open_federation
 from bench.no_op import InProcess
@@ -150,6 +152,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the outcomes as JSON too")
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     torch.set_num_threads(1)
     by_seed = {}
     for seed in arguments.seeds:

@@ -53,7 +53,7 @@ def accuracy_table(watched: Watched) -> Table:
         table.add_column(column, justify="left" if column == "state" else "right")
     if watched.run and watched.run.base_scores:
         base = watched.run.base_scores
-        table.add_row("0", "before tuning", "", "", _accuracy(base.slm), _accuracy(base.llm), "")
+        table.add_row("0", "base", "", "", _accuracy(base.slm), _accuracy(base.llm), "")
     for row in watched.rounds:
         scores = row.scores
         table.add_row(
