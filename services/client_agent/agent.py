@@ -12,9 +12,9 @@ from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.state import StateFolder, StoredUpdate
 from services.client_agent.status import Phase, Status
 from services.client_agent.trainer import Progress, Trainer, TrainingOrder
-from shared.errors import FedCoLLMError, NotFound, RemoteProblem, RoundClosed, UpdateConflict
+from shared.errors import DigestMismatch, FedCoLLMError, NotFound, RemoteProblem, RoundClosed, UpdateConflict
 from shared.protocol.codec import blob_bytes
-from shared.protocol.messages import Assignment, Manifest, PublishedAdapter
+from shared.protocol.messages import Assignment, Manifest, PublishedAdapter, manifest_digest
 
 LONGEST_POLL_SECONDS = 25.0
 PAUSE_AFTER_FAILURE_SECONDS = 10.0
@@ -68,7 +68,7 @@ class Agent:
     async def _receive(self, published: PublishedAdapter) -> None:
         """Fetch theta^t, the adapter after co-tuning, and make it the one that this organisation uses."""
         self._status.enter(Phase.RECEIVING, run_id=published.run_id, round_number=published.round)
-        manifest = await self._manifest_of(published.run_id)
+        manifest = await self._fetch_manifest(published.run_id)
         await self._fetch(published.digest, manifest)
         self._state.keep_published(published, dict(manifest.adapter_config))
         self._status.hold(published)
@@ -79,7 +79,7 @@ class Agent:
         if update is None:
             update = await self._train(assignment)
         self._status.enter(Phase.SENDING, run_id=assignment.run_id, round_number=assignment.round)
-        weighted = (await self._manifest_of(assignment.run_id)).weighting == "examples"
+        weighted = (await self._manifest_of(assignment)).weighting == "examples"
         try:
             await self._coordinator.send_update(
                 assignment.run_id,
@@ -96,7 +96,7 @@ class Agent:
             self._status.rounds_taken_part += 1
 
     async def _train(self, assignment: Assignment) -> StoredUpdate:
-        manifest = await self._manifest_of(assignment.run_id)
+        manifest = await self._manifest_of(assignment)
         self._status.enter(Phase.TRAINING, run_id=assignment.run_id, round_number=assignment.round)
         await self._fetch(assignment.adapter, manifest)
         order = TrainingOrder(
@@ -110,6 +110,7 @@ class Agent:
         update = StoredUpdate(
             run_id=assignment.run_id,
             round=assignment.round,
+            manifest=assignment.manifest,
             adapter=assignment.adapter,
             seed=assignment.seed,
             digest=trained.digest,
@@ -124,13 +125,22 @@ class Agent:
             size = blob_bytes(manifest.layout)
             self._status.received_bytes += await self._coordinator.fetch_adapter(digest, file, size=size)
 
-    async def _manifest_of(self, run_id: str) -> Manifest:
-        """Return a run's manifest, which never changes."""
-        if self._manifest is None or self._manifest.run_id != run_id:
-            self._manifest = await self._coordinator.manifest(run_id)
-            if self._manifest.aggregation == "PlaintextAggregation":
-                log.warning("agent.plaintext", run_id=run_id, detail="the coordinator can read this agent's updates")
-        return self._manifest
+    async def _manifest_of(self, assignment: Assignment) -> Manifest:
+        """Return the manifest that an assignment names by its digest."""
+        if self._manifest is not None and manifest_digest(self._manifest) == assignment.manifest:
+            return self._manifest
+        manifest = await self._fetch_manifest(assignment.run_id)
+        if manifest_digest(manifest) != assignment.manifest:
+            raise DigestMismatch(f"the manifest of run {assignment.run_id} is not the one that its round was opened by")
+        return manifest
+
+    async def _fetch_manifest(self, run_id: str) -> Manifest:
+        """Fetch a run's manifest; one at hand may be older than a coordinator that has started from nothing."""
+        manifest = await self._coordinator.manifest(run_id)
+        if manifest != self._manifest and manifest.aggregation == "PlaintextAggregation":
+            log.warning("agent.plaintext", run_id=run_id, detail="the coordinator can read this agent's updates")
+        self._manifest = manifest
+        return manifest
 
     def _on_progress(self, progress: Progress) -> None:
         self._status.advance(progress.step, progress.steps, progress.loss)

@@ -26,10 +26,11 @@ from shared.protocol.terms import FROZEN
 
 
 class StoredUpdate(BaseModel):
-    """An update that was trained for a round, from the adapter named by ``adapter``, in the order of ``seed``."""
+    """An update that was trained for a round: by ``manifest``, from ``adapter``, in the order of ``seed``."""
 
     run_id: RunId
     round: RoundNumber
+    manifest: Digest
     adapter: Digest
     seed: int
     digest: Digest
@@ -93,8 +94,8 @@ class StateFolder:
         if not note.exists():
             return None
         update = StoredUpdate.model_validate_json(note.read_bytes())
-        same = (update.adapter, update.seed) == (assignment.adapter, assignment.seed)
-        return update if same else None
+        trained_for = (update.manifest, update.adapter, update.seed)
+        return update if trained_for == (assignment.manifest, assignment.adapter, assignment.seed) else None
 
     def keep_update(self, update: StoredUpdate) -> None:
         """Make a trained update, whose file is there, durable, and forget those of other rounds."""

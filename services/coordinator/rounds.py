@@ -12,6 +12,7 @@ import structlog
 
 from services.coordinator.aggregating import PlaintextAggregation
 from services.coordinator.blobs import IncomingBlob
+from services.coordinator.manifest import manifest_of
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.progress import SYSTEM, abandon, came_to_nothing, go_on, order
 from services.coordinator.records import Job, JobState, Round, Run, Update
@@ -28,7 +29,7 @@ from shared.errors import (
     VersionConflict,
 )
 from shared.protocol.codec import require_file, require_size
-from shared.protocol.messages import Assignment, CotuneTask, PublishedAdapter, UpdateReceipt, Wanted
+from shared.protocol.messages import Assignment, CotuneTask, PublishedAdapter, UpdateReceipt, Wanted, manifest_digest
 from shared.protocol.rounds import RoundEvent, RoundState, RunState, Verdict, data_seed, verdict
 from shared.protocol.tensors import Layout
 
@@ -71,7 +72,13 @@ class RoundEngine:
                 if tx.update(run.id, current.number, agent) is not None:
                     continue
                 seed = data_seed(run.terms.seed, current.number, agent)
-                assignment = Assignment(run_id=run.id, round=current.number, adapter=current.slm_adapter, seed=seed)
+                assignment = Assignment(
+                    run_id=run.id,
+                    round=current.number,
+                    manifest=manifest_digest(manifest_of(run)),
+                    adapter=current.slm_adapter,
+                    seed=seed,
+                )
                 break
             newest = tx.newest_published()
             return Wanted(assignment=assignment, published=published(newest) if newest else None)

@@ -4,11 +4,12 @@ Frozen, nothing extra allowed. What an operator decides is in ``terms``; tensors
 Times are seconds since 1970, UTC.
 """
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, JsonValue, StringConstraints
 
-from shared.protocol.digests import Digest
+from shared.protocol.digests import Digest, digest_of
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import FROZEN, LoraTerms, RunTerms, TrainingTerms
 
@@ -80,6 +81,11 @@ class Manifest(BaseModel):
     weighting: Literal["unweighted", "examples"]
     aggregation: Literal["PlaintextAggregation"]
     model_config = FROZEN
+
+
+def manifest_digest(manifest: Manifest) -> str:
+    """Return the digest of a manifest's canonical JSON: keys in order, no spaces."""
+    return digest_of(json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode())
 
 
 class PublishedAdapter(BaseModel):
@@ -185,10 +191,11 @@ class ArtefactList(BaseModel):
 
 
 class Assignment(BaseModel):
-    """A round that waits for this agent's update of the adapter named by ``adapter``."""
+    """A round that waits for this agent's update of the adapter ``adapter``, by the manifest whose digest this is."""
 
     run_id: RunId
     round: RoundNumber
+    manifest: Digest
     adapter: Digest
     seed: Annotated[int, Field(ge=0)]
     model_config = FROZEN

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
 from shared.errors import (
     BaseModelMismatch,
+    DigestMismatch,
     FedCoLLMError,
     LoraMismatch,
     LossNotFinite,
@@ -24,6 +26,7 @@ from shared.errors import (
     Unreachable,
 )
 from shared.protocol.digests import digest_of
+from shared.protocol.messages import Manifest
 from shared.protocol.rounds import RoundState, RunState
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, federation, terms_of
@@ -236,6 +239,52 @@ async def test_a_restarted_agent_does_not_train_again(tmp_path: Path, clock: Man
         assert trainer.trainings == 1
         with everybody.context.store.read() as tx:
             assert [stored.digest for stored in tx.updates(RUN, 1)] == [digest_of(update)]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_other_terms_under_the_same_run_id_are_trained_by(
+    restarted: bool,  # noqa: FBT001 - drawn
+    tmp_path: Path,
+    clock: ManualClock,
+) -> None:
+    """A coordinator that lost its folder begins the run anew: nothing of the old one's terms is used or sent."""
+
+    class Noting(FailingTrainer):
+        async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+            epochs.append(order.manifest.training.epochs)
+            return await super().train(order, on_progress)
+
+    epochs: list[int] = []
+    trainer, terms = Noting(), terms_of()
+    async with with_ada(trainer, tmp_path, clock) as everybody:
+        await opened(everybody)
+        ada = everybody.agents["ada"]
+        await ada.step(wait_seconds=0)
+    shutil.rmtree(tmp_path / "coordinator")
+    async with with_ada(trainer, tmp_path, clock) as everybody:
+        other = terms.model_copy(update={"training": terms.training.model_copy(update={"epochs": 5})})
+        await everybody.start(RUN, other)
+        if not restarted:
+            ada._coordinator = CoordinatorClient(everybody.transports["ada"])
+            everybody.agents["ada"] = ada
+        await everybody.finish(RUN)
+        assert epochs == [1, 5]
+
+
+async def test_a_manifest_that_is_not_the_assignments_is_not_trained_by(tmp_path: Path, clock: ManualClock) -> None:
+    """What a round was opened by and what the coordinator shows must be one thing: the agent checks."""
+
+    class Changing(CoordinatorClient):
+        async def manifest(self, run_id: str) -> Manifest:
+            return (await super().manifest(run_id)).model_copy(update={"run_name": "another"})
+
+    trainer = NoOpTrainer()
+    async with federation(tmp_path, clock) as everybody:
+        await opened(everybody)
+        client = Changing(everybody.transports["ada"])
+        with pytest.raises(DigestMismatch, match=f"the manifest of run {RUN}"):
+            await Agent(client, InProcess(trainer), StateFolder(tmp_path / "other"), Status()).step(wait_seconds=0)
+    assert trainer.trainings == 0
 
 
 async def test_progress_shows_on_the_status_page(tmp_path: Path, clock: ManualClock) -> None:

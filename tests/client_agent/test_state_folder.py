@@ -109,13 +109,19 @@ def test_a_power_cut_leaves_the_old_adapter_or_the_new_one(tmp_path: Path, monke
 
 
 UPDATE = StoredUpdate(
-    run_id="run", round=3, adapter=digest_of(THETA[0]), seed=1, digest=digest_of(THETA[1]), examples=9
+    run_id="run",
+    round=3,
+    manifest=digest_of(b"manifest"),
+    adapter=digest_of(THETA[0]),
+    seed=1,
+    digest=digest_of(THETA[1]),
+    examples=9,
 )
 
 
 def assigned(**changes: Any) -> Assignment:  # noqa: ANN401 - fields differ in type
     """Return the assignment that ``UPDATE`` was trained for, bent."""
-    fields: dict[str, Any] = {"run_id": "run", "round": 3, "adapter": digest_of(THETA[0]), "seed": 1}
+    fields = UPDATE.model_dump(include={"run_id", "round", "manifest", "adapter", "seed"})
     return Assignment(**{**fields, **changes})
 
 
@@ -129,9 +135,18 @@ def test_a_trained_update_is_there_after_a_restart(tmp_path: Path) -> None:
     assert StateFolder(tmp_path).trained_update(assigned()) == UPDATE
 
 
-@pytest.mark.parametrize("other", [{"round": 4}, {"run_id": "other"}, {"adapter": digest_of(THETA[2])}, {"seed": 2}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"round": 4},
+        {"run_id": "other"},
+        {"manifest": digest_of(b"other")},
+        {"adapter": digest_of(THETA[2])},
+        {"seed": 2},
+    ],
+)
 def test_an_update_for_something_else_is_not_sent(other: dict[str, Any], tmp_path: Path) -> None:
-    """Another run, round, theta or order of the data needs another training."""
+    """Another run, round, manifest, theta or order of the data needs another training."""
     state = StateFolder(tmp_path)
     state.update_file("run", 3).write_bytes(THETA[1])
     state.keep_update(UPDATE)

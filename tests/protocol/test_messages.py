@@ -31,6 +31,7 @@ from shared.protocol.messages import (
     Score,
     UpdateReceipt,
     Wanted,
+    manifest_digest,
 )
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import CohortTerms, RunTerms
@@ -84,7 +85,7 @@ ON_THE_WIRE: dict[str, BaseModel] = {
         last=9,
     ),
     "wanted": Wanted(
-        assignment=Assignment(run_id="run", round=2, adapter=DIGEST, seed=11),
+        assignment=Assignment(run_id="run", round=2, manifest=DIGEST, adapter=DIGEST, seed=11),
         published=PUBLISHED,
     ),
     "manifest": Manifest(
@@ -168,6 +169,15 @@ def test_a_cohorts_minimum_is_below_its_maximum() -> None:
         CohortTerms(min_count=3, max_count=2, min_seconds=0, max_seconds=1)
     with pytest.raises(ValidationError, match="above its maximum"):
         CohortTerms(min_count=1, max_count=2, min_seconds=2, max_seconds=1)
+
+
+def test_a_manifests_digest_survives_the_wire_and_sees_every_change() -> None:
+    """Both sides compute the same one, whatever order the keys came in; other terms have another."""
+    manifest = Manifest.model_validate(ON_THE_WIRE["manifest"])
+    backwards = dict(reversed(manifest.model_dump(mode="json").items()))
+    assert manifest_digest(Manifest.model_validate_json(json.dumps(backwards))) == manifest_digest(manifest)
+    training = TERMS.training.model_copy(update={"epochs": 5})
+    assert manifest_digest(manifest.model_copy(update={"training": training})) != manifest_digest(manifest)
 
 
 def test_terms_survive_the_wire() -> None:

@@ -1,0 +1,23 @@
+"""What a run expects of agents, made of its terms and of what a worker prepared (docs/protocol.md step 1)."""
+
+from services.coordinator.records import Run
+from shared.errors import NotFound
+from shared.protocol.messages import Manifest
+
+
+def manifest_of(run: Run) -> Manifest:
+    """Return what agents compare with their own machine; NotFound until a worker has prepared the run."""
+    if run.prepared is None:
+        raise NotFound(f"run {run.id} has not been prepared by a worker yet: ask again in a moment")
+    return Manifest(
+        run_id=run.id,
+        run_name=run.terms.name,
+        slm_digest=run.prepared.slm.base_digest,
+        tokenizer_digest=run.prepared.tokenizer_digest,
+        slm_lora=run.terms.slm_lora,
+        layout=run.prepared.slm.layout,
+        adapter_config=run.prepared.slm.adapter_config,
+        training=run.terms.training,
+        weighting=run.terms.weighting,
+        aggregation=run.terms.aggregation,
+    )
