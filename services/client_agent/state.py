@@ -7,7 +7,7 @@
     <folder>/slm-adapter/            the newest adapter as a PEFT directory, for whoever uses it here
 
 Files appear whole (temporary file, fsync, rename, fsync of the folder), so a kill at any moment leaves either the
-old or the new state, and a trained update is never trained again.
+old or the new state, and a trained update is not trained again while it is whole.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from shared.errors import StoreBusy
 from shared.protocol.digests import Digest, digest_of
@@ -71,8 +71,7 @@ class StateFolder:
 
     def has_adapter(self, digest: str) -> bool:
         """Return whether the adapter is here, whole; a file that a power cut left short is not."""
-        file = self.adapter(digest)
-        return file.exists() and digest_of(file.read_bytes()) == digest
+        return _is_whole(self.adapter(digest), digest)
 
     def keep_published(self, published: PublishedAdapter, adapter_config: dict[str, JsonValue]) -> None:
         """Make ``published``, whose file is there, the adapter that this agent holds and serves from its folder."""
@@ -89,13 +88,14 @@ class StateFolder:
         return self._updates / f"{run_id}-{number}"
 
     def trained_update(self, assignment: Assignment) -> StoredUpdate | None:
-        """Return the update that was trained for exactly this assignment; None if there is none yet."""
-        note = self._note(assignment.run_id, assignment.round)
-        if not note.exists():
+        """Return the update that was trained for exactly this assignment; None if there is none, whole, to be sent."""
+        try:
+            update = StoredUpdate.model_validate_json(self._note(assignment.run_id, assignment.round).read_bytes())
+        except (FileNotFoundError, ValidationError):
             return None
-        update = StoredUpdate.model_validate_json(note.read_bytes())
         trained_for = (update.manifest, update.adapter, update.seed)
-        return update if trained_for == (assignment.manifest, assignment.adapter, assignment.seed) else None
+        same = trained_for == (assignment.manifest, assignment.adapter, assignment.seed)
+        return update if same and _is_whole(self.update_file(update.run_id, update.round), update.digest) else None
 
     def keep_update(self, update: StoredUpdate) -> None:
         """Make a trained update, whose file is there, durable, and forget those of other rounds."""
@@ -130,6 +130,10 @@ def write_whole(path: Path, content: bytes) -> None:
     _sync(part)
     part.replace(path)
     _sync(path.parent)
+
+
+def _is_whole(file: Path, digest: str) -> bool:
+    return file.exists() and digest_of(file.read_bytes()) == digest
 
 
 def _sync(path: Path) -> None:

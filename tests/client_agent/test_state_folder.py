@@ -1,5 +1,6 @@
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,53 @@ def test_an_update_for_something_else_is_not_sent(other: dict[str, Any], tmp_pat
     state.update_file("run", 3).write_bytes(THETA[1])
     state.keep_update(UPDATE)
     assert state.trained_update(assigned(**other)) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.update_file("run", 3).write_bytes(THETA[1][:-1] + b"!"),
+        lambda state: state.update_file("run", 3).unlink(),
+        lambda state: state._note("run", 3).write_bytes(b"{"),
+    ],
+)
+def test_an_update_that_is_not_whole_is_trained_again(damage: Callable[[StateFolder], None], tmp_path: Path) -> None:
+    """A file that has rotted would be refused whenever it is sent: a new one is made, and it counts."""
+    state = StateFolder(tmp_path)
+    state.update_file("run", 3).write_bytes(THETA[1])
+    state.keep_update(UPDATE)
+    damage(state)
+    assert state.trained_update(assigned()) is None
+    state.update_file("run", 3).write_bytes(THETA[1])
+    state.keep_update(UPDATE)
+    assert state.trained_update(assigned()) == UPDATE
+
+
+def test_a_power_cut_leaves_the_old_update_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever call the machine stops at, a trained update is there whole, and the next try succeeds."""
+    old, seen = UPDATE.model_copy(update={"round": 2}), set()
+    for stop_at in range(40):
+        state = StateFolder(tmp_path / str(stop_at))
+        state.update_file("run", 2).write_bytes(THETA[1])
+        state.keep_update(old)
+        state.update_file("run", 3).write_bytes(THETA[1])
+        with monkeypatch.context() as patch:
+            disk = Disk(patch)
+            disk.stop_at = stop_at
+            with suppress(PowerCut):
+                state.keep_update(UPDATE)
+        assert disk.calls[:2] == ["fsync", "fsync"][:stop_at]  # the update is durable before its note is
+        again = StateFolder(tmp_path / str(stop_at))
+        there = {number for number in (2, 3) if again.trained_update(assigned(round=number))}
+        assert there
+        seen |= there
+        again.keep_update(UPDATE)
+        assert again.trained_update(assigned()) == UPDATE
+        if len(disk.calls) < stop_at:
+            break
+    else:
+        pytest.fail("the power was always cut")
+    assert seen == {2, 3}
 
 
 def test_older_updates_are_forgotten(tmp_path: Path) -> None:
