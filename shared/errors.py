@@ -48,13 +48,11 @@ A message says what happened, to what, and what to do. Errors know their code an
 the coordinator's ``app`` maps codes to statuses.
 """
 
-from typing import ClassVar
-
 
 class FedCoLLMError(Exception):
     """Base of every error that this project raises on purpose."""
 
-    code: ClassVar[str] = "internal"
+    code: str = "internal"
 
 
 class ConfigurationError(FedCoLLMError):
@@ -292,10 +290,10 @@ class Unreachable(TransportError):
 
 
 class RemoteProblem(TransportError):
-    """The other side answered with a problem document (RFC 9457)."""
+    """The other side answered with a problem document (RFC 9457), whose code is this error's."""
 
     def __init__(self, code: str, status: int, detail: str) -> None:
-        super().__init__(f"{detail} ({code}, HTTP {status})")
-        self.remote_code = code
+        super().__init__(f"{detail} (HTTP {status})")
+        self.code = self.remote_code = code
         self.status = status
         self.detail = detail

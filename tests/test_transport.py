@@ -215,7 +215,7 @@ async def test_what_will_not_pass_is_not_tried_again(status: int) -> None:
     async with talking_to(other) as transport:
         with pytest.raises(RemoteProblem, match="what happened") as problem:
             await transport.call("GET", "/v1/x", Greeting)
-    assert (problem.value.remote_code, problem.value.status, len(other.requests)) == ("some_code", status, 1)
+    assert (problem.value.code, problem.value.status, len(other.requests)) == ("some_code", status, 1)
 
 
 async def test_retry_after_is_honoured() -> None:
@@ -250,7 +250,7 @@ async def test_a_coordinator_that_stays_busy_is_told_as_its_problem() -> None:
     async with talking_to(other) as transport:
         with pytest.raises(RemoteProblem) as problem:
             await transport.call("GET", "/v1/x", Greeting)
-    assert problem.value.remote_code == "version_conflict"
+    assert problem.value.code == "version_conflict"
 
 
 async def test_an_error_that_is_no_problem_document_is_still_told() -> None:
@@ -259,7 +259,7 @@ async def test_an_error_that_is_no_problem_document_is_still_told() -> None:
     async with talking_to(other) as transport:
         with pytest.raises(RemoteProblem) as problem:
             await transport.call("GET", "/v1/x", Greeting)
-    assert (problem.value.remote_code, problem.value.status) == ("http_error", 404)
+    assert (problem.value.code, problem.value.status) == ("http_error", 404)
     assert len(str(problem.value)) < 1000
 
 
@@ -350,7 +350,7 @@ async def test_a_download_that_is_refused_is_told_as_a_problem(tmp_path: Path) -
     async with talking_to(Coordinator([answer(404, "not_found")])) as transport:
         with pytest.raises(RemoteProblem) as problem:
             await transport.download("/v1/x", tmp_path / "blob", digest=DIGEST)
-    assert problem.value.remote_code == "not_found"
+    assert problem.value.code == "not_found"
     assert list(tmp_path.iterdir()) == []
 
 

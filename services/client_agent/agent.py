@@ -89,9 +89,9 @@ class Agent:
                 examples=update.examples if weighted else None,
             )
         except RemoteProblem as problem:
-            if problem.remote_code not in TOO_LATE:
+            if problem.code not in TOO_LATE:
                 raise
-            log.info("agent.too_late", round=assignment.round, code=problem.remote_code)
+            log.info("agent.too_late", round=assignment.round, code=problem.code)
         else:
             self._status.rounds_taken_part += 1
 

@@ -21,6 +21,7 @@ from shared.errors import (
     FedCoLLMError,
     LoraMismatch,
     LossNotFinite,
+    RemoteProblem,
     TokenizerMismatch,
     TrainerStopped,
     Unreachable,
@@ -154,6 +155,19 @@ async def test_an_agent_recovers_from_a_failure(tmp_path: Path, clock: ManualClo
         await everybody.agents["ada"].step(wait_seconds=0)
         assert (await everybody.rounds(RUN)).rounds[0].accepted == 1
         assert everybody.statuses["ada"].view().error is None
+
+
+async def test_what_a_coordinator_refuses_is_shown_by_its_code(tmp_path: Path) -> None:
+    """An organisation reads the code that the coordinator sent, once."""
+
+    class Refusing:
+        async def wanted(self, holding: str | None, *, wait_seconds: float) -> None:  # noqa: ARG002
+            raise RemoteProblem("not_authenticated", 401, "no token that this coordinator knows")
+
+    status, pauses = Status(), Pauses(1)
+    with pytest.raises(Enough):
+        await Agent(Refusing(), FailingTrainer(), StateFolder(tmp_path), status, pauses).run()
+    assert status.view().error == "not_authenticated: no token that this coordinator knows (HTTP 401)"
 
 
 async def test_a_coordinator_that_is_away_is_no_hot_loop(tmp_path: Path) -> None:
