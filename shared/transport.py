@@ -42,10 +42,13 @@ NO_PATIENCE = 0.001
 
 @dataclass(frozen=True)
 class Egress:
-    """A request that is about to leave this machine; a retry is another one."""
+    """A request that is about to leave this machine: all of it but its body; a retry is another one.
+
+    ``target`` is the path with the query, encoded as they leave (RFC 9110, section 7.1).
+    """
 
     method: str
-    path: str
+    target: str
     bytes: int
     digest: str
 
@@ -120,10 +123,11 @@ class Transport:
         """
         content = b"" if body is None else body.model_dump_json().encode()
         kind = {} if body is None else {"Content-Type": "application/json"}
+        target = _target(path, params)
         async for attempt in self._attempts(path):
             with attempt:
-                fields = kind | self._leaving(method, path, len(content), digest_of(content))
-                response = await self._client.request(method, path, content=content, params=params, headers=fields)
+                fields = kind | self._leaving(method, target, len(content), digest_of(content))
+                response = await self._client.request(method, target, content=content, headers=fields)
                 _require_success(response)
         return _parse(response, answer)
 
@@ -139,10 +143,11 @@ class Transport:
         """PUT the file's bytes, whose digest is ``digest``; errors are those of ``call``."""
         size = await asyncio.to_thread(lambda: file.stat().st_size)
         kind = {"Content-Type": "application/vnd.safetensors", "Content-Length": str(size)}
+        target = _target(path, params)
         async for attempt in self._attempts(path):
             with attempt:
-                fields = kind | {"Repr-Digest": to_field(digest)} | self._leaving("PUT", path, size, digest)
-                response = await self._client.put(path, content=_pieces(file), params=params, headers=fields)
+                fields = kind | {"Repr-Digest": to_field(digest)} | self._leaving("PUT", target, size, digest)
+                response = await self._client.put(target, content=_pieces(file), headers=fields)
                 _require_success(response)
         return _parse(response, answer)
 
@@ -156,12 +161,12 @@ class Transport:
             DigestMismatch: the bytes that came are not those that ``digest`` names.
             RemoteProblem, Unreachable: as for ``call``.
         """
-        part = into.with_name(f"{into.name}.part")
+        part, target = into.with_name(f"{into.name}.part"), _target(path)
         async for attempt in self._attempts(path):
             with attempt:
                 received, length = hashlib.sha256(), 0
-                fields = self._leaving("GET", path, 0, digest_of(b""))
-                async with self._client.stream("GET", path, headers=fields) as response:
+                fields = self._leaving("GET", target, 0, digest_of(b""))
+                async with self._client.stream("GET", target, headers=fields) as response:
                     if response.is_error:
                         await response.aread()
                         _require_success(response)
@@ -178,9 +183,9 @@ class Transport:
         part.replace(into)
         return length
 
-    def _leaving(self, method: str, path: str, size: int, digest: str) -> dict[str, str]:
+    def _leaving(self, method: str, target: str, size: int, digest: str) -> dict[str, str]:
         """Tell the ledger, and return the fields that every request carries."""
-        request = Egress(method, path, size, digest)
+        request = Egress(method, target, size, digest)
         self._ledger.record(request)
         return {PROTOCOL_FIELD: str(PROTOCOL_VERSION), **self._authenticator.fields(request)}
 
@@ -228,6 +233,10 @@ def listen(host: str, port: int) -> socket.socket:
     # without it an answer in two parts waits 40 ms for the other side's acknowledgement.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
+
+
+def _target(path: str, params: Mapping[str, str | int | float] | None = None) -> str:
+    return str(httpx.URL(path, params=params))
 
 
 def _try_again_after(error: Exception) -> bool | float:

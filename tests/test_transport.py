@@ -136,6 +136,21 @@ async def test_the_authenticator_sees_what_it_signs() -> None:
     assert [request.headers["Signature"] for request in other.requests] == ["number 1", "number 2"]
 
 
+async def test_the_ledger_sees_the_query_as_it_leaves(tmp_path: Path) -> None:
+    """Parameters leave this machine too: what is announced is the target that is sent, to the byte."""
+    (tmp_path / "blob").write_bytes(BLOB)
+    other = Coordinator([HELLO, HELLO, blob_answer(BLOB)])
+    journal, odd = Journal(other), {"holding": "sha256:é & ü", "wait_seconds": 2.5}
+    async with talking_to(other, ledger=journal) as transport:
+        await transport.call("GET", "/v1/x", Greeting, params=odd)
+        await transport.upload("/v1/y", tmp_path / "blob", Greeting, digest=DIGEST, params={"examples": 8})
+        await transport.download(f"/v1/{DIGEST}", tmp_path / "other", digest=DIGEST)
+    announced = [request.target for request, _ in journal.lines]
+    assert announced == [request.url.raw_path.decode() for request in other.requests]
+    assert announced[1:] == ["/v1/y?examples=8", f"/v1/{DIGEST}"]
+    assert dict(other.requests[0].url.params) == {"holding": "sha256:é & ü", "wait_seconds": "2.5"}
+
+
 def test_no_token_sends_no_authorization() -> None:
     """An empty token is none: nothing that looks like a credential is sent."""
     assert BearerToken("").fields(Egress("GET", "/", 0, "")) == {}
@@ -159,7 +174,7 @@ async def test_a_ledger_that_objects_stops_the_request(tmp_path: Path) -> None:
 
     class Strict:
         def record(self, request: Egress) -> None:
-            raise Refusal(request.path)
+            raise Refusal(request.target)
 
     other = Coordinator([HELLO] * 3)
     (tmp_path / "blob").write_bytes(BLOB)
