@@ -12,11 +12,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 import httpx
 import stamina
-from pydantic import BaseModel, ValidationError
+import structlog
+from pydantic import AfterValidator, BaseModel, ValidationError
+from stamina.instrumentation import set_on_retry_hooks
 
 from shared.errors import BlobTooLarge, ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, Unreachable
 from shared.protocol.digests import digest_of, to_field
@@ -30,6 +32,7 @@ AsgiApp: TypeAlias = Callable[
 
 PIECE_BYTES = 1 << 18
 TRY_AGAIN = frozenset({429, 502, 503, 504, 507})
+MAY_PASS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError)
 
 # Above the longest poll (25 s), so that a coordinator that says nothing for this long is gone.
 SILENCE_SECONDS = 40.0
@@ -38,6 +41,30 @@ BACKLOG = 2048
 
 # In one process nobody is ever away for a moment.
 NO_PATIENCE = 0.001
+
+log = structlog.get_logger()
+
+
+def _token(text: str) -> str:
+    text = text.strip()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("a token is one line of printable ASCII: compare it with the coordinator's token file")
+    return text
+
+
+def _base_url(text: str) -> str:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in {"http", "https"} or not url.host or url.userinfo:
+        raise ValueError("an address is http or https and a host, like http://127.0.0.1:8440")
+    return text
+
+
+# For settings: a value that no request could be made with is refused at start, under the setting's name.
+Token: TypeAlias = Annotated[str, AfterValidator(_token)]
+BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]
 
 
 @dataclass(frozen=True)
@@ -104,6 +131,7 @@ class Transport:
         self._authenticator = authenticator
         self._ledger = ledger
         self._patience_seconds = patience_seconds
+        set_on_retry_hooks(())  # stamina's own log repeats the text of an exception, which may quote header fields
 
     async def call(
         self,
@@ -119,6 +147,7 @@ class Transport:
         Raises:
             RemoteProblem: the coordinator said no.
             Unreachable: nobody answered for as long as the transport is patient.
+            ConfigurationError: no request can be made with this address and this credential.
             MessageInvalid: the answer is not what the protocol says.
         """
         content = b"" if body is None else body.model_dump_json().encode()
@@ -159,7 +188,7 @@ class Transport:
         Raises:
             BlobTooLarge: more came than there should be.
             DigestMismatch: the bytes that came are not those that ``digest`` names.
-            RemoteProblem, Unreachable: as for ``call``.
+            RemoteProblem, Unreachable, ConfigurationError: as for ``call``.
         """
         part, target = into.with_name(f"{into.name}.part"), _target(path)
         async for attempt in self._attempts(path):
@@ -190,16 +219,28 @@ class Transport:
         return {PROTOCOL_FIELD: str(PROTOCOL_VERSION), **self._authenticator.fields(request)}
 
     async def _attempts(self, path: str) -> AsyncIterator[stamina.Attempt]:
+        def try_again_after(error: Exception) -> bool | float:
+            after = _try_again_after(error)
+            if after is not False:
+                log.warning("transport.retrying", path=path, kind=type(error).__name__)
+            return after
+
         try:
             async for attempt in stamina.retry_context(
-                _try_again_after, attempts=None, timeout=self._patience_seconds, wait_max=5.0, wait_jitter=0.3
+                try_again_after, attempts=None, timeout=self._patience_seconds, wait_max=5.0, wait_jitter=0.3
             ):
                 yield attempt
-        except httpx.TransportError as error:
+        except MAY_PASS as error:
             raise Unreachable(
                 f"{self._client.base_url}{path} did not answer ({type(error).__name__}): "
                 "is the coordinator running, and is this its address?"
             ) from error
+        except httpx.TransportError as error:
+            # Not `from error`: its text may quote header fields.
+            raise ConfigurationError(
+                f"no request for {self._client.base_url}{path} can be made ({type(error).__name__}): "
+                "look at the address and the token that are set"
+            ) from None
         except httpx.HTTPStatusError as error:
             raise _problem(error.response) from None
 
@@ -244,7 +285,7 @@ def _try_again_after(error: Exception) -> bool | float:
     if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in TRY_AGAIN:
         after = error.response.headers.get("Retry-After", "")
         return float(after) if after.isdecimal() else True
-    return isinstance(error, httpx.TransportError)
+    return isinstance(error, MAY_PASS)
 
 
 def _require_success(response: httpx.Response) -> None:

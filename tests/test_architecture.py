@@ -158,3 +158,20 @@ def test_a_setting_that_is_missing_is_named_and_no_secret_is(
     assert setting in answer.stderr
     assert "a-very-secret-token" not in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize(("setting", "value"), [("coordinator_url", "localhost:8440"), ("token", "a-secret\ntoken")])
+def test_a_setting_that_cannot_be_used_is_named_and_no_secret_is(setting: str, value: str, tmp_path: Path) -> None:
+    """An agent that could never ask anybody ends at once, with exit code 2 and the setting's name."""
+    usable = {
+        "CLIENT_AGENT_COORDINATOR_URL": "http://127.0.0.1:1",
+        "CLIENT_AGENT_TOKEN": "a-secret-token",
+        "CLIENT_AGENT_STATE_DIR": str(tmp_path / "state"),
+        "CLIENT_AGENT_BASE_MODEL": "none",
+        "CLIENT_AGENT_DATA": str(tmp_path / "data.jsonl"),
+    }
+    answer = run("-m", "services.client_agent", **{**usable, f"CLIENT_AGENT_{setting.upper()}": value})
+    assert answer.returncode == 2
+    assert setting in answer.stderr
+    assert "a-secret" not in answer.stderr
+    assert "Traceback" not in answer.stderr

@@ -1,6 +1,7 @@
 import asyncio
 import hashlib
 import json
+import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import httpx
 import pytest
 import stamina
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from shared.errors import ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, Unreachable
 from shared.protocol.digests import digest_of, to_field
@@ -207,6 +209,7 @@ async def test_the_traffic_count_adds_up_bodies() -> None:
         httpx.ReadTimeout("silence"),
         httpx.RemoteProtocolError("cut off"),
         httpx.WriteError("broken pipe"),
+        httpx.ProxyError("502 Bad Gateway"),
         answer(429, "slow_down"),
         answer(502, "x"),
         answer(503, "version_conflict"),
@@ -257,6 +260,41 @@ async def test_patience_has_an_end_and_a_reason() -> None:
         with pytest.raises(Unreachable, match=r"http://coordinator/v1/x did not answer \(ConnectError\)"):
             await transport.call("GET", "/v1/x", Greeting)
     assert len(other.requests) == 3
+
+
+@pytest.mark.parametrize("text", ["Illegal header value b'Bearer a-secret'", "Invalid port"])
+@pytest.mark.parametrize("kind", [httpx.LocalProtocolError, httpx.UnsupportedProtocol])
+async def test_a_request_that_cannot_be_made_is_not_tried_again(kind: type[Exception], text: str) -> None:
+    """What is wrong with the settings stays wrong: it is told at once, without what the credential is."""
+    other = Coordinator([kind(text), HELLO])
+    async with talking_to(other) as transport:
+        with pytest.raises(ConfigurationError, match=r"no request for http://coordinator/v1/x") as told:
+            await transport.call("GET", "/v1/x", Greeting)
+    assert len(other.requests) == 1
+    assert text not in "".join(traceback.format_exception(told.value))
+
+
+async def test_no_log_carries_a_header(caplog: pytest.LogCaptureFixture) -> None:
+    """Retries are logged by the kind of fault: texts that quote a request's fields stay out of every log."""
+    token, caught = "a-very-secret-token", []
+    quoting = [httpx.ReadError(f"after 'Bearer {token}'"), httpx.Response(503, text=f"got 'Bearer {token}'"), HELLO]
+    caplog.set_level("INFO")
+    with capture_logs() as lines:
+        async with talking_to(Coordinator(quoting), authenticator=BearerToken(token)) as transport:
+            await transport.call("GET", "/v1/x", Greeting)
+        with listen("127.0.0.1", 0) as there:
+            url = f"http://127.0.0.1:{there.getsockname()[1]}"
+            async with open_transport(
+                url, BearerToken(f"{token}\n"), TrafficCount(), patience_seconds=0.01
+            ) as transport:
+                with pytest.raises(ConfigurationError) as told:
+                    await transport.call("GET", "/v1/x", Greeting)
+                caught.append(str(told.value))
+    assert [(line["event"], line["kind"]) for line in lines] == [
+        ("transport.retrying", "ReadError"),
+        ("transport.retrying", "HTTPStatusError"),
+    ]
+    assert token not in f"{lines}{caplog.text}{caught}"
 
 
 async def test_a_coordinator_that_stays_busy_is_told_as_its_problem() -> None:

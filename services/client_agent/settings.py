@@ -6,14 +6,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.transport import BaseUrl, Token
+
 
 class Settings(BaseSettings):
     """Whom the agent works with, what it trains on, and where it keeps what it must not lose."""
 
     model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, env_prefix="CLIENT_AGENT_")
 
-    coordinator_url: Annotated[str, Field(description="Where the coordinator listens for agents.")]
-    token: Annotated[str, Field(description="This agent's token.")]
+    coordinator_url: Annotated[BaseUrl, Field(description="Where the coordinator listens for agents.")]
+    token: Annotated[Token, Field(description="This agent's token.")]
     state_dir: Annotated[Path, Field(description="Folder of adapters and updates; one agent owns it.")]
     base_model: Annotated[str, Field(description="The SLM: a Hugging Face directory or id.")]
     data: Annotated[Path, Field(description="The private examples, JSONL with prompt, choices, answer.")]

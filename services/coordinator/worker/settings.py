@@ -6,14 +6,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.transport import BaseUrl, Token
+
 
 class Settings(BaseSettings):
     """Whom the worker works for, and the coordinator's own data."""
 
     model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, env_prefix="WORKER_")
 
-    coordinator_url: Annotated[str, Field(description="Where the coordinator listens for workers.")]
-    token: Annotated[str, Field(description="This worker's token.")]
+    coordinator_url: Annotated[BaseUrl, Field(description="Where the coordinator listens for workers.")]
+    token: Annotated[Token, Field(description="This worker's token.")]
     cache_dir: Annotated[Path, Field(description="Folder of adapters; may be lost at any time.")]
     auxiliary: Annotated[Path, Field(description="D_a: JSONL with prompt, choices, answer.")]
     validation: Annotated[Path, Field(description="What candidates are evaluated on: JSONL likewise.")]
