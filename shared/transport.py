@@ -1,8 +1,8 @@
 """The only door to the network: JSON calls and blobs to a coordinator, retried until they are answered.
 
 Retrying any request is safe (docs/protocol.md, "Retries"), so a lost connection, a restarting coordinator and a
-"try again" are waited out here and nowhere else. Two seams sit in every request's way: an ``Authenticator`` says
-who asks, and a ``Ledger`` is told what leaves this machine before it leaves.
+"try again" are waited out here and nowhere else; whoever wants to show it is told. Two seams sit in every request's
+way: an ``Authenticator`` says who asks, and a ``Ledger`` is told what leaves this machine before it leaves.
 """
 
 import asyncio
@@ -20,7 +20,15 @@ import structlog
 from pydantic import AfterValidator, BaseModel, ValidationError
 from stamina.instrumentation import set_on_retry_hooks
 
-from shared.errors import BlobTooLarge, ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, Unreachable
+from shared.errors import (
+    BlobTooLarge,
+    ConfigurationError,
+    DigestMismatch,
+    MessageInvalid,
+    RemoteProblem,
+    TransportError,
+    Unreachable,
+)
 from shared.protocol.digests import digest_of, to_field
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION, Problem
 
@@ -120,17 +128,32 @@ class TrafficCount:
         self.bytes += request.bytes
 
 
+# Called with why a request is sent again, and with None once that request has ended.
+OnRetry: TypeAlias = Callable[[TransportError | None], None]
+
+
+def tell_nobody(_: TransportError | None) -> None:
+    """Be an OnRetry where the log is enough."""
+
+
 class Transport:
     """Requests to one coordinator."""
 
     def __init__(
-        self, client: httpx.AsyncClient, authenticator: Authenticator, ledger: Ledger, *, patience_seconds: float | None
+        self,
+        client: httpx.AsyncClient,
+        authenticator: Authenticator,
+        ledger: Ledger,
+        *,
+        patience_seconds: float | None,
+        on_retry: OnRetry = tell_nobody,
     ) -> None:
         """``patience_seconds`` is how long a request is retried; None means until it is answered."""
         self._client = client
         self._authenticator = authenticator
         self._ledger = ledger
         self._patience_seconds = patience_seconds
+        self._on_retry = on_retry
         set_on_retry_hooks(())  # stamina's own log repeats the text of an exception, which may quote header fields
 
     async def call(
@@ -223,6 +246,7 @@ class Transport:
             after = _try_again_after(error)
             if after is not False:
                 log.warning("transport.retrying", path=path, kind=type(error).__name__)
+                self._on_retry(self._told(path, error))
             return after
 
         try:
@@ -230,29 +254,40 @@ class Transport:
                 try_again_after, attempts=None, timeout=self._patience_seconds, wait_max=5.0, wait_jitter=0.3
             ):
                 yield attempt
-        except MAY_PASS as error:
-            raise Unreachable(
-                f"{self._client.base_url}{path} did not answer ({type(error).__name__}): "
-                "is the coordinator running, and is this its address?"
-            ) from error
+        except (*MAY_PASS, httpx.HTTPStatusError) as error:
+            raise self._told(path, error) from None
         except httpx.TransportError as error:
             # Not `from error`: its text may quote header fields.
             raise ConfigurationError(
                 f"no request for {self._client.base_url}{path} can be made ({type(error).__name__}): "
                 "look at the address and the token that are set"
             ) from None
-        except httpx.HTTPStatusError as error:
-            raise _problem(error.response) from None
+        finally:
+            self._on_retry(None)
+
+    def _told(self, path: str, error: Exception) -> TransportError:
+        """Return the error of the tree for one that may pass."""
+        if isinstance(error, httpx.HTTPStatusError):
+            return _problem(error.response)
+        return Unreachable(
+            f"{self._client.base_url}{path} did not answer ({type(error).__name__}): "
+            "is the coordinator running, and is this its address?"
+        )
 
 
 @asynccontextmanager
 async def open_transport(
-    base_url: str, authenticator: Authenticator, ledger: Ledger, *, patience_seconds: float | None
+    base_url: str,
+    authenticator: Authenticator,
+    ledger: Ledger,
+    *,
+    patience_seconds: float | None,
+    on_retry: OnRetry = tell_nobody,
 ) -> AsyncIterator[Transport]:
     """Open connections to the coordinator at ``base_url`` for as long as the block runs."""
     timeout = httpx.Timeout(SILENCE_SECONDS, connect=5.0)
     async with httpx.AsyncClient(base_url=base_url, timeout=timeout) as client:
-        yield Transport(client, authenticator, ledger, patience_seconds=patience_seconds)
+        yield Transport(client, authenticator, ledger, patience_seconds=patience_seconds, on_retry=on_retry)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import stamina
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
-from shared.errors import ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, Unreachable
+from shared.errors import ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, TransportError, Unreachable
 from shared.protocol.digests import digest_of, to_field
 from shared.transport import BearerToken, Egress, TrafficCount, Transport, listen, open_transport
 
@@ -234,6 +234,20 @@ async def test_what_will_not_pass_is_not_tried_again(status: int) -> None:
         with pytest.raises(RemoteProblem, match="what happened") as problem:
             await transport.call("GET", "/v1/x", Greeting)
     assert (problem.value.code, problem.value.status, len(other.requests)) == ("some_code", status, 1)
+
+
+async def test_who_wants_to_show_it_is_told_of_every_retry() -> None:
+    """Why a request is sent again is told each time, and that it has ended once, however it ends."""
+    faults = [httpx.ConnectError("refused"), answer(507, "storage_full"), HELLO, answer(404, "not_found")]
+    told: list[TransportError | None] = []
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(Coordinator(faults)), base_url="http://coordinator"
+    ) as client:
+        transport = Transport(client, BearerToken(""), TrafficCount(), patience_seconds=None, on_retry=told.append)
+        await transport.call("GET", "/v1/x", Greeting)
+        with pytest.raises(RemoteProblem):
+            await transport.call("GET", "/v1/x", Greeting)
+    assert [problem and problem.code for problem in told] == ["unreachable", "storage_full", None, None]
 
 
 async def test_retry_after_is_honoured() -> None:

@@ -34,7 +34,11 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
     authenticator = BearerToken(settings.token)
     with state.owned():
         async with open_transport(
-            settings.coordinator_url, authenticator, status.sent, patience_seconds=None
+            settings.coordinator_url,
+            authenticator,
+            status.sent,
+            patience_seconds=None,
+            on_retry=status.retrying,
         ) as transport:
             await trainer.start()
             agent = Agent(CoordinatorClient(transport), trainer, state, status)

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
+from shared.errors import TransportError
 from shared.protocol.messages import PublishedAdapter
 from shared.protocol.terms import FROZEN
 from shared.transport import TrafficCount
@@ -37,6 +38,7 @@ class Status:
     rounds_taken_part: int = 0
     holding: PublishedAdapter | None = None
     error: str | None = None
+    trouble: str | None = None
 
     def enter(self, phase: Phase, *, run_id: str | None = None, round_number: int | None = None) -> None:
         """Begin something."""
@@ -60,6 +62,10 @@ class Status:
         self.phase = Phase.FAILED
         self.error = f"{code}: {detail}"
 
+    def retrying(self, problem: TransportError | None) -> None:
+        """Report why a request is sent again and again, or that none is any more."""
+        self.trouble = None if problem is None else f"{problem.code}: {problem}"
+
     def view(self) -> "StatusView":
         """Return what the status page shows."""
         return StatusView(
@@ -75,7 +81,7 @@ class Status:
             received_bytes=self.received_bytes,
             rounds_taken_part=self.rounds_taken_part,
             holding=self.holding,
-            error=self.error,
+            error=self.trouble or self.error,
         )
 
 

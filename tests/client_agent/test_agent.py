@@ -29,6 +29,7 @@ from shared.errors import (
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Manifest
 from shared.protocol.rounds import RoundState, RunState
+from shared.transport import BearerToken, Transport
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, federation, terms_of
 
@@ -182,6 +183,25 @@ async def test_a_coordinator_that_is_away_is_no_hot_loop(tmp_path: Path) -> None
         await Agent(Away(), FailingTrainer(), StateFolder(tmp_path), status, pauses).run()
     assert status.view().error == "unreachable: nobody there"
     assert pauses.seconds == [10.0, 10.0]
+
+
+async def test_a_coordinator_that_is_away_shows_while_it_is(tmp_path: Path) -> None:
+    """An agent that waits for an answer says so on its page, and no longer once it has one."""
+    status, shown = Status(), []
+
+    def coordinator(_: httpx.Request) -> httpx.Response:
+        shown.append(status.view().error)
+        if len(shown) < 3:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, json={"assignment": None, "published": None})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(coordinator), base_url="http://away") as client:
+        transport = Transport(client, BearerToken(""), status.sent, patience_seconds=None, on_retry=status.retrying)
+        agent = Agent(CoordinatorClient(transport), FailingTrainer(), StateFolder(tmp_path), status)
+        await agent.step(wait_seconds=0)
+    assert shown[0] is None
+    assert {error.split(" (")[0] for error in shown[1:]} == {"unreachable: http://away/v1/wanted did not answer"}
+    assert status.view().error is None
 
 
 async def test_an_update_that_comes_too_late_is_dropped(tmp_path: Path, clock: ManualClock) -> None:
