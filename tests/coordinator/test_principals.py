@@ -19,6 +19,7 @@ pytestmark = pytest.mark.anyio
 EVERYBODY = {Role.ANYONE, Role.OPERATOR, Role.VIEWER, Role.WORKER, Role.AGENT}
 READERS = {Role.OPERATOR, Role.VIEWER, Role.AGENT}
 DIGEST = digest_of(b"adapter")
+IN_PATHS = {"run_id": "run", "number": 1, "digest": DIGEST, "name": "slm-adapter", "job_id": "job"}
 
 # Who may do what: the whole of it. A new route is written here before it is written anywhere else.
 PUBLIC: dict[tuple[str, str], set[Role]] = {
@@ -107,7 +108,7 @@ async def test_every_route_lets_its_roles_in_and_nobody_else(which: str, context
     for who, role in [*ROLES.items(), (None, Role.ANYONE)]:
         async with client(context, who, app=app) as http:
             for (method, path), allowed in table.items():
-                url = path.format(run_id="run", number=1, digest=DIGEST, name="slm-adapter", job_id="job")
+                url = path.format(**IN_PATHS)
                 response = await http.request(method, url)
                 if role in allowed:
                     assert response.status_code not in {401, 403}, (method, url, who)
@@ -115,6 +116,21 @@ async def test_every_route_lets_its_roles_in_and_nobody_else(which: str, context
                     assert response.status_code == (401 if who is None else 403), (method, url, who)
                     code = response.json()["code"]
                     assert code == ("not_authenticated" if who is None else "not_allowed")
+
+
+@both_apps
+async def test_every_route_asks_for_the_protocols_version(which: str, context: Context) -> None:
+    """A request that does not say its version is refused by each route under /v1, before who asks is looked at."""
+    app = APPS[which][0](context)
+    async with client(context, None, app=app) as http:
+        del http.headers["FedCoLLM-Protocol"]
+        for path, route in routes_of(app):
+            if path == "/healthz":
+                continue
+            for method in route.methods:
+                response = await http.request(method, path.format(**IN_PATHS))
+                code = response.json()["code"]
+                assert (response.status_code, code) == (400, "protocol_version_mismatch"), (method, path)
 
 
 @pytest.mark.parametrize(
