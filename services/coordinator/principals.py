@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
 from shared.errors import ConfigurationError, NotAllowed, NotAuthenticated
 from shared.protocol.terms import FROZEN
@@ -52,6 +52,15 @@ class TokenFile(RootModel[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-
 
     model_config = ConfigDict(hide_input_in_errors=True)  # errors end in logs, and tokens must not
 
+    @model_validator(mode="after")
+    def _one_token_each(self) -> Self:
+        names: dict[str, str] = {}
+        for name, entry in self.root.items():
+            first = names.setdefault(entry.token, name)
+            if first != name:
+                raise ValueError(f"{first} and {name} have the same token: give each its own")
+        return self
+
 
 class Principals:
     """The principals that a coordinator knows."""
@@ -86,13 +95,22 @@ def read_token_file(path: Path) -> Principals:
         ConfigurationError: it is not there or not what it should be.
     """
     try:
-        return Principals(TokenFile.model_validate(json.loads(path.read_bytes())).root)
+        return Principals(TokenFile.model_validate(json.loads(path.read_bytes(), object_pairs_hook=_once_each)).root)
     except OSError as error:
         raise ConfigurationError(f"the token file {path} cannot be read: {error.strerror}") from None
     except (ValueError, ValidationError) as error:
         raise ConfigurationError(
             f"the token file {path} must be JSON, a name for each principal, with its role and its token: {error}"
         ) from None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object that names nothing twice: of two entries the later would win, and nobody be told."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} occurs twice")
+    return dict(pairs)
 
 
 def _digest(token: str) -> bytes:

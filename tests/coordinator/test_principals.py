@@ -191,6 +191,8 @@ def test_errors_name_who_is_missing() -> None:
         '{"ada": {"role": "king", "token": "0123456789abcdef"}}',
         '{"a/b": {"role": "agent", "token": "0123456789abcdef"}}',
         '{"ada": {"role": "agent", "token": "0123456789abcdef", "admin": true}}',
+        '{"al": {"role": "agent", "token": "0123456789abcdef"}, "al": {"role": "agent", "token": "x0123456789abcde"}}',
+        '{"ada": {"role": "agent", "role": "operator", "token": "0123456789abcdef"}}',
         "\x00\xff",
     ],
 )
@@ -210,6 +212,16 @@ def test_a_refused_token_file_does_not_show_its_tokens(tmp_path: Path) -> None:
         json.dumps({"ada": {"role": "king", "token": "this-is-a-real-secret"}, "bob": "another-real-secret"})
     )
     with pytest.raises(ConfigurationError) as refusal:
+        read_token_file(path)
+    assert "real-secret" not in str(refusal.value)
+
+
+def test_a_shared_token_is_refused_by_the_names_of_those_who_share_it(tmp_path: Path) -> None:
+    """Of two principals with one token the coordinator could not say who asks; the token itself is not shown."""
+    path = tmp_path / "tokens.json"
+    entry = {"role": "agent", "token": "this-is-a-real-secret"}
+    path.write_text(json.dumps({"ada": entry, "bob": entry}))
+    with pytest.raises(ConfigurationError, match="ada and bob have the same token") as refusal:
         read_token_file(path)
     assert "real-secret" not in str(refusal.value)
 
