@@ -1,9 +1,9 @@
 """The coordinator's settings, from the environment: COORDINATOR_DATA_DIR and so on."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -20,3 +20,10 @@ class Settings(BaseSettings):
     work_port: Annotated[int, Field(ge=0, le=65535, description="Port for workers.")] = 8441
     lease_seconds: Annotated[float, Field(gt=0, description="How long a worker may be silent.")] = 30.0
     max_adapter_bytes: Annotated[int, Field(gt=0, description="Largest adapter that a worker may store.")] = 1 << 32
+
+    @model_validator(mode="after")
+    def _one_port_each(self) -> Self:
+        # The port alone says whether a request came from inside (``by_port``); 0 lets the system choose.
+        if self.port == self.work_port != 0:
+            raise ValueError(f"port and work_port are both {self.port}: give each its own, whatever the addresses")
+        return self

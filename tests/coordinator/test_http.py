@@ -10,12 +10,14 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from pydantic import ValidationError
 
 from bench.federation import ManualClock, token_of
 from services.coordinator import blobs as blobs_module
 from services.coordinator.app import by_port, create_app, create_work_app
 from services.coordinator.context import Context
 from services.coordinator.routes.problems import RETRY_AFTER_SECONDS, STATUS_BY_CODE, TITLES
+from services.coordinator.settings import Settings
 from shared import errors
 from shared.errors import FedCoLLMError, ProtocolError, StorageError
 from shared.protocol.digests import digest_of, to_field
@@ -444,6 +446,14 @@ async def test_each_port_serves_its_own_routes_only(context: Context) -> None:
         assert_problem(lease_answer, 404, "not_found")
         assert_problem(runs_answer, 404, "not_found")
         assert (await http.get(f"http://127.0.0.1:{internal}/healthz")).is_success
+
+
+def test_one_port_for_both_is_refused(tmp_path: Path) -> None:
+    """Workers' routes are told apart by their port, so equal ports on two addresses would show them to everybody."""
+    addresses = {"host": "192.0.2.1", "work_host": "127.0.0.1", "data_dir": tmp_path, "token_file": tmp_path}
+    with pytest.raises(ValidationError, match="both 8440: give each its own"):
+        Settings(**addresses, port=8440, work_port=8440)
+    assert Settings(**addresses, port=0, work_port=0).port == 0  # the system chooses two
 
 
 # --- adapters -----------------------------------------------------------------------------------------------------
