@@ -128,6 +128,9 @@ def verdict(
 
 
 def data_seed(run_seed: int, round_number: int, party: str) -> int:
-    """Return the seed of a party's data order and dropout in a round: never the same order twice (design, "States")."""
+    """Return the seed of a party's data order and dropout in a round: no two rounds of a run share an order.
+
+    It hashes the run's seed and not its id, so that the same terms give the same bytes under any id.
+    """
     digest = hashlib.sha256(f"{run_seed}/{round_number}/{party}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
