@@ -76,7 +76,8 @@ class JobState(StrEnum):
 class Job:
     """Work for a worker; ``token`` counts its leases and fences off all but the newest.
 
-    ``result`` is the digest of the result that was taken.
+    Its holder is ``worker`` of ``principal``, heard of under this token at ``renewed_at``, or not yet. ``result`` is
+    the digest of the result that was taken.
     """
 
     id: str
@@ -90,6 +91,8 @@ class Job:
     worker: str | None = None
     result: str | None = None
     expires_at: float | None = None
+    principal: str | None = None
+    renewed_at: float | None = None
 
 
 @dataclass(frozen=True)

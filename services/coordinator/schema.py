@@ -80,6 +80,8 @@ jobs = Table(
     Column("result", String),
     Column("expires_at", Float),
     Column("created_at", Float, nullable=False),
+    Column("principal", String),
+    Column("renewed_at", Float),
 )
 
 blobs = Table(

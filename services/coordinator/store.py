@@ -297,9 +297,10 @@ class Transaction:
         self._swap(schema.jobs, job, _row(changed), schema.jobs.c.id == job.id)
         return replace(changed, version=job.version + 1)
 
-    def renew_job(self, job: Job, *, expires_at: float) -> None:
+    def renew_job(self, job: Job, *, expires_at: float, renewed_at: float | None) -> None:
         """Let a lease run on; nobody waits for that, so no bell is rung."""
-        self._connection.execute(schema.jobs.update().where(schema.jobs.c.id == job.id).values(expires_at=expires_at))
+        values = {"expires_at": expires_at, "renewed_at": renewed_at}
+        self._connection.execute(schema.jobs.update().where(schema.jobs.c.id == job.id).values(values))
 
     def blob_digests(self) -> set[str]:
         """Return the digests of all blobs that have a row."""

@@ -4,13 +4,14 @@ A lease that is not renewed runs out, and the work goes to whoever asks next, un
 worker sends after that is refused, so two workers can never both decide a round.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from services.coordinator.blobs import IncomingBlob
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.progress import SYSTEM, abandon, evaluated, order, prepared
 from services.coordinator.records import Job, JobState, Run
-from services.coordinator.store import Transaction
+from services.coordinator.store import Detail, Transaction
 from shared.errors import BlobTooLarge, LeaseLost, MessageInvalid
 from shared.protocol.codec import require_file
 from shared.protocol.digests import digest_of
@@ -37,40 +38,50 @@ class WorkDesk:
         self._lease_seconds = lease_seconds
         self._max_blob_bytes = max_blob_bytes
 
-    def lease(self, worker: str) -> Lease | None:
-        """Return the oldest work that nobody holds, now leased to ``worker``; None when there is none."""
+    def lease(self, principal: str, worker: str) -> Lease | None:
+        """Return the oldest work that nobody holds, now leased to ``worker`` of ``principal``; None when there is none.
+
+        Who holds a lease and was not heard of since has not read the answer, and gets the same one again: not a new
+        token, by which a late copy of the request would fence off its own sender. After the first heartbeat the same
+        name is a worker that has started anew and waits like any other, so that leases that end badly are counted.
+        """
         with self._store.read() as tx:
-            if not _pending(tx):
+            if not (_unread(tx, principal, worker, self._clock()) or _pending(tx)):
                 return None
         with self._store.write() as tx:
+            now = self._clock()
+            unread = _unread(tx, principal, worker, now)
+            if unread:
+                return _lease(*unread[0])
             pending = _pending(tx)
             if not pending:
                 return None
             run, job = pending[0]
-            expires_at = self._clock() + self._lease_seconds
-            job = tx.change_job(job, state=JobState.LEASED, token=job.token + 1, worker=worker, expires_at=expires_at)
+            job = tx.change_job(
+                job,
+                state=JobState.LEASED,
+                token=job.token + 1,
+                principal=principal,
+                worker=worker,
+                expires_at=now + self._lease_seconds,
+                renewed_at=None,
+            )
+            _note(tx, job, "leased", principal)
             if isinstance(job.task, CotuneTask):
                 current = tx.round(run.id, job.round)
                 if current.state is RoundState.AGGREGATED:
-                    tx.change_round(current, RoundEvent.COTUNE, actor=worker)
-        return Lease(
-            job_id=job.id,
-            token=job.token,
-            run_id=run.id,
-            round=job.round,
-            terms=run.terms,
-            task=job.task,
-            expires_at=expires_at,
-        )
+                    tx.change_round(current, RoundEvent.COTUNE, actor=principal)
+        return _lease(run, job)
 
     def heartbeat(self, job_id: str, token: int) -> float:
         """Renew a lease and return until when it holds, or raise LeaseLost."""
         with self._store.write() as tx:
-            expires_at = self._clock() + self._lease_seconds
-            tx.renew_job(_held(tx, job_id, token), expires_at=expires_at)
+            now = self._clock()
+            expires_at = now + self._lease_seconds
+            tx.renew_job(_held(tx, job_id, token), expires_at=expires_at, renewed_at=now)
         return expires_at
 
-    def complete(self, job_id: str, token: int, result: Result) -> None:
+    def complete(self, job_id: str, token: int, result: Result, *, actor: str) -> None:
         """Take a result and let the run go on from it; the same result again changes nothing.
 
         Raises:
@@ -91,6 +102,7 @@ class WorkDesk:
             require_file(path, layout)  # reads the whole adapter: nobody waits for that in a transaction
         with self._store.write() as tx:
             job = tx.change_job(_held(tx, job_id, token), state=JobState.DONE, result=digest)
+            _note(tx, job, "done", actor)
             run = tx.run(job.run_id)
             match result:
                 case PrepareResult():
@@ -100,13 +112,14 @@ class WorkDesk:
                 case EvaluateResult():
                     evaluated(tx, run, tx.round(run.id, job.round), result.scores, self._clock())
 
-    def fail(self, job_id: str, token: int, code: str, message: str) -> None:
+    def fail(self, job_id: str, token: int, code: str, message: str, *, actor: str) -> None:
         """Take a worker's word that the work cannot be done; the same word again changes nothing."""
         with self._store.write() as tx:
             job = tx.job(job_id)
             if job.state is JobState.FAILED and job.token == token:
                 return
             job = _held(tx, job_id, token)
+            _note(tx, job, "failed", actor)
             abandon(tx, tx.run(job.run_id), job, f"{code}: {message}", self._clock())
 
     def blob_path(self, digest: str) -> Path:
@@ -163,9 +176,45 @@ def _adapters(run: Run, result: Result) -> dict[str, Layout]:
             return {}
 
 
+def _lease(run: Run, job: Job) -> Lease:
+    assert job.expires_at is not None  # noqa: S101 - our own invariant: leased work has an end
+    return Lease(
+        job_id=job.id,
+        token=job.token,
+        run_id=run.id,
+        round=job.round,
+        terms=run.terms,
+        task=job.task,
+        expires_at=job.expires_at,
+    )
+
+
 def _pending(tx: Transaction) -> list[tuple[Run, Job]]:
-    running = reversed(tx.runs(states=(RunState.RUNNING,)))
-    return [(run, job) for run in running for job in tx.open_jobs(run.id) if job.state is JobState.PENDING]
+    return [(run, job) for run, job in _open(tx) if job.state is JobState.PENDING]
+
+
+def _unread(tx: Transaction, principal: str, worker: str, now: float) -> list[tuple[Run, Job]]:
+    """Return the live lease of this holder, if it was never heard of under it."""
+    return [
+        (run, job)
+        for run, job in _open(tx)
+        if job.state is JobState.LEASED
+        and (job.principal, job.worker, job.renewed_at) == (principal, worker, None)
+        and job.expires_at is not None
+        and job.expires_at > now
+    ]
+
+
+def _open(tx: Transaction) -> Iterator[tuple[Run, Job]]:
+    for run in reversed(tx.runs(states=(RunState.RUNNING,))):
+        for job in tx.open_jobs(run.id):
+            yield run, job
+
+
+def _note(tx: Transaction, job: Job, what: str, principal: str) -> None:
+    """Log who did what to a piece of work: the principal is known by its token, the worker's name is its own word."""
+    detail: Detail = {"kind": job.task.kind, "lease": job.token, "worker": job.worker}
+    tx.note(job.run_id, job.round or None, f"work.{what}", principal, detail)
 
 
 def _held(tx: Transaction, job_id: str, token: int) -> Job:

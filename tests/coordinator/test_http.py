@@ -9,11 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 import uvicorn
 from pydantic import ValidationError
 
 from bench.federation import ManualClock, token_of
 from services.coordinator import blobs as blobs_module
+from services.coordinator import schema
 from services.coordinator.app import by_port, create_app, create_work_app
 from services.coordinator.context import Context
 from services.coordinator.routes.problems import RETRY_AFTER_SECONDS, STATUS_BY_CODE, TITLES
@@ -21,7 +23,7 @@ from services.coordinator.settings import Settings
 from shared import errors
 from shared.errors import FedCoLLMError, ProtocolError, StorageError
 from shared.protocol.digests import digest_of, to_field
-from shared.protocol.messages import Problem
+from shared.protocol.messages import FailureRequest, Lease, Problem, ResultRequest
 from shared.protocol.rounds import RoundState
 from shared.transport import listen
 from tests.support.federations import (
@@ -32,6 +34,7 @@ from tests.support.federations import (
     kinds,
     lease,
     play_round,
+    result_of,
     store,
     submit,
     terms_of,
@@ -585,6 +588,33 @@ async def test_work_goes_over_http_whole(context: Context) -> None:
         assert_problem(await http.post("/v1/work/nothing/heartbeat", json=token), 404, "not_found")
 
 
+async def test_the_audit_knows_a_worker_by_its_token(context: Context) -> None:
+    """Whatever a worker calls itself, its leases, results and failures are its principal's."""
+    context.lifecycle.create(RUN, terms_of(), actor="operator")
+    context.lifecycle.start(RUN, actor="operator")
+    async with client(context, "worker") as http:
+
+        async def leased() -> Lease:
+            answer = await http.post("/v1/work/lease", json={"worker": "operator"})
+            return Lease.model_validate(answer.json()["lease"])
+
+        granted = await leased()
+        result = ResultRequest(token=granted.token, result=result_of(context, granted))
+        await http.post(f"/v1/work/{granted.job_id}/result", json=result.model_dump(mode="json"))
+        submit(context, "ada")
+        submit(context, "bob")
+        context.rounds.reconcile()
+        granted = await leased()
+        failure = FailureRequest(token=granted.token, code="internal", message="no")
+        await http.post(f"/v1/work/{granted.job_id}/failure", json=failure.model_dump(mode="json"))
+    with context.store.read() as tx:
+        rows = tx._connection.execute(sa.select(schema.audit).order_by(schema.audit.c.seq)).mappings().all()
+    work_lines = [row for row in rows if row["action"].startswith("work.")]
+    assert [row["action"] for row in work_lines] == ["work.leased", "work.done", "work.leased", "work.failed"]
+    assert {(row["actor"], row["detail"]["worker"]) for row in work_lines} == {("worker", "operator")}
+    assert [row["actor"] for row in rows if row["action"] == "round.cotuning"] == ["worker"]
+
+
 # --- waiting ------------------------------------------------------------------------------------------------------
 
 
@@ -694,6 +724,6 @@ async def test_stored_blobs_of_workers_are_not_counted_as_updates(context: Conte
     begin(context)
     store(context, adapter(4.0))
     assert context.lifecycle.rounds(RUN)[0].accepted == 0
-    assert context.work.lease("worker") is None
+    assert context.work.lease("worker", "worker") is None
     with pytest.raises(AssertionError):
         lease(context)

@@ -64,7 +64,7 @@ def test_a_draft_does_nothing_until_it_is_started(context: Context) -> None:
     """No work and no round comes of a draft, whatever time passes."""
     context.lifecycle.create(RUN, terms_of(), actor="operator")
     context.rounds.reconcile()
-    assert context.work.lease("worker") is None
+    assert context.work.lease("worker", "worker") is None
     assert context.rounds.wanted("ada").assignment is None
     context.lifecycle.start(RUN, actor="operator")
     assert lease(context).task.kind == "prepare"
@@ -76,7 +76,7 @@ def test_starting_twice_starts_once(context: Context) -> None:
     context.lifecycle.start(RUN, actor="operator")
     context.lifecycle.start(RUN, actor="operator")
     lease(context)
-    assert context.work.lease("other") is None
+    assert context.work.lease("worker", "other") is None
 
 
 def test_a_prepared_run_opens_its_first_round(context: Context) -> None:
@@ -103,7 +103,7 @@ def test_a_paused_run_hands_out_nothing_but_takes_updates(context: Context) -> N
     context.rounds.reconcile()
     assert states(context) == [RoundState.AGGREGATED]
     context.lifecycle.pause(RUN, actor="operator")
-    assert context.work.lease("worker") is None
+    assert context.work.lease("worker", "worker") is None
 
 
 def test_work_that_was_handed_out_before_a_pause_may_be_handed_in(context: Context) -> None:
@@ -115,9 +115,9 @@ def test_work_that_was_handed_out_before_a_pause_may_be_handed_in(context: Conte
     held = lease(context)
     context.lifecycle.pause(RUN, actor="operator")
     context.work.heartbeat(held.job_id, held.token)
-    context.work.complete(held.job_id, held.token, result_of(context, held))
+    context.work.complete(held.job_id, held.token, result_of(context, held), actor="worker")
     assert states(context) == [RoundState.EVALUATING]
-    assert context.work.lease("worker") is None
+    assert context.work.lease("worker", "worker") is None
     context.lifecycle.start(RUN, actor="operator")
     assert work(context).task.kind == "evaluate"
 
@@ -158,7 +158,7 @@ def test_a_run_can_be_cancelled_in_every_state(tmp_path: Path, clock: ManualCloc
             ended = cancelled(context)
             assert (ended.state, ended.reason) == (RunState.FAILED, "cancelled: the data was wrong")
             assert all(state is RoundState.ABORTED for state in states(context))
-            assert context.work.lease("worker") is None
+            assert context.work.lease("worker", "worker") is None
             assert context.rounds.wanted("cleo").assignment is None
             context.rounds.reconcile()
             assert cancelled(context) == ended
@@ -174,7 +174,7 @@ def test_a_cancelled_run_takes_nothing_back(context: Context) -> None:
     result = result_of(context, held)
     cancelled(context)
     with pytest.raises(LeaseLost):
-        context.work.complete(held.job_id, held.token, result)
+        context.work.complete(held.job_id, held.token, result, actor="worker")
     with pytest.raises(LeaseLost):
         context.work.heartbeat(held.job_id, held.token)
     with pytest.raises(RoundClosed):
@@ -240,13 +240,19 @@ def test_a_round_goes_through_its_states_in_order(context: Context) -> None:
         "run.draft",
         "run.warning",
         "run.running",
+        "work.leased",
+        "work.done",
         "run.prepared",
         "round.open",
         "update.accepted",
         "update.accepted",
         "round.aggregated",
+        "work.leased",
         "round.cotuning",
+        "work.done",
         "round.evaluating",
+        "work.leased",
+        "work.done",
         "round.published",
         "run.finished",
     ]
@@ -262,7 +268,7 @@ def test_the_view_of_a_round_says_where_its_time_went(context: Context, clock: M
     clock.advance(3)
     held = lease(context)
     clock.advance(4)
-    context.work.complete(held.job_id, held.token, result_of(context, held))
+    context.work.complete(held.job_id, held.token, result_of(context, held), actor="worker")
     clock.advance(5)
     work(context)
     (view,) = context.lifecycle.rounds(RUN)

@@ -73,7 +73,7 @@ def test_work_says_all_that_a_worker_must_know(context: Context) -> None:
     )
     assert granted.terms == terms_of(rounds=2)
     assert current.state is RoundState.COTUNING
-    context.work.complete(granted.job_id, granted.token, candidate(context))
+    context.work.complete(granted.job_id, granted.token, candidate(context), actor="worker")
     evaluation = lease(context).task
     assert isinstance(evaluation, EvaluateTask)
     assert evaluation.slm_aggregated == current.aggregate
@@ -83,7 +83,42 @@ def test_work_says_all_that_a_worker_must_know(context: Context) -> None:
 def test_work_is_leased_to_one_worker(context: Context) -> None:
     """While a lease holds nobody else gets the work."""
     cotuning(context)
-    assert context.work.lease("other") is None
+    assert context.work.lease("worker", "other") is None
+
+
+def test_a_lease_whose_answer_was_lost_is_given_again(context: Context, clock: ManualClock) -> None:
+    """Asking for work is safe to retry: the same holder gets the same lease, token and end, and it is logged once."""
+    granted = cotuning(context)
+    before = kinds(context)
+    clock.advance(LEASE_SECONDS - 1)
+    assert lease(context) == granted
+    assert kinds(context) == before
+    context.work.complete(granted.job_id, granted.token, candidate(context), actor="worker")
+
+
+def test_a_lease_is_given_again_to_its_holder_only(context: Context) -> None:
+    """Neither another name nor the same name under another token gets work that somebody holds."""
+    cotuning(context)
+    assert context.work.lease("worker", "other") is None
+    assert context.work.lease("somebody", "worker") is None
+
+
+def test_a_worker_that_started_anew_waits_for_its_own_lease(context: Context, clock: ManualClock) -> None:
+    """Work that kills whoever takes it is handed out again when its lease has run out, and so is counted."""
+    granted = cotuning(context)
+    context.work.heartbeat(granted.job_id, granted.token)
+    assert context.work.lease("worker", "worker") is None
+    reconciled_after(context, clock, LEASE_SECONDS)
+    again = lease(context)
+    assert again.token == granted.token + 1
+    assert lease(context) == again  # and this answer may be lost like the first
+
+
+def test_a_lease_that_is_over_is_not_given_again(context: Context, clock: ManualClock) -> None:
+    """Between the end of a lease and the reconciler's next look nobody is given what nobody holds."""
+    cotuning(context)
+    clock.advance(LEASE_SECONDS)
+    assert context.work.lease("worker", "worker") is None
 
 
 def test_a_lease_that_ran_out_goes_to_the_next_worker(context: Context, clock: ManualClock) -> None:
@@ -96,11 +131,11 @@ def test_a_lease_that_ran_out_goes_to_the_next_worker(context: Context, clock: M
     with pytest.raises(LeaseLost, match="drop it"):
         context.work.heartbeat(first.job_id, first.token)
     with pytest.raises(LeaseLost):
-        context.work.complete(first.job_id, first.token, candidate(context))
+        context.work.complete(first.job_id, first.token, candidate(context), actor="worker")
     with pytest.raises(LeaseLost):
-        context.work.fail(first.job_id, first.token, "internal", "no")
+        context.work.fail(first.job_id, first.token, "internal", "no", actor="worker")
     assert context.lifecycle.rounds(RUN)[0].state is RoundState.COTUNING
-    context.work.complete(second.job_id, second.token, candidate(context))
+    context.work.complete(second.job_id, second.token, candidate(context), actor="worker")
     assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
 
 
@@ -109,7 +144,7 @@ def test_a_lease_that_nobody_took_over_stays_lost(context: Context, clock: Manua
     first = cotuning(context)
     reconciled_after(context, clock, LEASE_SECONDS)
     with pytest.raises(LeaseLost):
-        context.work.complete(first.job_id, first.token, candidate(context))
+        context.work.complete(first.job_id, first.token, candidate(context), actor="worker")
 
 
 def test_a_heartbeat_keeps_the_lease(context: Context, clock: ManualClock) -> None:
@@ -119,7 +154,7 @@ def test_a_heartbeat_keeps_the_lease(context: Context, clock: ManualClock) -> No
         reconciled_after(context, clock, LEASE_SECONDS - 1)
         expires_at = context.work.heartbeat(granted.job_id, granted.token)
         assert expires_at == clock.seconds + LEASE_SECONDS
-    context.work.complete(granted.job_id, granted.token, candidate(context))
+    context.work.complete(granted.job_id, granted.token, candidate(context), actor="worker")
     assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
 
 
@@ -128,17 +163,17 @@ def test_the_same_result_twice_is_the_same_result(context: Context) -> None:
     granted = cotuning(context)
     result = candidate(context)
     for _ in range(3):
-        context.work.complete(granted.job_id, granted.token, result)
+        context.work.complete(granted.job_id, granted.token, result, actor="worker")
     assert kinds(context).count("round.evaluating") == 1
     lease(context)
-    assert context.work.lease("other") is None
+    assert context.work.lease("worker", "other") is None
 
 
 def test_the_same_failure_twice_is_the_same_failure(context: Context) -> None:
     """A retried report aborts one round, not two."""
     granted = cotuning(context)
     for _ in range(3):
-        context.work.fail(granted.job_id, granted.token, "loss_not_finite", "NaN at step 3")
+        context.work.fail(granted.job_id, granted.token, "loss_not_finite", "NaN at step 3", actor="worker")
     assert [view.state for view in context.lifecycle.rounds(RUN)] == [RoundState.ABORTED, RoundState.OPEN]
 
 
@@ -154,8 +189,8 @@ def test_a_result_of_another_kind_is_refused(context: Context) -> None:
         scores={model: {"accuracy": 0, "loss": 0, "examples": 1, "chance": 0} for model in ("slm", "llm")},
     )
     with pytest.raises(MessageInvalid, match="is to cotune"):
-        context.work.complete(granted.job_id, granted.token, prepared)
-    context.work.complete(granted.job_id, granted.token, candidate(context))
+        context.work.complete(granted.job_id, granted.token, prepared, actor="worker")
+    context.work.complete(granted.job_id, granted.token, candidate(context), actor="worker")
 
 
 WRONG_CANDIDATES = {
@@ -173,9 +208,11 @@ def test_a_wrong_candidate_is_refused(wrong: str, context: Context) -> None:
     granted = cotuning(context)
     before = kinds(context)
     with pytest.raises(error or FedCoLLMError):
-        context.work.complete(granted.job_id, granted.token, candidate(context, slm_adapter=make(context)))
+        context.work.complete(
+            granted.job_id, granted.token, candidate(context, slm_adapter=make(context)), actor="worker"
+        )
     assert kinds(context) == before
-    context.work.complete(granted.job_id, granted.token, candidate(context))
+    context.work.complete(granted.job_id, granted.token, candidate(context), actor="worker")
     assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
 
 
@@ -184,7 +221,7 @@ def test_a_wrong_llm_adapter_is_refused_too(context: Context) -> None:
     granted = cotuning(context)
     with pytest.raises(LayoutMismatch):
         context.work.complete(
-            granted.job_id, granted.token, candidate(context, llm_adapter=store(context, adapter(1.0)))
+            granted.job_id, granted.token, candidate(context, llm_adapter=store(context, adapter(1.0))), actor="worker"
         )
 
 
@@ -194,7 +231,7 @@ def test_a_candidate_whose_file_is_gone_is_refused(context: Context) -> None:
     result = candidate(context)
     context.blobs.path(result.slm_adapter).unlink()
     with pytest.raises(BlobMissing):
-        context.work.complete(granted.job_id, granted.token, result)
+        context.work.complete(granted.job_id, granted.token, result, actor="worker")
 
 
 def test_a_preparation_is_checked_like_a_candidate(context: Context) -> None:
@@ -205,9 +242,9 @@ def test_a_preparation_is_checked_like_a_candidate(context: Context) -> None:
     result = result_of(context, granted)
     bent = result.model_copy(update={"slm": result.slm.model_copy(update={"layout": LLM_LAYOUT})})
     with pytest.raises(LayoutMismatch):
-        context.work.complete(granted.job_id, granted.token, bent)
+        context.work.complete(granted.job_id, granted.token, bent, actor="worker")
     assert run_of(context).round == 0
-    context.work.complete(granted.job_id, granted.token, result)
+    context.work.complete(granted.job_id, granted.token, result, actor="worker")
     assert run_of(context).round == 1
 
 
@@ -231,7 +268,7 @@ def test_a_failure_report_aborts_the_round(context: Context) -> None:
     granted = cotuning(context)
     with context.store.read() as tx:
         before = tx.run(RUN)
-    context.work.fail(granted.job_id, granted.token, "loss_not_finite", "NaN at step 3")
+    context.work.fail(granted.job_id, granted.token, "loss_not_finite", "NaN at step 3", actor="worker")
     aborted, following = context.lifecycle.rounds(RUN)
     assert aborted.reason == "cotune failed: loss_not_finite: NaN at step 3"
     assert following.number == 2
@@ -242,9 +279,9 @@ def test_a_failure_report_aborts_the_round(context: Context) -> None:
 def test_a_failed_evaluation_aborts_the_round(context: Context) -> None:
     """A candidate that could not be evaluated is not published."""
     granted = cotuning(context)
-    context.work.complete(granted.job_id, granted.token, candidate(context))
+    context.work.complete(granted.job_id, granted.token, candidate(context), actor="worker")
     evaluation = lease(context)
-    context.work.fail(evaluation.job_id, evaluation.token, "internal", "out of memory")
+    context.work.fail(evaluation.job_id, evaluation.token, "internal", "out of memory", actor="worker")
     assert context.lifecycle.rounds(RUN)[0].state is RoundState.ABORTED
     assert run_of(context).published is None
 
@@ -254,7 +291,7 @@ def test_a_run_that_cannot_be_prepared_fails(context: Context) -> None:
     context.lifecycle.create(RUN, terms_of(), actor="operator")
     context.lifecycle.start(RUN, actor="operator")
     granted = lease(context)
-    context.work.fail(granted.job_id, granted.token, "tokenizer_mismatch", "another tokenizer")
+    context.work.fail(granted.job_id, granted.token, "tokenizer_mismatch", "another tokenizer", actor="worker")
     ended = run_of(context)
     assert ended.state is RunState.FAILED
     assert ended.reason == "prepare failed: tokenizer_mismatch: another tokenizer"
@@ -265,7 +302,7 @@ def test_work_that_does_not_exist_is_not_found(context: Context) -> None:
     with pytest.raises(NotFound):
         context.work.heartbeat("run-1-cotune", 1)
     with pytest.raises(NotFound):
-        context.work.fail("run-1-cotune", 1, "internal", "no")
+        context.work.fail("run-1-cotune", 1, "internal", "no", actor="worker")
 
 
 def test_older_runs_work_is_handed_out_first(context: Context, clock: ManualClock) -> None:
@@ -274,7 +311,7 @@ def test_older_runs_work_is_handed_out_first(context: Context, clock: ManualCloc
         clock.advance(1)
         context.lifecycle.create(run_id, terms_of(), actor="operator")
         context.lifecycle.start(run_id, actor="operator")
-    assert [lease(context).run_id for _ in range(2)] == ["first", "second"]
+    assert [lease(context, worker).run_id for worker in ("worker", "other")] == ["first", "second"]
 
 
 def test_a_workers_blob_is_checked_before_it_is_kept(context: Context) -> None:
@@ -296,7 +333,7 @@ def test_a_second_round_co_tunes_from_omega_after_the_first(context: Context) ->
     """Omega persists: each round starts from the LLM adapter that the last published round left."""
     granted = cotuning(context)
     result = candidate(context)
-    context.work.complete(granted.job_id, granted.token, result)
+    context.work.complete(granted.job_id, granted.token, result, actor="worker")
     work(context)
     submit(context, "ada", 1.0, number=2)
     submit(context, "bob", 2.0, number=2)

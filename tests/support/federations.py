@@ -136,7 +136,7 @@ def store(context: Context, blob: bytes) -> str:
 
 def lease(context: Context, worker: str = "worker") -> Lease:
     """Lease work that must be there."""
-    granted = context.work.lease(worker)
+    granted = context.work.lease("worker", worker)
     assert granted is not None, "there is no work"
     return granted
 
@@ -165,7 +165,9 @@ def result_of(context: Context, granted: Lease, *, loss: float = 1.0, value: flo
 def work(context: Context, *, loss: float = 1.0, value: float = 100.0) -> Lease:
     """Lease one piece of work and hand in its result."""
     granted = lease(context)
-    context.work.complete(granted.job_id, granted.token, result_of(context, granted, loss=loss, value=value))
+    context.work.complete(
+        granted.job_id, granted.token, result_of(context, granted, loss=loss, value=value), actor="worker"
+    )
     return granted
 
 

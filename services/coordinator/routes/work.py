@@ -37,9 +37,9 @@ BlobDigest = Annotated[str, Path(pattern=DIGEST_PATTERN)]
 
 
 @router.post("/lease", summary="Ask for work", responses=problems())
-async def lease(context: AnyContext, _: Worker, connection: Request, request: LeaseRequest) -> LeaseAnswer:
+async def lease(context: AnyContext, worker: Worker, connection: Request, request: LeaseRequest) -> LeaseAnswer:
     granted = await context.changes.poll(
-        lambda: context.work.lease(request.worker),
+        lambda: context.work.lease(worker.name, request.worker),
         ready=bool,
         wait_seconds=request.wait_seconds,
         gone=connection.is_disconnected,
@@ -53,14 +53,14 @@ def heartbeat(context: AnyContext, _: Worker, job_id: JobId, request: Heartbeat)
 
 
 @router.post("/{job_id}/result", summary="Hand in a result", responses=problems(NotFound, LeaseLost, BlobMissing))
-def complete(context: AnyContext, _: Worker, job_id: JobId, request: ResultRequest) -> Accepted:
-    context.work.complete(job_id, request.token, request.result)
+def complete(context: AnyContext, worker: Worker, job_id: JobId, request: ResultRequest) -> Accepted:
+    context.work.complete(job_id, request.token, request.result, actor=worker.name)
     return Accepted()
 
 
 @router.post("/{job_id}/failure", summary="Say that work cannot be done", responses=problems(NotFound, LeaseLost))
-def fail(context: AnyContext, _: Worker, job_id: JobId, request: FailureRequest) -> Accepted:
-    context.work.fail(job_id, request.token, request.code, request.message)
+def fail(context: AnyContext, worker: Worker, job_id: JobId, request: FailureRequest) -> Accepted:
+    context.work.fail(job_id, request.token, request.code, request.message, actor=worker.name)
     return Accepted()
 
 
