@@ -19,12 +19,15 @@ from services.coordinator.changes import Changes
 from services.coordinator.lifecycle import RunLifecycle
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.principals import Principal, Principals, Role
+from services.coordinator.progress import SYSTEM, restart_clock
+from services.coordinator.records import JobState
 from services.coordinator.rounds import RoundEngine
 from services.coordinator.settings import Settings
 from services.coordinator.store import open_store
 from services.coordinator.work import WorkDesk
 from shared.errors import ProtocolVersionMismatch, StoreBusy
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION
+from shared.protocol.rounds import RunState
 
 RECONCILE_SECONDS = 1.0
 
@@ -65,6 +68,7 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
         blobs = FileBlobs(settings.data_dir / "blobs")
         with store.read() as tx:
             blobs.sweep(tx.blob_digests())
+        _resume(store, clock(), lease_seconds=settings.lease_seconds)
         try:
             yield Context(
                 settings=settings,
@@ -84,6 +88,17 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
             )
         finally:
             store.close()
+
+
+def _resume(store: Store, now: float, *, lease_seconds: float) -> None:
+    """Give agents and workers their time again: they could reach nobody while no coordinator ran."""
+    with store.write() as tx:
+        for run in tx.runs(states=(RunState.RUNNING, RunState.PAUSED)):
+            restart_clock(tx, run, now, actor=SYSTEM)
+            for job in tx.open_jobs(run.id):
+                # A lease that was over would have been taken back by the reconciler: what is leased here was live.
+                if job.state is JobState.LEASED:
+                    tx.renew_job(job, expires_at=now + lease_seconds, renewed_at=job.renewed_at)
 
 
 @asynccontextmanager

@@ -4,13 +4,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from services.coordinator.ports import Blobs, Clock, Store
-from services.coordinator.progress import fail, go_on
+from services.coordinator.progress import fail, go_on, restart_clock
 from services.coordinator.records import LoggedEvent, Round, Run
 from services.coordinator.rounds import published
 from services.coordinator.store import Transaction
 from shared.errors import NotFound, RunConflict
 from shared.protocol.messages import Artefact, Manifest, RoundView, RunView
-from shared.protocol.rounds import ENDED_ROUNDS, ENDED_RUNS, RoundState, RunEvent, RunState
+from shared.protocol.rounds import ENDED_ROUNDS, ENDED_RUNS, RunEvent, RunState
 from shared.protocol.terms import RunTerms
 
 EVENTS_A_PAGE = 500
@@ -52,10 +52,8 @@ class RunLifecycle:
             if run.state is not RunState.RUNNING:
                 resumed = run.state is RunState.PAUSED
                 run = tx.change_run(run, RunEvent.START, actor=actor)
-                current = tx.live_round(run)
-                if resumed and current is not None and current.state is RoundState.OPEN:
-                    # The pause was not the agents' time: the round's clock starts again.
-                    tx.change_round(current, actor=actor, entered={**current.entered, "open": self._clock()})
+                if resumed:
+                    restart_clock(tx, run, self._clock(), actor=actor)
                 run = go_on(tx, run, self._clock())
             return _run_view(run)
 

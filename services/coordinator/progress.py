@@ -7,7 +7,7 @@ crash between two changes loses nothing: whatever should have followed follows t
 from services.coordinator.records import Job, JobState, Round, Run
 from services.coordinator.store import Transaction
 from shared.protocol.messages import PrepareResult, PrepareTask, RoundScores, Task
-from shared.protocol.rounds import FAILED_ROUNDS_THAT_FAIL_A_RUN, RoundEvent, RunEvent, RunState
+from shared.protocol.rounds import FAILED_ROUNDS_THAT_FAIL_A_RUN, RoundEvent, RoundState, RunEvent, RunState
 
 SYSTEM = "coordinator"
 
@@ -39,6 +39,13 @@ def open_round(tx: Transaction, run: Run, now: float) -> Run:
     run = tx.change_run(run, actor=SYSTEM, round=run.round + 1)
     tx.insert_round(Round(run.id, run.round, slm_adapter, llm_adapter, entered={"open": now}), actor=SYSTEM)
     return run
+
+
+def restart_clock(tx: Transaction, run: Run, now: float, *, actor: str) -> None:
+    """Give an open round its time again: a pause, or the coordinator's absence, was not the agents' time."""
+    current = tx.live_round(run)
+    if current is not None and current.state is RoundState.OPEN:
+        tx.change_round(current, actor=actor, entered={**current.entered, "open": now})
 
 
 def order(tx: Transaction, run: Run, task: Task, now: float) -> None:

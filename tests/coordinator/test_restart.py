@@ -11,12 +11,12 @@ from bench.federation import Federation, ManualClock, open_federation
 from bench.no_op import InProcess, NoOpTrainer
 from services.coordinator.context import Context, reconciling
 from services.coordinator.store import SqlStore, Transaction
-from shared.errors import StoreBusy
+from shared.errors import LeaseLost, StoreBusy
 from shared.protocol.messages import RunView
 from shared.protocol.rounds import ENDED_RUNS, RoundState, RunState
 from shared.protocol.terms import CohortTerms, RunTerms
 from tests.support.cotuners import AddingCoTuner
-from tests.support.federations import AGENTS, LLM_LAYOUT, RUN, SLM_LAYOUT, coordinator, terms_of
+from tests.support.federations import AGENTS, LLM_LAYOUT, RUN, SLM_LAYOUT, begin, coordinator, lease, submit, terms_of
 
 pytestmark = pytest.mark.anyio
 
@@ -91,7 +91,6 @@ async def played(household: Household, act: Callable[[Federation], Any], *, roun
             await everybody.finish(RUN)
             return results(everybody)
     except PowerCut:
-        household.clock.advance(31)  # so that a lease that was granted to the dead runs out
         async with household.open() as everybody:
             view = await everybody.operator.call("PUT", f"/v1/runs/{RUN}", RunView, body=patient(rounds))
             if view.state not in ENDED_RUNS:
@@ -170,6 +169,47 @@ async def test_an_aggregation_that_was_torn_is_done_again(tmp_path: Path, clock:
         everybody.context.rounds.reconcile()
 
     assert await played(Household(tmp_path / "torn", clock), torn) == expected
+
+
+def test_a_round_waits_as_long_as_its_coordinator_was_away(tmp_path: Path, clock: ManualClock) -> None:
+    """Nobody could send meanwhile, so the round's clock starts again, as after a pause; what was stored counts."""
+    with coordinator(tmp_path, clock) as context:
+        begin(context, terms_of(cohort=CohortTerms(min_count=2, max_count=3, min_seconds=10, max_seconds=60)))
+        submit(context, "ada")
+    clock.advance(61)
+    with coordinator(tmp_path, clock) as context:
+        context.rounds.reconcile()
+        assert [view.state for view in context.lifecycle.rounds(RUN)] == [RoundState.OPEN]
+        submit(context, "bob")
+        clock.advance(10)
+        context.rounds.reconcile()
+        assert [(view.state, view.accepted) for view in context.lifecycle.rounds(RUN)] == [(RoundState.AGGREGATED, 2)]
+
+
+@pytest.mark.parametrize("state", [RunState.RUNNING, RunState.PAUSED])
+def test_a_worker_keeps_its_lease_while_its_coordinator_is_away(
+    state: RunState, tmp_path: Path, clock: ManualClock
+) -> None:
+    """Its heartbeats could reach nobody: it has a whole lease's time to be heard of, and no longer."""
+    with coordinator(tmp_path, clock) as context:
+        begin(context)
+        submit(context, "ada")
+        submit(context, "bob")
+        context.rounds.reconcile()
+        granted = lease(context)
+        context.work.heartbeat(granted.job_id, granted.token)
+        if state is RunState.PAUSED:
+            context.lifecycle.pause(RUN, actor="operator")
+    clock.advance(31)
+    with coordinator(tmp_path, clock) as context:
+        context.lifecycle.start(RUN, actor="operator")
+        clock.advance(29)
+        context.rounds.reconcile()
+        assert context.work.heartbeat(granted.job_id, granted.token) == clock.seconds + 30
+        clock.advance(30)
+        context.rounds.reconcile()
+        with pytest.raises(LeaseLost):
+            context.work.heartbeat(granted.job_id, granted.token)
 
 
 def test_one_coordinator_owns_a_folder(tmp_path: Path, clock: ManualClock) -> None:
