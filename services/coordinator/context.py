@@ -6,6 +6,7 @@ Handlers ask for one ``Context`` and for a ``principal``; nothing else is inject
 import asyncio
 import fcntl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Annotated
@@ -103,21 +104,24 @@ def _resume(store: Store, now: float, *, lease_seconds: float) -> None:
 
 @asynccontextmanager
 async def reconciling(context: Context) -> AsyncIterator[None]:
-    """Reconcile at start, after every change and every second, until the block ends."""
-    task = asyncio.create_task(_reconcile_forever(context))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    """Reconcile at start, after every change and every second, until the block ends, and with it the last pass."""
+    # A thread goes on when its task is cancelled. This one is waited for where nothing can be cancelled, because a
+    # pass that outlived its coordinator would write into a folder that the next one owns.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        task = asyncio.create_task(_reconcile_forever(context, thread))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
-async def _reconcile_forever(context: Context) -> None:
+async def _reconcile_forever(context: Context, thread: Executor) -> None:
     while True:
         waiting = asyncio.create_task(context.changes.wait(RECONCILE_SECONDS))
         await asyncio.sleep(0)  # the waiter takes its bell before the work begins, so that no ring is missed
         try:
-            await asyncio.to_thread(context.rounds.reconcile)
+            await asyncio.get_running_loop().run_in_executor(thread, context.rounds.reconcile)
         except Exception:
             # One bad pass (a full disk, a locked database) must not end all passes; the next one is a second away.
             log.exception("reconcile.crashed")

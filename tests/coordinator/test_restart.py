@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -269,3 +270,34 @@ async def test_the_reconciler_ends_with_its_coordinator(context: Context) -> Non
     context.changes.ring()
     await asyncio.sleep(0)
     assert engine.passes == passes
+
+
+class LongPass:
+    """Reconciles until it is overtaken by the end of its coordinator, or is not for a while."""
+
+    def __init__(self) -> None:
+        self.began, self.closed, self.ended = threading.Event(), threading.Event(), threading.Event()
+        self.overtaken = False
+
+    def reconcile(self) -> None:
+        """Work on a folder that must not be given up meanwhile."""
+        self.began.set()
+        self.overtaken = self.closed.wait(0.2)
+        self.ended.set()
+
+
+async def test_a_coordinator_that_is_stopped_ends_its_pass_first(context: Context) -> None:
+    """Ctrl-C in the middle of an aggregation: the folder is given up when the thread is done with it, not before."""
+    engine = LongPass()
+
+    async def serve() -> None:
+        try:
+            async with reconciling(replace(context, rounds=engine)):
+                await asyncio.to_thread(engine.began.wait)
+                asyncio.current_task().cancel()  # Ctrl-C cancels at the next await, which is that of the block's end
+        finally:
+            engine.closed.set()
+
+    await asyncio.wait([asyncio.create_task(serve())])
+    await asyncio.to_thread(engine.ended.wait)
+    assert not engine.overtaken
