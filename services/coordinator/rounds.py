@@ -99,7 +99,11 @@ class RoundEngine:
             current = tx.round(run_id, number)
             accepted = tx.update(run_id, number, agent)
         slot = _slot(run, number, agent, examples)
-        require_size(size, slot.layout)
+        try:
+            require_size(size, slot.layout)
+        except ProtocolError:
+            self.refuse(slot)
+            raise
         if accepted is not None:
             return _receipt(_same(accepted, digest), size), slot
         if not _takes_updates(run, current):
@@ -118,7 +122,7 @@ class RoundEngine:
             incoming.require(digest)
             require_file(incoming.part, slot.layout)
         except ProtocolError:
-            self._count(slot, "refused")
+            self.refuse(slot)
             raise
         blob = incoming.keep()
         with self._store.write() as tx:
@@ -138,6 +142,10 @@ class RoundEngine:
         if not in_time:
             raise _closed(slot, current)
         return _receipt(update, blob.bytes)
+
+    def refuse(self, slot: Slot) -> None:
+        """Count an update that is not taken as it came."""
+        self._count(slot, "refused")
 
     def published_path(self, digest: str) -> Path:
         """Return where a published SLM adapter lies; anything else is not found, whether it exists or not."""

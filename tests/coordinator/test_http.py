@@ -305,7 +305,7 @@ async def test_an_update_with_another_digest_is_refused(context: Context) -> Non
 
 
 async def test_an_update_of_another_size_is_refused_unread(context: Context) -> None:
-    """The size is known from the manifest: a longer body is not even read, a shorter one was cut."""
+    """The size is known from the manifest: a longer body is not even read, a shorter one was cut; both are counted."""
     begin(context)
     blob = adapter(1.0)
 
@@ -319,10 +319,11 @@ async def test_an_update_of_another_size_is_refused_unread(context: Context) -> 
             assert_problem(await http.put(UPDATE, content=never(), headers=fields), 413, "blob_too_large")
     assert_problem(await send(context, blob[:-4]), 400, "blob_truncated")
     assert_nothing_kept(context)
+    assert context.lifecycle.rounds(RUN)[0].refused == 4
 
 
 async def test_a_body_longer_or_shorter_than_announced_is_refused(context: Context) -> None:
-    """Where the server lets such a body through, we do not."""
+    """Where the server lets such a body through, we do not, and we count it."""
     begin(context)
     blob = adapter(1.0)
     async with client(context, "ada") as http:
@@ -331,6 +332,7 @@ async def test_a_body_longer_or_shorter_than_announced_is_refused(context: Conte
     assert_problem(longer, 413, "blob_too_large")
     assert_problem(shorter, 400, "blob_truncated")
     assert_nothing_kept(context)
+    assert context.lifecycle.rounds(RUN)[0].refused == 2
 
 
 async def test_an_unweighted_run_refuses_examples(context: Context) -> None:

@@ -103,5 +103,9 @@ async def put_update(
         await drain(request)
         return receipt
     with context.blobs.receive(size=size) as incoming:
-        await receive(request, incoming)
+        try:
+            await receive(request, incoming)
+        except BlobTooLarge:
+            await asyncio.to_thread(context.rounds.refuse, slot)
+            raise
         return await asyncio.to_thread(context.rounds.accept, slot, incoming, digest=digest)
