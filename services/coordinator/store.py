@@ -19,7 +19,7 @@ from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from services.coordinator import schema
 from services.coordinator.records import Blob, Job, JobState, LoggedEvent, Round, Run, Update
-from shared.errors import NotFound, VersionConflict
+from shared.errors import NotFound, StorageFull, VersionConflict
 from shared.protocol.messages import PrepareResult, RoundScores, Task
 from shared.protocol.rounds import (
     ENDED_ROUNDS,
@@ -57,8 +57,13 @@ class SqlStore:
 
     @contextmanager
     def write(self) -> Iterator["Transaction"]:
-        """One change of the store: all of it happens, durably, or nothing does."""
+        """One change of the store: all of it happens, durably, or nothing does.
+
+        Raises:
+            StorageFull: the disk has no room.
+        """
         with (
+            _storage_full(),
             self._writing,
             self._engine.connect().execution_options(write=True) as connection,
             connection.begin(),
@@ -100,6 +105,18 @@ def migrate(engine: sa.Engine) -> None:
     with engine.connect().execution_options(write=True) as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+@contextmanager
+def _storage_full() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_FULL":
+            raise StorageFull(
+                "the coordinator's database has no room: nothing of this change was kept; make room and try again"
+            ) from error
+        raise
 
 
 class Transaction:

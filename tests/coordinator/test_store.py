@@ -12,7 +12,7 @@ from bench.federation import ManualClock
 from services.coordinator import schema
 from services.coordinator.records import Blob, Job, JobState, Round, Run, Update
 from services.coordinator.store import SqlStore, open_store
-from shared.errors import IllegalTransition, NotFound, VersionConflict
+from shared.errors import IllegalTransition, NotFound, StorageFull, VersionConflict
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PrepareTask, RoundScores
 from shared.protocol.rounds import RoundEvent, RoundState, RunEvent, RunState
@@ -234,6 +234,32 @@ def test_a_reader_sees_one_moment(store: SqlStore) -> None:
         assert tx.round("run", 1) == before
     with store.read() as tx:
         assert tx.round("run", 1).accepted == 5
+
+
+def test_a_full_disk_keeps_nothing_of_a_change(store: SqlStore) -> None:
+    """A database that may not grow says StorageFull, holds what it held, and goes on when there is room again."""
+    before = events_of(store), audit_of(store)
+    with store._engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")  # stays with the pool's only connection
+    with pytest.raises(StorageFull, match="make room"), store.write() as tx:
+        tx.note("run", None, "kind", "ada", {"long": "x" * 100_000})
+    assert (events_of(store), audit_of(store)) == before
+    with store._engine.connect() as connection:
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 1000}")
+    with store.write() as tx:
+        tx.note("run", None, "kind", "ada", {"long": "x" * 100_000})
+
+
+def test_a_locked_database_is_not_called_full(store: SqlStore, tmp_path: Path) -> None:
+    """Another fault of the database stays visible as what it is."""
+    other = sqlite3.connect(tmp_path / "coordinator.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with store._engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    with pytest.raises(sa.exc.OperationalError, match="locked"), store.write():
+        pass
+    other.close()
 
 
 def test_an_update_without_a_stored_blob_is_not_counted(store: SqlStore) -> None:

@@ -25,7 +25,6 @@ from shared.errors import (
     NotFound,
     ProtocolError,
     RoundClosed,
-    StorageFull,
     UpdateConflict,
 )
 from shared.protocol.digests import DIGEST_PATTERN
@@ -76,7 +75,7 @@ def get_adapter(
 @router.put(
     "/runs/{run_id}/rounds/{number}/update",
     summary="Send this agent's update",
-    responses=problems(NotFound, RoundClosed, UpdateConflict, LengthRequired, BlobTooLarge, StorageFull),
+    responses=problems(NotFound, RoundClosed, UpdateConflict, LengthRequired, BlobTooLarge),
     openapi_extra=RECEIVES_A_BLOB,
     max_body_size=UNLIMITED,
 )

@@ -58,7 +58,7 @@ def problem(status: int, code: str, detail: str) -> Problem:
 
 def problems(*errors: type[FedCoLLMError]) -> dict[int | str, dict[str, Any]]:
     """Return the ``responses`` of a route that may raise these errors, besides what every route may."""
-    statuses = {400, 401, 403, 422, 503} | {STATUS_BY_CODE[error.code] for error in errors}
+    statuses = {400, 401, 403, 422, 503, 507} | {STATUS_BY_CODE[error.code] for error in errors}
     return {
         status: {"description": TITLES[status], "content": {PROBLEM_TYPE: {"schema": Problem.model_json_schema()}}}
         for status in sorted(statuses)

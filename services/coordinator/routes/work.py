@@ -17,7 +17,7 @@ from services.coordinator.routes.bodies import (
     send,
 )
 from services.coordinator.routes.problems import problems
-from shared.errors import BlobMissing, BlobTooLarge, LeaseLost, LengthRequired, MessageInvalid, NotFound, StorageFull
+from shared.errors import BlobMissing, BlobTooLarge, LeaseLost, LengthRequired, MessageInvalid, NotFound
 from shared.protocol.digests import DIGEST_PATTERN
 from shared.protocol.messages import (
     Accepted,
@@ -79,7 +79,7 @@ def get_blob(
 @router.put(
     "/blobs/{digest}",
     summary="Store an adapter",
-    responses=problems(LengthRequired, BlobTooLarge, MessageInvalid, StorageFull),
+    responses=problems(LengthRequired, BlobTooLarge, MessageInvalid),
     openapi_extra=RECEIVES_A_BLOB,
     max_body_size=UNLIMITED,
 )
