@@ -3,6 +3,7 @@
 from itertools import pairwise
 from pathlib import Path
 
+from services.coordinator.manifest import manifest_of
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.progress import fail, go_on, restart_clock
 from services.coordinator.records import LoggedEvent, Round, Run
@@ -100,21 +101,7 @@ class RunLifecycle:
     def manifest(self, run_id: str) -> Manifest:
         """Return what agents compare with their own machine; NotFound until a worker has prepared the run."""
         with self._store.read() as tx:
-            run = tx.run(run_id)
-        if run.prepared is None:
-            raise NotFound(f"run {run_id} has not been prepared by a worker yet: ask again in a moment")
-        return Manifest(
-            run_id=run.id,
-            run_name=run.terms.name,
-            slm_digest=run.prepared.slm.base_digest,
-            tokenizer_digest=run.prepared.tokenizer_digest,
-            slm_lora=run.terms.slm_lora,
-            layout=run.prepared.slm.layout,
-            adapter_config=run.prepared.slm.adapter_config,
-            training=run.terms.training,
-            weighting=run.terms.weighting,
-            aggregation=run.terms.aggregation,
-        )
+            return manifest_of(tx.run(run_id))
 
     def artefacts(self, run_id: str) -> list[Artefact]:
         """Return the newest published SLM adapter and the LLM adapter that was co-tuned with it."""

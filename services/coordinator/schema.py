@@ -76,12 +76,12 @@ jobs = Table(
     Column("version", Integer, nullable=False),
     Column("task", Text, nullable=False),
     Column("token", Integer, nullable=False),
+    Column("principal", String),
     Column("worker", String),
     Column("result", String),
     Column("expires_at", Float),
-    Column("created_at", Float, nullable=False),
-    Column("principal", String),
     Column("renewed_at", Float),
+    Column("created_at", Float, nullable=False),
 )
 
 blobs = Table(
