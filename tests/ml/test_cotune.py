@@ -26,10 +26,10 @@ TERMS = CotuningTerms(
 )
 
 
-def pair(dropout: float = 0.0) -> tuple[PeftModel, PeftModel]:
+def pair(llm_dropout: float = 0.0, slm_dropout: float = 0.0) -> tuple[PeftModel, PeftModel]:
     """An LLM and an SLM that share a tokenizer and differ in size and in the width of their heads."""
-    llm = tiny_lora("qwen2", seed=1, hidden=48, vocab_size=304, dropout=dropout, spread=0.3)
-    return llm, tiny_lora("qwen2", seed=2, hidden=32, vocab_size=264, dropout=dropout, spread=0.3)
+    llm = tiny_lora("qwen2", seed=1, hidden=48, vocab_size=304, dropout=llm_dropout, spread=0.3)
+    return llm, tiny_lora("qwen2", seed=2, hidden=32, vocab_size=264, dropout=slm_dropout, spread=0.3)
 
 
 def run(
@@ -226,7 +226,7 @@ def test_the_same_seed_gives_the_same_bytes(schedule: str, encoded: list[Encoded
     """With dropout, whatever was drawn before; another seed gives others; the caller's random state is as before."""
     results = []
     for seed, noise in ((1, 10), (1, 20), (2, 10)):
-        llm, slm = pair(dropout=0.2)
+        llm, slm = pair(0.2, 0.2)
         torch.manual_seed(noise)
         before = torch.get_rng_state()
         run(llm, slm, encoded, TERMS.model_copy(update={"schedule": schedule}), seed=seed)
@@ -235,6 +235,20 @@ def test_the_same_seed_gives_the_same_bytes(schedule: str, encoded: list[Encoded
     assert results[0] == results[1]
     assert results[0][0] != results[2][0]
     assert results[0][1] != results[2][1]
+
+
+@pytest.mark.parametrize("schedule", ["simultaneous", "sequential"])
+@pytest.mark.parametrize("which", [0, 1], ids=["LLM", "SLM"])
+def test_dropout_is_active_in_co_tuning(schedule: str, which: int, encoded: list[Encoded]):
+    """With LoRA dropout in one of the models, that one ends with other weights than without."""
+    results = []
+    for dropout in (0.0, 0.5):
+        dropouts = [0.0, 0.0]
+        dropouts[which] = dropout
+        models = pair(*dropouts)
+        run(*models, encoded, TERMS.model_copy(update={"schedule": schedule}))
+        results.append(lora_bytes(models[which]))
+    assert results[0] != results[1]
 
 
 @pytest.mark.parametrize("schedule", ["simultaneous", "sequential"])
