@@ -118,11 +118,11 @@ class _Learner:
     ) -> float:
         """Make the gradient of L = CE + lambda KL (Eq. 6), which flows into this model alone; return L."""
         loss = cross_entropy(own_NV, labels_N)
-        task = finite(loss, f"{what} of the {self.name}, cross-entropy")
+        task = finite(loss, f"the cross-entropy of {what} of the {self.name}")
         divergence = 0.0
         if terms.distillation_weight:
             distilled = distillation(own_NV, peer_NV, terms.direction)
-            divergence = finite(distilled, f"{what} of the {self.name}, distillation")
+            divergence = finite(distilled, f"the distillation of {what} of the {self.name}")
             loss = loss + terms.distillation_weight * distilled
         loss.backward()  # type: ignore[no-untyped-call]
         self.losses.append(task)

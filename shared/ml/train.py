@@ -73,7 +73,7 @@ def train_local(
                     logits_NV = answer_logits(model, batch, vocab_size=vocab_size)
                     loss = cross_entropy(logits_NV, answer_labels(batch))
                     what = f"step {len(losses) + 1} of {total}"
-                    losses.append(finite(loss, what))
+                    losses.append(finite(loss, f"the loss of {what}"))
                     loss.backward()  # type: ignore[no-untyped-call]
                     step_weights(what)
                     on_step(len(losses), total, losses[-1])
@@ -112,7 +112,7 @@ def optimiser_step(model: PeftModel, optimiser: OptimiserTerms) -> Callable[[str
 
     def step(what: str) -> None:
         norm = torch.nn.utils.clip_grad_norm_(weights, optimiser.clip_norm)
-        finite(norm, f"the gradient of {what}")
+        finite(norm, f"the norm of the gradient of {what}")
         adamw.step()
         adamw.zero_grad()
 
@@ -123,11 +123,9 @@ def finite(value: torch.Tensor, what: str) -> float:
     """Return a scalar tensor as a number.
 
     Raises:
-        LossNotFinite: it is NaN or infinite; ``what`` names the step.
+        LossNotFinite: it is NaN or infinite; ``what`` names the value and its step.
     """
     number = float(value.detach())
     if not math.isfinite(number):
-        raise LossNotFinite(
-            f"{what}: the loss is {number}; lower the learning rate, or look for damaged data or weights"
-        )
+        raise LossNotFinite(f"{what} is {number}: lower the learning rate, or look for damaged data or weights")
     return number

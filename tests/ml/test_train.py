@@ -145,7 +145,7 @@ def test_a_nan_loss_stops_at_its_step(encoded: list[Encoded]):
     model = tiny_lora()
     poison(model)
     before = lora_bytes(model)
-    with pytest.raises(LossNotFinite, match=r"step 1 of 6: the loss is nan; lower the learning rate"):
+    with pytest.raises(LossNotFinite, match="the loss of step 1 of 6 is nan: lower the learning rate"):
         train(model, encoded)
     assert lora_bytes(model) == before
     assert not model.training
@@ -163,7 +163,7 @@ def test_a_gradient_that_is_not_finite_is_never_applied(encoded: list[Encoded]):
     weight = next(weight for weight in model.parameters() if weight.requires_grad)
     weight.register_hook(lambda gradient: gradient * math.inf)
     before = lora_bytes(model)
-    with pytest.raises(LossNotFinite, match="the gradient of step 1 of 6"):
+    with pytest.raises(LossNotFinite, match="the norm of the gradient of step 1 of 6 is nan:"):
         train(model, encoded)
     assert lora_bytes(model) == before
 
