@@ -4,6 +4,7 @@ Knows where weights come from and which of them train. Knows nothing of data, lo
 Weights are read from safetensors only, and code that came with a model is never run.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -33,6 +34,9 @@ _TARGETS: dict[str, tuple[str, ...]] = {
     "gemma3": _QKVO,
     "gemma3_text": _QKVO,
 }
+
+# What Gemma 3's larger models see pictures with has projections of the same names, and has no part in any of this.
+_VISION = r".*\bvision_tower\..*"
 
 # What a base model consists of for us; keeps other checkpoints of the same repository from being fetched.
 _MODEL_FILES = ("*.json", "model*.safetensors", "tokenizer*", "merges.txt", "vocab.txt")
@@ -141,7 +145,7 @@ def add_lora(
         rank: rows of A, columns of B.
         alpha: as PEFT means it: the update is B A times alpha / rank.
         dropout: probability, on the input of A, while training.
-        targets: last parts of module names; None takes those of the model's family.
+        targets: last parts of names of the language model's modules; None takes those of the model's family.
         seed: of the A matrices.
 
     Raises:
@@ -155,6 +159,8 @@ def add_lora(
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=list(names),
+        # Only where there is something to exclude: else PEFT warns.
+        exclude_modules=_VISION if any(re.fullmatch(_VISION, name) for name, _ in base.named_modules()) else None,
         bias="none",
         fan_in_fan_out=transposed,
     )
@@ -166,7 +172,11 @@ def _require_targets(base: PreTrainedModel, targets: Iterable[str]) -> bool:
     """Check that each target names linear modules; return whether these keep their weights transposed (GPT-2)."""
     found: set[bool] = set()
     for target in targets:
-        modules = [module for name, module in base.named_modules() if f".{name}".endswith(f".{target}")]
+        modules = [
+            module
+            for name, module in base.named_modules()
+            if f".{name}".endswith(f".{target}") and not re.fullmatch(_VISION, name)
+        ]
         if not modules:
             raise LoraTargetMissing(
                 f"the LoRA target {target!r} names no module of {type(base).__name__}: "

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
@@ -35,6 +36,22 @@ def test_every_family_gets_lora_on_all_its_attention_projections(family: str):
     assert found == set(lora_targets(family))
     assert len(adapter_layout(model)) == 2 * 2 * len(lora_targets(family))
     assert all("lora_" in name for name, weight in model.named_parameters() if weight.requires_grad)
+
+
+def test_no_lora_goes_where_a_model_sees(tmp_path: Path):
+    """Gemma 3's vision tower has modules of the targets' names, and gets no LoRA; PEFT loads the rest."""
+    base = tiny_base("gemma3")
+    assert any("vision_tower" in name and name.endswith(".q_proj") for name, _ in base.named_modules())
+    layout = adapter_layout(add_lora(base, rank=4, alpha=8, dropout=0.0, targets=["q_proj"], seed=0))
+    assert len(layout) == 4
+    assert all(".language_model." in name for name in layout)
+    with pytest.raises(LoraTargetMissing, match="'out_proj' names no module"):
+        add_lora(tiny_base("gemma3"), rank=4, alpha=8, dropout=0.0, targets=["out_proj"], seed=0)
+    model = tiny_lora("gemma3", spread=0.3)
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(tiny_base("gemma3"), tmp_path)
+    ids = torch.arange(8)[None]
+    assert torch.equal(again(ids).logits, model(ids).logits)
 
 
 def test_the_parameter_counts_are_those_of_the_papers_table_2():

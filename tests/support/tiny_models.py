@@ -10,7 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3Config,
     Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
     GemmaConfig,
     GemmaForCausalLM,
@@ -35,6 +37,28 @@ from shared.ml.models import add_lora
 # Of the random weights; larger than a real model's start, so that logits differ enough for LoRA to move them.
 SPREAD = 0.15
 
+
+def seeing(*, initializer_range: float, **text: Any) -> Gemma3Config:  # noqa: ANN401 - the sizes of the text model
+    """Return Gemma 3's configuration with a vision tower, whose special tokens are no entries of the tokenizer."""
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "image_size": 16,
+        "patch_size": 8,
+    }
+    return Gemma3Config(
+        text_config=text | {"initializer_range": initializer_range},
+        vision_config=vision,
+        initializer_range=initializer_range,
+        mm_tokens_per_image=4,
+        boi_token_index=261,
+        eoi_token_index=262,
+        image_token_index=263,
+    )
+
+
 # By family: the model, its configuration, and what this family needs to be said beside the sizes.
 FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "llama": (LlamaForCausalLM, LlamaConfig, {}),
@@ -44,6 +68,7 @@ FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "gemma": (GemmaForCausalLM, GemmaConfig, {"head_dim": 8}),
     # A cap this low bends every logit, so that forgetting it cannot go unseen.
     "gemma2": (Gemma2ForCausalLM, Gemma2Config, {"head_dim": 8, "final_logit_softcapping": 0.05, "sliding_window": 8}),
+    "gemma3": (Gemma3ForConditionalGeneration, seeing, {"head_dim": 8, "sliding_window": 8}),
     "gemma3_text": (Gemma3ForCausalLM, Gemma3TextConfig, {"head_dim": 8, "sliding_window": 8}),
 }
 
