@@ -1,0 +1,104 @@
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from services.client_agent.lora_trainer import LoraTrainer
+from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from shared.errors import BaseModelMismatch, LoraMismatch, TokenizerMismatch
+from shared.ml.adapters import adapter_layout, adapter_tensors
+from shared.ml.digests import base_model_digest, tokenizer_digest
+from shared.ml.models import add_lora
+from shared.protocol.codec import encode
+from shared.protocol.digests import digest_of
+from shared.protocol.messages import Manifest
+from shared.protocol.terms import LoraTerms, OptimiserTerms, TrainingTerms
+from tests.support.tiny_models import tiny_base, tiny_directory, tiny_tokenizer
+
+LORA = LoraTerms(rank=2, alpha=4, dropout=0.1)
+OTHER = digest_of(b"another model")
+
+
+@dataclass(frozen=True)
+class Site:
+    """An agent's machine: its trainer, and the manifest and adapter that fit to it."""
+
+    folder: Path
+    trainer: LoraTrainer
+    manifest: Manifest
+
+    def train(self, on_progress: Callable[[Progress], None] = lambda _: None, **changes: Any) -> Trained:  # noqa: ANN401
+        """Train by the manifest with some of its fields changed."""
+        manifest = self.manifest.model_copy(update=changes)
+        order = TrainingOrder(manifest=manifest, adapter=self.folder / "theta", into=self.folder / "update", seed=3)
+        return self.trainer.train(order, on_progress)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A machine with a tiny SLM and ten examples, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    base = tiny_directory(tmp_path / "slm")
+    rows = ({"prompt": f"{number} is", "choices": ["red", "blue"], "answer": "red"} for number in range(10))
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = add_lora(tiny_base(), rank=2, alpha=4, dropout=0.1, targets=None, seed=0)
+    (tmp_path / "theta").write_bytes(encode(adapter_tensors(model)))
+    manifest = Manifest(
+        run_id="run",
+        run_name="run",
+        slm_digest=base_model_digest(base),
+        tokenizer_digest=tokenizer_digest(tiny_tokenizer()),
+        slm_lora=LORA,
+        layout=adapter_layout(model),
+        adapter_config={},
+        training=TrainingTerms(epochs=1, batch_size=4, optimiser=OptimiserTerms(learning_rate=1e-2), max_tokens=64),
+        weighting="unweighted",
+        aggregation="PlaintextAggregation",
+    )
+    trainer = LoraTrainer(
+        base_model=str(base),
+        data=tmp_path / "data.jsonl",
+        device="cpu",
+        dtype="float32",
+        digest_cache=tmp_path / "digests.json",
+    )
+    yield Site(tmp_path, trainer, manifest)
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_training_takes_the_manifests_epochs(site: Site, epochs: int) -> None:
+    """Ten examples in fours are three steps an epoch, each of them told; the update is another adapter."""
+    seen: list[Progress] = []
+    trained = site.train(seen.append, training=site.manifest.training.model_copy(update={"epochs": epochs}))
+    assert [(progress.step, progress.steps) for progress in seen] == [
+        (step, 3 * epochs) for step in range(1, 3 * epochs + 1)
+    ]
+    assert (trained.steps, trained.examples) == (3 * epochs, 10)
+    update = (site.folder / "update").read_bytes()
+    assert digest_of(update) == trained.digest != digest_of((site.folder / "theta").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"tokenizer_digest": OTHER}, TokenizerMismatch, f"the tokenizer of .* and the run's is {OTHER}"),
+        ({"slm_digest": OTHER}, BaseModelMismatch, f"the base model .* and the run's is {OTHER}"),
+        ({"slm_lora": LORA.model_copy(update={"rank": 4})}, LoraMismatch, "does not give the manifest's 16 tensors"),
+        ({"slm_lora": LORA.model_copy(update={"targets": ("q_proj",)})}, LoraMismatch, "the manifest's 16 tensors"),
+    ],
+)
+def test_nothing_is_trained_on_a_machine_that_is_not_the_runs(
+    site: Site, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """What differs is named, and there is no update; the same machine trains for a manifest that fits."""
+    with pytest.raises(error, match=message):
+        site.train(**changes)
+    assert not (site.folder / "update").exists()
+    site.train()
+    assert (site.folder / "update").exists()

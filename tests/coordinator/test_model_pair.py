@@ -1,0 +1,100 @@
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from services.coordinator.worker.model_pair import EVALUATION_BATCH, ModelPair
+from shared.ml.adapters import adapter_layout, load_adapter
+from shared.ml.data import read_examples
+from shared.ml.evaluate import evaluate
+from shared.ml.models import add_lora, load_base
+from shared.protocol.codec import decode, encode
+from shared.protocol.messages import Score
+from shared.protocol.terms import LoraTerms, RunTerms
+from tests.support.federations import terms_of
+from tests.support.tiny_models import tiny_directory, tiny_tokenizer
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A worker's disk: two base models, and the coordinator's data."""
+
+    folder: Path
+
+    def pair(self) -> ModelPair:
+        """Return a pair that has loaded nothing yet."""
+        return ModelPair(
+            auxiliary=self.folder / "data.jsonl",
+            validation=self.folder / "data.jsonl",
+            device="cpu",
+            dtype="float32",
+            digest_cache=self.folder / "digests.json",
+        )
+
+    def terms(self, **changes: Any) -> RunTerms:  # noqa: ANN401 - fields differ in type
+        """Return terms for the two models."""
+        lora = {"slm_lora": LoraTerms(rank=2, alpha=4), "llm_lora": LoraTerms(rank=4, alpha=8)}
+        return terms_of(llm=str(self.folder / "llm"), slm=str(self.folder / "slm"), **(lora | changes))
+
+    def adapter(self, name: str, base: str, lora: LoraTerms, *, seed: int) -> Path:
+        """Write an adapter that says something."""
+        layout = adapter_layout(self.model(base, lora))
+        random = np.random.default_rng(seed)
+        file = self.folder / name
+        file.write_bytes(
+            encode({one: random.normal(0, 0.3, shape).astype(np.float32) for one, shape in layout.items()})
+        )
+        return file
+
+    def model(self, base: str, lora: LoraTerms) -> Any:  # noqa: ANN401 - PEFT ships no types
+        """Load a base model and give it LoRA, by hand."""
+        loaded = load_base(self.folder / base, dtype=torch.float32, device=CPU)
+        return add_lora(loaded, rank=lora.rank, alpha=lora.alpha, dropout=0.0, targets=None, seed=0)
+
+    def score(self, base: str, lora: LoraTerms, adapter: Path) -> Score:
+        """Evaluate a model with an adapter, by hand."""
+        model = self.model(base, lora)
+        load_adapter(model, decode(adapter.read_bytes(), adapter_layout(model)))
+        result = evaluate(
+            model,
+            tiny_tokenizer(),
+            read_examples(self.folder / "data.jsonl"),
+            batch_size=EVALUATION_BATCH,
+            max_tokens=64,
+            vocab_size=len(tiny_tokenizer()),
+        )
+        return Score(accuracy=result.accuracy, loss=result.loss, examples=result.examples, chance=result.chance)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """Two tiny models of one family and ten examples, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for seed, name in enumerate(("llm", "slm")):
+        tiny_directory(tmp_path / name, seed=seed)
+    colours = ["red", "tan", "blue"]
+    rows = ({"prompt": f"{number} is", "choices": colours, "answer": colours[number % 3]} for number in range(10))
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    yield Machine(tmp_path)
+    torch.set_num_threads(threads)
+
+
+def test_each_adapter_is_evaluated_on_its_own_model(machine: Machine) -> None:
+    """Three adapters have three scores, each as by hand: the gate compares no other numbers than these."""
+    terms = machine.terms()
+    aggregated = machine.adapter("aggregated", "slm", terms.slm_lora, seed=1)
+    slm = machine.adapter("theta", "slm", terms.slm_lora, seed=2)
+    llm = machine.adapter("omega", "llm", terms.llm_lora, seed=3)
+    scores = machine.pair().evaluate(terms, slm_aggregated=aggregated, slm=slm, llm=llm)
+    assert scores.slm_aggregated == machine.score("slm", terms.slm_lora, aggregated)
+    assert scores.slm == machine.score("slm", terms.slm_lora, slm)
+    assert scores.llm == machine.score("llm", terms.llm_lora, llm)
+    assert len({scores.slm_aggregated.loss, scores.slm.loss, scores.llm.loss}) == 3
