@@ -10,6 +10,7 @@
     │   └── ExampleTooLong            data_example_too_long
     ├── ModelError                                               base model, tokenizer or LoRA do not fit
     │   ├── ModelUnreadable           model_unreadable
+    │   ├── ContextTooShort           context_too_short
     │   ├── LoraTargetMissing         lora_target_missing
     │   ├── TokenizerMismatch         tokenizer_mismatch
     │   ├── BaseModelMismatch         base_model_mismatch
@@ -103,6 +104,12 @@ class ModelUnreadable(ModelError):
     """The base model or its tokenizer cannot be loaded from where it was said to be."""
 
     code = "model_unreadable"
+
+
+class ContextTooShort(ModelError):
+    """A run's texts may be longer than what a base model takes in."""
+
+    code = "context_too_short"
 
 
 class LoraTargetMissing(ModelError):

@@ -11,7 +11,7 @@ from shared.errors import BaseModelMismatch, LoraMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_layout, adapter_tensors, load_adapter
 from shared.ml.data import Encoded, encode_examples, read_examples
 from shared.ml.digests import base_model_digest, tokenizer_digest
-from shared.ml.models import add_lora, load_base, load_tokenizer, pick_device, pick_dtype
+from shared.ml.models import add_lora, load_base, load_tokenizer, pick_device, pick_dtype, require_context
 from shared.ml.train import train_local
 from shared.protocol.codec import decode, encode
 from shared.protocol.digests import digest_of
@@ -35,7 +35,7 @@ class LoraTrainer:
         """Train one update and write it to the order's file.
 
         Raises:
-            BaseModelMismatch, TokenizerMismatch, LoraMismatch: this machine's model is not the run's.
+            BaseModelMismatch, TokenizerMismatch, LoraMismatch, ContextTooShort: this machine's model is not the run's.
             DataError, LossNotFinite: what is wrong with the data or the training.
         """
         model, examples, vocab_size = self._load(order.manifest)
@@ -69,9 +69,11 @@ class LoraTrainer:
                     f"the base model {self._base_model} is {actual} and the run's is {manifest.slm_digest}: "
                     "install the base model that the operator names"
                 )
+            base = load_base(self._base_model, dtype=self._dtype, device=self._device)
+            require_context(base, max_tokens=manifest.training.max_tokens)
             lora = manifest.slm_lora
             model = add_lora(
-                load_base(self._base_model, dtype=self._dtype, device=self._device),
+                base,
                 rank=lora.rank,
                 alpha=lora.alpha,
                 dropout=lora.dropout,

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from shared.errors import ConfigurationError, LoraTargetMissing, ModelUnreadable
+from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing, ModelUnreadable
 from shared.ml.seeding import seeded
 
 # The attention projections of each family: with rank 8 they give the parameter counts of the paper's Table 2.
@@ -116,6 +116,20 @@ def load_base(path: str | Path, *, dtype: torch.dtype, device: torch.device) -> 
     model.requires_grad_(requires_grad=False)
     model.eval()
     return model
+
+
+def require_context(base: PreTrainedModel, *, max_tokens: int) -> None:
+    """Check that texts of ``max_tokens`` fit into what the model takes in, where its configuration says how much.
+
+    Raises:
+        ContextTooShort: they do not. GPT-2 would end in an index error, and others go on and answer badly.
+    """
+    context = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+    if context is not None and max_tokens > context:
+        raise ContextTooShort(
+            f"the run's texts may have {max_tokens} tokens, and the base model {base.name_or_path} takes {context}: "
+            "lower the run's max_tokens, or choose a base model with a longer context"
+        )
 
 
 def lora_targets(model_type: str) -> tuple[str, ...]:

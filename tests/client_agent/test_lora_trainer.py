@@ -9,7 +9,7 @@ import torch
 
 from services.client_agent.lora_trainer import LoraTrainer
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
-from shared.errors import BaseModelMismatch, LoraMismatch, TokenizerMismatch
+from shared.errors import BaseModelMismatch, ContextTooShort, LoraMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_layout, adapter_tensors
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.models import add_lora
@@ -102,3 +102,9 @@ def test_nothing_is_trained_on_a_machine_that_is_not_the_runs(
     assert not (site.folder / "update").exists()
     site.train()
     assert (site.folder / "update").exists()
+
+
+def test_nothing_is_trained_beyond_the_models_context(site: Site) -> None:
+    """A run whose texts may be longer than what the SLM takes in is refused before the first step."""
+    with pytest.raises(ContextTooShort, match=r"may have 129 tokens, and the base model .*slm takes 128"):
+        site.train(training=site.manifest.training.model_copy(update={"max_tokens": 129}))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from services.coordinator.worker.model_pair import EVALUATION_BATCH, ModelPair
+from shared.errors import ContextTooShort
 from shared.ml.adapters import adapter_layout, load_adapter
 from shared.ml.data import read_examples
 from shared.ml.evaluate import evaluate
@@ -98,3 +99,12 @@ def test_each_adapter_is_evaluated_on_its_own_model(machine: Machine) -> None:
     assert scores.slm == machine.score("slm", terms.slm_lora, slm)
     assert scores.llm == machine.score("llm", terms.llm_lora, llm)
     assert len({scores.slm_aggregated.loss, scores.slm.loss, scores.llm.loss}) == 3
+
+
+@pytest.mark.parametrize("short", ["llm", "slm"])
+def test_a_run_whose_texts_do_not_fit_into_a_model_is_not_prepared(machine: Machine, short: str) -> None:
+    """The model with the shorter context is named, whichever it is."""
+    config = machine.folder / short / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 32}))
+    with pytest.raises(ContextTooShort, match=rf"may have 64 tokens, and the base model .*{short} takes 32"):
+        machine.pair().prepare(machine.terms(), slm_into=machine.folder / "theta", llm_into=machine.folder / "omega")

@@ -7,10 +7,19 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
-from shared.errors import ConfigurationError, LoraTargetMissing, ModelUnreadable
+from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing, ModelUnreadable
 from shared.ml import models
 from shared.ml.adapters import adapter_layout, adapter_tensors
-from shared.ml.models import add_lora, load_base, load_tokenizer, lora_targets, model_directory, pick_device, pick_dtype
+from shared.ml.models import (
+    add_lora,
+    load_base,
+    load_tokenizer,
+    lora_targets,
+    model_directory,
+    pick_device,
+    pick_dtype,
+    require_context,
+)
 from shared.protocol.tensors import parameter_count
 from tests.support.tiny_models import FAMILIES, tiny_base, tiny_directory, tiny_lora, tiny_tokenizer
 
@@ -97,6 +106,15 @@ def test_an_unknown_family_asks_for_targets():
     """The message says what is known and what to do."""
     with pytest.raises(LoraTargetMissing, match=r"family 'mamba' \(known: .*llama.*name the target modules"):
         lora_targets("mamba")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt", *FAMILIES])
+def test_a_runs_texts_must_fit_into_the_models_context(family: str):
+    """Every family's limit is found, whatever its configuration calls it; the limit itself is allowed."""
+    base = tiny_base(family)
+    require_context(base, max_tokens=128)
+    with pytest.raises(ContextTooShort, match=r"may have 129 tokens, .* takes 128: lower the run's max_tokens"):
+        require_context(base, max_tokens=129)
 
 
 def test_lora_starts_from_its_seed_and_disturbs_no_other_random_numbers():

@@ -15,7 +15,7 @@ from shared.ml.cotune import cotune
 from shared.ml.data import Encoded, Example, encode_examples, read_examples
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.evaluate import evaluate
-from shared.ml.models import add_lora, load_base, load_tokenizer, pick_device, pick_dtype
+from shared.ml.models import add_lora, load_base, load_tokenizer, pick_device, pick_dtype, require_context
 from shared.protocol.codec import decode, encode
 from shared.protocol.messages import BaseScores, RoundScores, Score
 from shared.protocol.terms import LoraTerms, RunTerms
@@ -113,21 +113,23 @@ class ModelPair:
             self._loaded = _Loaded(
                 terms=terms,
                 tokenizer=tokenizer,
-                slm=self._with_lora(terms.slm, terms.slm_lora, terms.seed),
-                llm=self._with_lora(terms.llm, terms.llm_lora, terms.seed),
+                slm=self._with_lora(terms.slm, terms.slm_lora, terms),
+                llm=self._with_lora(terms.llm, terms.llm_lora, terms),
                 auxiliary=encode_examples(tokenizer, auxiliary, max_tokens=terms.training.max_tokens),
                 validation=read_examples(self._validation),
             )
         return self._loaded
 
-    def _with_lora(self, path: str, lora: LoraTerms, seed: int) -> PeftModel:
+    def _with_lora(self, path: str, lora: LoraTerms, terms: RunTerms) -> PeftModel:
+        base = load_base(path, dtype=self._dtype, device=self._device)
+        require_context(base, max_tokens=terms.training.max_tokens)
         return add_lora(
-            load_base(path, dtype=self._dtype, device=self._device),
+            base,
             rank=lora.rank,
             alpha=lora.alpha,
             dropout=lora.dropout,
             targets=lora.targets,
-            seed=seed,
+            seed=terms.seed,
         )
 
     def _base(self, path: str, model: PeftModel) -> PreparedBase:
