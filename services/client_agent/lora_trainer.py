@@ -58,6 +58,7 @@ class LoraTrainer:
     def _load(self, manifest: Manifest) -> tuple[PeftModel, list[Encoded], int]:
         """Return model, data and vocabulary for this manifest, after comparing everything that can be compared."""
         if self._loaded is None or self._loaded[0] != manifest:
+            self._loaded = None  # before the next model is loaded: this machine may have no room for two
             tokenizer = load_tokenizer(self._base_model)
             if (actual := tokenizer_digest(tokenizer)) != manifest.tokenizer_digest:
                 raise TokenizerMismatch(

@@ -1,4 +1,5 @@
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from services.client_agent import lora_trainer
 from services.client_agent.lora_trainer import LoraTrainer
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
 from shared.errors import BaseModelMismatch, ContextTooShort, LoraMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_layout, adapter_tensors
 from shared.ml.digests import base_model_digest, tokenizer_digest
-from shared.ml.models import add_lora
+from shared.ml.models import add_lora, load_base
 from shared.protocol.codec import encode
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Manifest
@@ -108,3 +110,18 @@ def test_nothing_is_trained_beyond_the_models_context(site: Site) -> None:
     """A run whose texts may be longer than what the SLM takes in is refused before the first step."""
     with pytest.raises(ContextTooShort, match=r"may have 129 tokens, and the base model .*slm takes 128"):
         site.train(training=site.manifest.training.model_copy(update={"max_tokens": 129}))
+
+
+def test_another_runs_model_is_let_go_before_the_next_is_loaded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two models at once may be more than the machine has memory for; rounds of one run load nothing."""
+    loaded: list[weakref.ref[Any]] = []
+
+    def load(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
+        assert not [model for model in loaded if model() is not None]
+        loaded.append(weakref.ref(base := load_base(*args, **kwargs)))
+        return base
+
+    monkeypatch.setattr(lora_trainer, "load_base", load)
+    for run in ("one", "one", "other"):
+        site.train(run_id=run)
+    assert len(loaded) == 2

@@ -1,4 +1,5 @@
 import json
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from services.coordinator.worker import model_pair
 from services.coordinator.worker.model_pair import EVALUATION_BATCH, ModelPair
 from shared.errors import ContextTooShort
 from shared.ml.adapters import adapter_layout, load_adapter
@@ -108,3 +110,27 @@ def test_a_run_whose_texts_do_not_fit_into_a_model_is_not_prepared(machine: Mach
     config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 32}))
     with pytest.raises(ContextTooShort, match=rf"may have 64 tokens, and the base model .*{short} takes 32"):
         machine.pair().prepare(machine.terms(), slm_into=machine.folder / "theta", llm_into=machine.folder / "omega")
+
+
+def test_another_runs_models_are_let_go_before_new_ones_are_loaded(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two pairs at once may be more than the machine has memory for."""
+    terms, pair = machine.terms(), machine.pair()
+    adapters = {
+        "slm_aggregated": machine.adapter("aggregated", "slm", terms.slm_lora, seed=1),
+        "slm": machine.adapter("theta", "slm", terms.slm_lora, seed=2),
+        "llm": machine.adapter("omega", "llm", terms.llm_lora, seed=3),
+    }
+    loaded: list[weakref.ref[Any]] = []
+
+    def load(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
+        alive.append(sum(model() is not None for model in loaded))
+        loaded.append(weakref.ref(base := load_base(*args, **kwargs)))
+        return base
+
+    alive: list[int] = []
+    monkeypatch.setattr(model_pair, "load_base", load)
+    pair.evaluate(terms, **adapters)
+    pair.evaluate(machine.terms(seed=2), **adapters)
+    assert alive == [0, 1, 0, 1]

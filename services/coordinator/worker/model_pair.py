@@ -103,6 +103,7 @@ class ModelPair:
     def _load(self, terms: RunTerms) -> _Loaded:
         """Return the models of a run, loaded if the last task was of another run."""
         if self._loaded is None or self._loaded.terms != terms:
+            self._loaded = None  # before the next pair is loaded: this machine may have no room for two
             tokenizer = load_tokenizer(terms.slm)
             if tokenizer_digest(tokenizer) != tokenizer_digest(load_tokenizer(terms.llm)):
                 raise TokenizerMismatch(
