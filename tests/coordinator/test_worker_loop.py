@@ -1,6 +1,6 @@
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,10 @@ from services.coordinator.context import Context
 from services.coordinator.worker import loop
 from services.coordinator.worker.loop import Cotuned, Worker
 from shared.errors import LossNotFinite, TokenizerMismatch, Unreachable
+from shared.protocol.digests import digest_of
+from shared.protocol.messages import RoundScores
 from shared.protocol.rounds import RoundState, RunState
+from shared.protocol.terms import RunTerms
 from shared.transport import BearerToken, TrafficCount, open_in_process
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, begin, lease, run_of, submit, terms_of
@@ -167,6 +170,31 @@ async def test_a_worker_fetches_what_it_does_not_have(context: Context, tmp_path
         async with worker_of(context, BadCoTuner(), tmp_path / str(step)) as worker:
             assert await worker.step(wait_seconds=0)
     assert context.lifecycle.rounds(RUN)[0].state is RoundState.PUBLISHED
+
+
+@pytest.mark.parametrize("damage", [lambda blob: blob[:-4], lambda blob: blob[:-1] + b"\x01"], ids=["short", "flipped"])
+async def test_a_damaged_adapter_in_the_cache_is_fetched_again(
+    damage: Callable[[bytes], bytes], context: Context, tmp_path: Path
+) -> None:
+    """What a power cut or a bad disk left behind is neither computed with nor the run's failure."""
+
+    class ReadingCoTuner(AddingCoTuner):
+        def evaluate(self, terms: RunTerms, **files: Path) -> RoundScores:
+            read.extend(digest_of(file.read_bytes()) for file in files.values())
+            return super().evaluate(terms, **files)
+
+    read: list[str] = []
+    to_cotuning(context)
+    async with worker_of(context, ReadingCoTuner(SLM_LAYOUT, LLM_LAYOUT), tmp_path / "cache") as worker:
+        assert await worker.step(wait_seconds=0)
+        for file in (tmp_path / "cache").rglob("*"):
+            if file.is_file():
+                file.write_bytes(damage(file.read_bytes()))
+        assert await worker.step(wait_seconds=0)
+    with context.store.read() as tx:
+        played = tx.rounds(RUN)[0]
+    assert played.state is RoundState.PUBLISHED
+    assert set(read) == {played.aggregate, played.slm_candidate, played.llm_candidate}
 
 
 async def test_a_workers_cache_does_not_grow(context: Context, tmp_path: Path) -> None:

@@ -223,9 +223,9 @@ class Worker:
                 log.warning("work.heartbeat_failed", job=lease.job_id, code=error.code, detail=str(error))
 
     async def _fetch(self, digest: str) -> Path:
-        """Return the file of an adapter, fetched unless it is here already."""
+        """Return the file of an adapter, fetched unless it is here already, whole."""
         file = self._file(digest)
-        if not file.exists():
+        if not await asyncio.to_thread(_is_whole, file, digest):
             await self._transport.download(f"/v1/work/blobs/{digest}", file, digest=digest)
         return file
 
@@ -246,6 +246,11 @@ class Worker:
         for file in self._cache.iterdir():
             if file not in wanted:
                 file.unlink()
+
+
+def _is_whole(file: Path, digest: str) -> bool:
+    """Return whether the file is there with its bytes; one that a power cut left short is not."""
+    return file.exists() and digest_of(file.read_bytes()) == digest
 
 
 def _prepared(base: PreparedBase, adapter: str) -> PreparedModel:
