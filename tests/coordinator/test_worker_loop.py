@@ -12,7 +12,7 @@ from services.coordinator.app import create_work_app
 from services.coordinator.context import Context
 from services.coordinator.worker import loop
 from services.coordinator.worker.loop import Cotuned, Worker
-from shared.errors import LossNotFinite, TokenizerMismatch, Unreachable
+from shared.errors import LossNotFinite, StoreBusy, TokenizerMismatch, Unreachable
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import RoundScores
 from shared.protocol.rounds import RoundState, RunState
@@ -198,7 +198,9 @@ async def test_a_damaged_adapter_in_the_cache_is_fetched_again(
 
 
 async def test_a_workers_cache_does_not_grow(context: Context, tmp_path: Path) -> None:
-    """After a round only the three adapters that were evaluated are kept."""
+    """After a round only the three adapters that were evaluated are kept, and what is no adapter is let alone."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "notes.txt").write_text("somebody else's")
     async with worker_of(context, BadCoTuner(), tmp_path / "cache") as worker:
         for number in (1, 2, 3):
             if number == 1:
@@ -208,7 +210,24 @@ async def test_a_workers_cache_does_not_grow(context: Context, tmp_path: Path) -
             context.rounds.reconcile()
             while await worker.step(wait_seconds=0):
                 pass
-            assert len(list((tmp_path / "cache").iterdir())) == 3
+            assert len(list((tmp_path / "cache" / "adapters").iterdir())) == 3
+    assert (tmp_path / "cache" / "notes.txt").read_text() == "somebody else's"
+
+
+async def test_two_workers_do_not_share_a_cache(context: Context, tmp_path: Path) -> None:
+    """The second stops at once and says why; it works when the first is gone."""
+    async with worker_of(context, BadCoTuner(), tmp_path) as one, worker_of(context, BadCoTuner(), tmp_path) as two:
+        first = asyncio.create_task(one.run())
+        await asyncio.sleep(0)
+        with pytest.raises(StoreBusy, match=f"another worker uses {tmp_path}"):
+            await two.run()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        second = asyncio.create_task(two.run())
+        await asyncio.sleep(0)
+        assert not second.done()
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
 
 
 async def test_a_candidate_that_is_refused_aborts_the_round_with_the_reason(context: Context, tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ nothing that it could not fetch again, so a worker may be killed anywhere and an
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import fcntl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,7 @@ from shared.errors import (
     LeaseLost,
     MessageInvalid,
     RemoteProblem,
+    StoreBusy,
     TransportError,
     ValuesNotFinite,
 )
@@ -108,17 +110,19 @@ class Worker:
         self._transport = transport
         self._cotuner = cotuner
         self._cache = cache
+        self._adapters = cache / "adapters"
         self._name = name
-        cache.mkdir(parents=True, exist_ok=True)
+        self._adapters.mkdir(parents=True, exist_ok=True)
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        while True:
-            try:
-                await self.step(wait_seconds=LONGEST_POLL_SECONDS)
-            except (FedCoLLMError, OSError) as error:
-                log.warning("worker.failed", detail=str(error))
-                await asyncio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
+        """Work until cancelled, or raise StoreBusy where another worker has the cache folder."""
+        with self._owning_cache():
+            while True:
+                try:
+                    await self.step(wait_seconds=LONGEST_POLL_SECONDS)
+                except (FedCoLLMError, OSError) as error:
+                    log.warning("worker.failed", detail=str(error))
+                    await asyncio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
 
     async def step(self, *, wait_seconds: float) -> bool:
         """Ask once for work and do it; return whether there was any."""
@@ -167,7 +171,7 @@ class Worker:
         await self._transport.call("POST", f"/v1/work/{lease.job_id}/failure", Accepted, body=body)
 
     async def _result(self, lease: Lease) -> Result:
-        slm_into, llm_into = self._cache / "slm.new", self._cache / "llm.new"
+        slm_into, llm_into = self._adapters / "slm.new", self._adapters / "llm.new"
         match lease.task:
             case PrepareTask():
                 pair = await asyncio.to_thread(self._cotuner.prepare, lease.terms, slm_into=slm_into, llm_into=llm_into)
@@ -202,6 +206,18 @@ class Worker:
                 scores = await asyncio.to_thread(self._cotuner.evaluate, lease.terms, **paths)
                 self._forget_all_but({*paths.values()})
                 return EvaluateResult(scores=scores)
+
+    @contextmanager
+    def _owning_cache(self) -> Iterator[None]:
+        """Keep other workers out while the block runs: two would write to, and forget, each other's adapters."""
+        with (self._cache / "owner.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreBusy(
+                    f"another worker uses {self._cache}: stop it, or give this one a folder of its own"
+                ) from None
+            yield
 
     @asynccontextmanager
     async def _keeping(self, lease: Lease) -> AsyncIterator[None]:
@@ -240,10 +256,10 @@ class Worker:
         return digest, written.replace(self._file(digest))
 
     def _file(self, digest: str) -> Path:
-        return self._cache / digest.removeprefix("sha256:")
+        return self._adapters / digest.removeprefix("sha256:")
 
     def _forget_all_but(self, wanted: set[Path]) -> None:
-        for file in self._cache.iterdir():
+        for file in self._adapters.iterdir():
             if file not in wanted:
                 file.unlink()
 

@@ -16,7 +16,7 @@ class Settings(BaseSettings):
 
     coordinator_url: Annotated[BaseUrl, Field(description="Where the coordinator listens for workers.")]
     token: Annotated[Token, Field(description="This worker's token.")]
-    cache_dir: Annotated[Path, Field(description="Folder of adapters; may be lost at any time.")]
+    cache_dir: Annotated[Path, Field(description="Folder of adapters, of this worker alone; may be lost at any time.")]
     auxiliary: Annotated[Path, Field(description="D_a: JSONL with prompt, choices, answer.")]
     validation: Annotated[Path, Field(description="What candidates are evaluated on: JSONL likewise.")]
     name: Annotated[str, Field(description="What the coordinator's log calls this worker.")] = "worker"
