@@ -61,7 +61,14 @@ class NoOpCoTuner:
         self._slm_layout = slm_layout
         self._llm_layout = llm_layout
 
-    def prepare(self, terms: RunTerms, *, slm_into: Path, llm_into: Path) -> PreparedPair:  # noqa: ARG002 - no models
+    def prepare(
+        self,
+        terms: RunTerms,  # noqa: ARG002 - no models
+        *,
+        slm_into: Path,
+        llm_into: Path,
+        require_lease: Callable[[], None],  # noqa: ARG002 - done at once
+    ) -> PreparedPair:
         """Write adapters of zeros."""
         for layout, into in ((self._slm_layout, slm_into), (self._llm_layout, llm_into)):
             into.write_bytes(encode({name: np.zeros(shape, np.float32) for name, shape in layout.items()}))
@@ -81,12 +88,21 @@ class NoOpCoTuner:
         llm: Path,
         slm_into: Path,
         llm_into: Path,
+        require_lease: Callable[[], None],  # noqa: ARG002
     ) -> Cotuned:
         """Copy."""
         slm_into.write_bytes(slm.read_bytes())
         llm_into.write_bytes(llm.read_bytes())
         return Cotuned(steps=0, losses={})
 
-    def evaluate(self, terms: RunTerms, *, slm_aggregated: Path, slm: Path, llm: Path) -> RoundScores:  # noqa: ARG002
+    def evaluate(
+        self,
+        terms: RunTerms,  # noqa: ARG002
+        *,
+        slm_aggregated: Path,  # noqa: ARG002
+        slm: Path,  # noqa: ARG002
+        llm: Path,  # noqa: ARG002
+        require_lease: Callable[[], None],  # noqa: ARG002
+    ) -> RoundScores:
         """Invent scores."""
         return RoundScores(slm_aggregated=SCORE, slm=SCORE, llm=SCORE)

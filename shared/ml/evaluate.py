@@ -6,7 +6,7 @@ Legend: B sequences of a batch, T tokens, N answer tokens of a batch, V entries 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 
@@ -44,6 +44,7 @@ def evaluate(
     batch_size: int,
     max_tokens: int,
     vocab_size: int,
+    on_batch: Callable[[], None],
 ) -> Evaluation:
     """Choose for each example the answer whose text has the largest summed log-likelihood; of equals, the first.
 
@@ -54,6 +55,7 @@ def evaluate(
         batch_size: sequences per forward pass, of which an example has one for each choice; only speed depends on it.
         max_tokens: longest prompt and answer.
         vocab_size: the tokenizer's length.
+        on_batch: called after each batch.
 
     Raises:
         DataEmpty: there is no example.
@@ -66,7 +68,7 @@ def evaluate(
         [encode(tokenizer, example.prompt, choice, max_tokens=max_tokens) for choice in example.choices]
         for example in examples
     ]
-    scores = _log_likelihoods(model, sequences, batch_size=batch_size, vocab_size=vocab_size)
+    scores = _log_likelihoods(model, sequences, batch_size=batch_size, vocab_size=vocab_size, on_batch=on_batch)
     correct: list[bool] = []
     right_scores: list[float] = []
     right_tokens = 0
@@ -89,6 +91,7 @@ def _log_likelihoods(
     *,
     batch_size: int,
     vocab_size: int,
+    on_batch: Callable[[], None],
 ) -> list[list[float]]:
     """Return the log-likelihood of each example's choices, summed over the tokens of the answer."""
     device = next(model.parameters()).device
@@ -106,6 +109,7 @@ def _log_likelihoods(
                 )
                 for index, score in zip(chosen, summed, strict=True):
                     scores[index] = score
+                on_batch()
     return scores
 
 

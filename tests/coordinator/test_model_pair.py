@@ -11,7 +11,7 @@ import torch
 
 from services.coordinator.worker import model_pair
 from services.coordinator.worker.model_pair import EVALUATION_BATCH, ModelPair
-from shared.errors import ContextTooShort
+from shared.errors import ContextTooShort, LeaseLost
 from shared.ml.adapters import adapter_layout, load_adapter
 from shared.ml.data import read_examples
 from shared.ml.evaluate import evaluate
@@ -72,6 +72,7 @@ class Machine:
             batch_size=EVALUATION_BATCH,
             max_tokens=64,
             vocab_size=len(tiny_tokenizer()),
+            on_batch=lambda: None,
         )
         return Score(accuracy=result.accuracy, loss=result.loss, examples=result.examples, chance=result.chance)
 
@@ -96,7 +97,7 @@ def test_each_adapter_is_evaluated_on_its_own_model(machine: Machine) -> None:
     aggregated = machine.adapter("aggregated", "slm", terms.slm_lora, seed=1)
     slm = machine.adapter("theta", "slm", terms.slm_lora, seed=2)
     llm = machine.adapter("omega", "llm", terms.llm_lora, seed=3)
-    scores = machine.pair().evaluate(terms, slm_aggregated=aggregated, slm=slm, llm=llm)
+    scores = machine.pair().evaluate(terms, slm_aggregated=aggregated, slm=slm, llm=llm, require_lease=lambda: None)
     assert scores.slm_aggregated == machine.score("slm", terms.slm_lora, aggregated)
     assert scores.slm == machine.score("slm", terms.slm_lora, slm)
     assert scores.llm == machine.score("llm", terms.llm_lora, llm)
@@ -109,7 +110,12 @@ def test_a_run_whose_texts_do_not_fit_into_a_model_is_not_prepared(machine: Mach
     config = machine.folder / short / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 32}))
     with pytest.raises(ContextTooShort, match=rf"may have 64 tokens, and the base model .*{short} takes 32"):
-        machine.pair().prepare(machine.terms(), slm_into=machine.folder / "theta", llm_into=machine.folder / "omega")
+        machine.pair().prepare(
+            machine.terms(),
+            slm_into=machine.folder / "theta",
+            llm_into=machine.folder / "omega",
+            require_lease=lambda: None,
+        )
 
 
 def test_another_runs_models_are_let_go_before_new_ones_are_loaded(
@@ -131,6 +137,32 @@ def test_another_runs_models_are_let_go_before_new_ones_are_loaded(
 
     alive: list[int] = []
     monkeypatch.setattr(model_pair, "load_base", load)
-    pair.evaluate(terms, **adapters)
-    pair.evaluate(machine.terms(seed=2), **adapters)
+    pair.evaluate(terms, **adapters, require_lease=lambda: None)
+    pair.evaluate(machine.terms(seed=2), **adapters, require_lease=lambda: None)
     assert alive == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("task", ["prepare", "cotune", "evaluate"])
+def test_every_task_stops_between_steps_when_its_lease_is_lost(machine: Machine, task: str, steps: int) -> None:
+    """Whatever the models are at, nobody waits long for a machine whose work is not wanted; no candidate is written."""
+    terms = machine.terms()
+    slm = machine.adapter("theta", "slm", terms.slm_lora, seed=2)
+    llm = machine.adapter("omega", "llm", terms.llm_lora, seed=3)
+    into = {"slm_into": machine.folder / "slm.new", "llm_into": machine.folder / "llm.new"}
+    tasks: dict[str, dict[str, Any]] = {
+        "prepare": into,
+        "cotune": {"seed": 1, "slm": slm, "llm": llm, **into},
+        "evaluate": {"slm_aggregated": slm, "slm": slm, "llm": llm},
+    }
+    asked = []
+
+    def require_lease() -> None:
+        asked.append(1)
+        if len(asked) > steps:
+            raise LeaseLost("lost")
+
+    with pytest.raises(LeaseLost):
+        getattr(machine.pair(), task)(terms, **tasks[task], require_lease=require_lease)
+    assert len(asked) == steps + 1
+    assert task == "prepare" or not into["slm_into"].exists()

@@ -12,7 +12,7 @@ from services.coordinator.app import create_work_app
 from services.coordinator.context import Context
 from services.coordinator.worker import loop
 from services.coordinator.worker.loop import Cotuned, Worker
-from shared.errors import LossNotFinite, StoreBusy, TokenizerMismatch, Unreachable
+from shared.errors import LeaseLost, LossNotFinite, StoreBusy, TokenizerMismatch, Unreachable
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import RoundScores
 from shared.protocol.rounds import RoundState, RunState
@@ -142,6 +142,52 @@ async def test_a_worker_that_lost_its_lease_drops_the_work(
     assert context.work.heartbeat(granted[0].job_id, granted[0].token) > clock.seconds
 
 
+class EndlessCoTuner(AddingCoTuner):
+    """Co-tunes until it is stopped."""
+
+    def __init__(self) -> None:
+        super().__init__(SLM_LAYOUT, LLM_LAYOUT)
+        self.begun, self.stopped = threading.Event(), threading.Event()
+
+    def cotune(self, *args: Any, require_lease: Callable[[], None], **kwargs: Any) -> Cotuned:  # noqa: ANN401 - passed on
+        """Step, for twenty seconds at most."""
+        self.begun.set()
+        for _ in range(2000):
+            try:
+                require_lease()
+            except LeaseLost:
+                self.stopped.set()
+                raise
+            self.stopped.wait(0.01)
+        return super().cotune(*args, require_lease=require_lease, **kwargs)
+
+
+@pytest.mark.parametrize("how", ["given to another", "cancelled", "told to stop"])
+async def test_a_worker_does_not_go_on_computing_in_vain(
+    how: str, context: Context, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once nobody waits for the result it stops at the next step, hands nothing in, and has time for other work."""
+    to_cotuning(context)
+    monkeypatch.setattr(loop, "HEARTBEAT_SECONDS", 0.001)
+    cotuner = EndlessCoTuner()
+    async with worker_of(context, cotuner, tmp_path / "cache") as worker:
+        working = asyncio.create_task(worker.step(wait_seconds=0))
+        assert await asyncio.to_thread(cotuner.begun.wait, 20)
+        match how:
+            case "given to another":
+                clock.advance(31)
+                context.rounds.reconcile()
+                lease(context, "other")
+            case "cancelled":
+                context.lifecycle.cancel(RUN, actor="operator", reason="enough")
+            case _:
+                working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        assert await asyncio.to_thread(cotuner.stopped.wait, 20)
+    assert working.cancelled() or working.result() is True
+    assert context.lifecycle.rounds(RUN)[0].state is (RoundState.ABORTED if how == "cancelled" else RoundState.COTUNING)
+
+
 async def test_a_worker_keeps_its_lease_while_it_computes(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,9 +225,9 @@ async def test_a_damaged_adapter_in_the_cache_is_fetched_again(
     """What a power cut or a bad disk left behind is neither computed with nor the run's failure."""
 
     class ReadingCoTuner(AddingCoTuner):
-        def evaluate(self, terms: RunTerms, **files: Path) -> RoundScores:
+        def evaluate(self, terms: RunTerms, *, require_lease: Callable[[], None], **files: Path) -> RoundScores:
             read.extend(digest_of(file.read_bytes()) for file in files.values())
-            return super().evaluate(terms, **files)
+            return super().evaluate(terms, require_lease=require_lease, **files)
 
     read: list[str] = []
     to_cotuning(context)

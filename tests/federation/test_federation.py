@@ -375,7 +375,7 @@ def test_co_tuning_starts_from_the_adapters_that_it_is_given(world: World, tmp_p
     )
     files = {name: tmp_path / name for name in ("theta", "omega", "slm-1", "llm-1", "slm-2", "llm-2")}
     terms = world.terms()
-    pair.prepare(terms, slm_into=files["theta"], llm_into=files["omega"])
+    pair.prepare(terms, slm_into=files["theta"], llm_into=files["omega"], require_lease=lambda: None)
     for again in ("1", "2"):
         pair.cotune(
             terms,
@@ -384,6 +384,7 @@ def test_co_tuning_starts_from_the_adapters_that_it_is_given(world: World, tmp_p
             llm=files["omega"],
             slm_into=files[f"slm-{again}"],
             llm_into=files[f"llm-{again}"],
+            require_lease=lambda: None,
         )
     assert files["slm-1"].read_bytes() == files["slm-2"].read_bytes() != files["theta"].read_bytes()
     assert files["llm-1"].read_bytes() == files["llm-2"].read_bytes() != files["omega"].read_bytes()

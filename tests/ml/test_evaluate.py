@@ -22,7 +22,15 @@ def score(
     model: PeftModel | PreTrainedModel, examples: list[Example], *, batch_size: int = 8, max_tokens: int = 64
 ) -> Evaluation:
     """Evaluation with the tiny tokenizer."""
-    return evaluate(model, TOKENIZER, examples, batch_size=batch_size, max_tokens=max_tokens, vocab_size=VOCAB)
+    return evaluate(
+        model,
+        TOKENIZER,
+        examples,
+        batch_size=batch_size,
+        max_tokens=max_tokens,
+        vocab_size=VOCAB,
+        on_batch=lambda: None,
+    )
 
 
 def naive_score(model: PeftModel, prompt: str, choice: str) -> tuple[float, int]:
@@ -75,7 +83,7 @@ def test_choices_may_share_little_with_each_other():
     tokenizer = wrapped(models.BPE(vocab=entries, merges=[(":", " "), (": ", "x")]), by_bytes=False)
     examples = [Example("Q:", ("x", "y"), 0), Example("Q", ("x", "y", "yy"), 1), Example("QQQ:", ("y", "x"), 1)]
     model = tiny_lora(spread=0.3)
-    result = evaluate(model, tokenizer, examples, batch_size=8, max_tokens=8, vocab_size=7)
+    result = evaluate(model, tokenizer, examples, batch_size=8, max_tokens=8, vocab_size=7, on_batch=lambda: None)
     logs = []
     for example in examples:
         ids = tokenizer(f"{example.prompt} {example.choices[example.answer]}")["input_ids"]

@@ -1,6 +1,6 @@
 """Co-tuners without models that keep the rules of the real one, and whose effect can be told from the outside."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,14 @@ class AddingCoTuner:
         self._losses = iter(losses)
         self.cotunings = 0
 
-    def prepare(self, terms: RunTerms, *, slm_into: Path, llm_into: Path) -> PreparedPair:  # noqa: ARG002 - no models
+    def prepare(
+        self,
+        terms: RunTerms,  # noqa: ARG002 - no models
+        *,
+        slm_into: Path,
+        llm_into: Path,
+        require_lease: Callable[[], None],  # noqa: ARG002 - done at once
+    ) -> PreparedPair:
         """Write adapters of zeros."""
         for layout, into in ((self._slm_layout, slm_into), (self._llm_layout, llm_into)):
             into.write_bytes(encode({name: np.zeros(shape, np.float32) for name, shape in layout.items()}))
@@ -42,6 +49,7 @@ class AddingCoTuner:
         llm: Path,
         slm_into: Path,
         llm_into: Path,
+        require_lease: Callable[[], None],  # noqa: ARG002
     ) -> Cotuned:
         """Add one."""
         self.cotunings += 1
@@ -50,7 +58,15 @@ class AddingCoTuner:
             into.write_bytes(encode({name: values + np.float32(1) for name, values in tensors.items()}))
         return Cotuned(steps=1, losses={"slm_loss": 1.0})
 
-    def evaluate(self, terms: RunTerms, *, slm_aggregated: Path, slm: Path, llm: Path) -> RoundScores:  # noqa: ARG002
+    def evaluate(
+        self,
+        terms: RunTerms,  # noqa: ARG002
+        *,
+        slm_aggregated: Path,  # noqa: ARG002
+        slm: Path,  # noqa: ARG002
+        llm: Path,  # noqa: ARG002
+        require_lease: Callable[[], None],  # noqa: ARG002
+    ) -> RoundScores:
         """Read the next loss from the list."""
         return RoundScores(slm_aggregated=_score(1.0), slm=_score(next(self._losses, 1.0)), llm=_score(1.0))
 

@@ -6,7 +6,8 @@ nothing that it could not fetch again, so a worker may be killed anywhere and an
 
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator, Iterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,17 +89,34 @@ class Cotuned:
 
 
 class CoTuner(Protocol):
-    """Everything that needs the models; adapters come and go as files."""
+    """Everything that needs the models; adapters come and go as files.
 
-    def prepare(self, terms: RunTerms, *, slm_into: Path, llm_into: Path) -> PreparedPair:
+    ``require_lease`` is called between steps, and raises LeaseLost once nobody waits for the result any more.
+    """
+
+    def prepare(
+        self, terms: RunTerms, *, slm_into: Path, llm_into: Path, require_lease: Callable[[], None]
+    ) -> PreparedPair:
         """Write theta^0 and omega^0, and evaluate them."""
         ...
 
-    def cotune(self, terms: RunTerms, *, seed: int, slm: Path, llm: Path, slm_into: Path, llm_into: Path) -> Cotuned:
+    def cotune(
+        self,
+        terms: RunTerms,
+        *,
+        seed: int,
+        slm: Path,
+        llm: Path,
+        slm_into: Path,
+        llm_into: Path,
+        require_lease: Callable[[], None],
+    ) -> Cotuned:
         """Write theta^{t+1} and omega^{t+1}, co-tuned from the adapters given."""
         ...
 
-    def evaluate(self, terms: RunTerms, *, slm_aggregated: Path, slm: Path, llm: Path) -> RoundScores:
+    def evaluate(
+        self, terms: RunTerms, *, slm_aggregated: Path, slm: Path, llm: Path, require_lease: Callable[[], None]
+    ) -> RoundScores:
         """Evaluate the SLM after aggregation, and both models after co-tuning."""
         ...
 
@@ -132,19 +150,21 @@ class Worker:
             return False
         log.info("work.leased", job=lease.job_id, lease=lease.token)
         try:
-            async with self._keeping(lease):
-                await self._do(lease)
-        except RemoteProblem as problem:
-            if problem.remote_code != LeaseLost.code:
+            async with self._keeping(lease) as require_lease:
+                await self._do(lease, require_lease)
+        except FedCoLLMError as error:  # told by the coordinator, or noticed here
+            if error.code != LeaseLost.code:
                 raise
-            log.warning("work.lost", job=lease.job_id, detail=problem.detail)
+            log.warning("work.lost", job=lease.job_id, detail=str(error))
         return True
 
-    async def _do(self, lease: Lease) -> None:
+    async def _do(self, lease: Lease, require_lease: Callable[[], None]) -> None:
         try:
-            result = await self._result(lease)
+            result = await self._result(lease, require_lease)
         except RemoteProblem as problem:
             await self._give_up(lease, problem)
+        except LeaseLost:
+            raise  # there is nobody to hand anything in to
         except (TransportError, DigestMismatch, OSError):
             raise  # this machine's trouble, not the work's: the lease runs out, and another worker may do better
         except FedCoLLMError as error:
@@ -170,11 +190,17 @@ class Worker:
         body = FailureRequest(token=lease.token, code=code, message=message[:4000])
         await self._transport.call("POST", f"/v1/work/{lease.job_id}/failure", Accepted, body=body)
 
-    async def _result(self, lease: Lease) -> Result:
+    async def _result(self, lease: Lease, require_lease: Callable[[], None]) -> Result:
         slm_into, llm_into = self._adapters / "slm.new", self._adapters / "llm.new"
         match lease.task:
             case PrepareTask():
-                pair = await asyncio.to_thread(self._cotuner.prepare, lease.terms, slm_into=slm_into, llm_into=llm_into)
+                pair = await asyncio.to_thread(
+                    self._cotuner.prepare,
+                    lease.terms,
+                    slm_into=slm_into,
+                    llm_into=llm_into,
+                    require_lease=require_lease,
+                )
                 return PrepareResult(
                     tokenizer_digest=pair.tokenizer_digest,
                     slm=_prepared(pair.slm, await self._store(slm_into)),
@@ -190,6 +216,7 @@ class Worker:
                     llm=await self._fetch(task.llm_adapter),
                     slm_into=slm_into,
                     llm_into=llm_into,
+                    require_lease=require_lease,
                 )
                 return CotuneResult(
                     slm_adapter=await self._store(slm_into),
@@ -203,7 +230,9 @@ class Worker:
                     "slm": await self._fetch(task.slm_adapter),
                     "llm": await self._fetch(task.llm_adapter),
                 }
-                scores = await asyncio.to_thread(self._cotuner.evaluate, lease.terms, **paths)
+                scores = await asyncio.to_thread(
+                    self._cotuner.evaluate, lease.terms, **paths, require_lease=require_lease
+                )
                 self._forget_all_but({*paths.values()})
                 return EvaluateResult(scores=scores)
 
@@ -220,22 +249,31 @@ class Worker:
             yield
 
     @asynccontextmanager
-    async def _keeping(self, lease: Lease) -> AsyncIterator[None]:
-        """Send heartbeats while the block runs; a lost lease shows when the result is handed in."""
-        task = asyncio.create_task(self._beat(lease))
+    async def _keeping(self, lease: Lease) -> AsyncIterator[Callable[[], None]]:
+        """Send heartbeats while the block runs, and give it a function that raises LeaseLost once it works in vain."""
+        lost = threading.Event()
+
+        def require_lease() -> None:
+            if lost.is_set():
+                raise LeaseLost(f"the lease of work {lease.job_id} was lost while it was computed: it is dropped")
+
+        task = asyncio.create_task(self._beat(lease, lost))
         try:
-            yield
+            yield require_lease
         finally:
+            lost.set()  # a worker that is told to stop would else wait for its computing thread
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _beat(self, lease: Lease) -> None:
-        while True:
+    async def _beat(self, lease: Lease, lost: threading.Event) -> None:
+        while not lost.is_set():
             await asyncio.sleep(HEARTBEAT_SECONDS)
             body = Heartbeat(token=lease.token)
             try:
                 await self._transport.call("POST", f"/v1/work/{lease.job_id}/heartbeat", HeartbeatAnswer, body=body)
             except FedCoLLMError as error:
+                if error.code == LeaseLost.code:
+                    lost.set()
                 log.warning("work.heartbeat_failed", job=lease.job_id, code=error.code, detail=str(error))
 
     async def _fetch(self, digest: str) -> Path:

@@ -1,6 +1,6 @@
 """The real ``CoTuner``: LLM and SLM in this process (Alg. 1, server side; docs/protocol.md, steps 1, 7 and 8)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -54,7 +54,9 @@ class ModelPair:
         self._digest_cache = digest_cache
         self._loaded: _Loaded | None = None
 
-    def prepare(self, terms: RunTerms, *, slm_into: Path, llm_into: Path) -> PreparedPair:
+    def prepare(
+        self, terms: RunTerms, *, slm_into: Path, llm_into: Path, require_lease: Callable[[], None]
+    ) -> PreparedPair:
         """Write theta^0 and omega^0, which change nothing yet (B = 0), and evaluate the base models."""
         self._loaded = None
         pair = self._load(terms)
@@ -64,10 +66,22 @@ class ModelPair:
             tokenizer_digest=tokenizer_digest(pair.tokenizer),
             slm=self._base(terms.slm, pair.slm),
             llm=self._base(terms.llm, pair.llm),
-            scores=BaseScores(slm=self._score(pair, pair.slm), llm=self._score(pair, pair.llm)),
+            scores=BaseScores(
+                slm=self._score(pair, pair.slm, require_lease), llm=self._score(pair, pair.llm, require_lease)
+            ),
         )
 
-    def cotune(self, terms: RunTerms, *, seed: int, slm: Path, llm: Path, slm_into: Path, llm_into: Path) -> Cotuned:
+    def cotune(
+        self,
+        terms: RunTerms,
+        *,
+        seed: int,
+        slm: Path,
+        llm: Path,
+        slm_into: Path,
+        llm_into: Path,
+        require_lease: Callable[[], None],
+    ) -> Cotuned:
         """Co-tune on the auxiliary set (Eq. 4 to 6)."""
         pair = self._load(terms)
         _load_file(pair.slm, slm)
@@ -79,7 +93,7 @@ class ModelPair:
             terms=terms.cotuning,
             seed=seed,
             vocab_size=len(pair.tokenizer),
-            on_step=lambda _step, _steps, _loss: None,
+            on_step=lambda _step, _steps, _loss: require_lease(),
         )
         slm_into.write_bytes(encode(adapter_tensors(pair.slm)))
         llm_into.write_bytes(encode(adapter_tensors(pair.llm)))
@@ -91,14 +105,20 @@ class ModelPair:
         }
         return Cotuned(steps=report.steps, losses=losses)
 
-    def evaluate(self, terms: RunTerms, *, slm_aggregated: Path, slm: Path, llm: Path) -> RoundScores:
+    def evaluate(
+        self, terms: RunTerms, *, slm_aggregated: Path, slm: Path, llm: Path, require_lease: Callable[[], None]
+    ) -> RoundScores:
         """Evaluate on the validation set."""
         pair = self._load(terms)
         _load_file(pair.slm, slm_aggregated)
-        aggregated = self._score(pair, pair.slm)
+        aggregated = self._score(pair, pair.slm, require_lease)
         _load_file(pair.slm, slm)
         _load_file(pair.llm, llm)
-        return RoundScores(slm_aggregated=aggregated, slm=self._score(pair, pair.slm), llm=self._score(pair, pair.llm))
+        return RoundScores(
+            slm_aggregated=aggregated,
+            slm=self._score(pair, pair.slm, require_lease),
+            llm=self._score(pair, pair.llm, require_lease),
+        )
 
     def _load(self, terms: RunTerms) -> _Loaded:
         """Return the models of a run, loaded if the last task was of another run."""
@@ -141,7 +161,7 @@ class ModelPair:
         )
 
     @staticmethod
-    def _score(pair: _Loaded, model: PeftModel) -> Score:
+    def _score(pair: _Loaded, model: PeftModel, require_lease: Callable[[], None]) -> Score:
         result = evaluate(
             model,
             pair.tokenizer,
@@ -149,6 +169,7 @@ class ModelPair:
             batch_size=EVALUATION_BATCH,
             max_tokens=pair.terms.training.max_tokens,
             vocab_size=len(pair.tokenizer),
+            on_batch=require_lease,
         )
         return Score(accuracy=result.accuracy, loss=result.loss, examples=result.examples, chance=result.chance)
 
