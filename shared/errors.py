@@ -301,6 +301,6 @@ class RemoteProblem(TransportError):
 
     def __init__(self, code: str, status: int, detail: str) -> None:
         super().__init__(f"{detail} (HTTP {status})")
-        self.code = self.remote_code = code
+        self.code = code
         self.status = status
         self.detail = detail

@@ -182,9 +182,9 @@ class Worker:
 
     async def _give_up(self, lease: Lease, problem: RemoteProblem) -> None:
         """Hand in as a failure what the coordinator will never take; another worker would compute the same."""
-        if problem.remote_code not in REFUSED_FOR_GOOD:
+        if problem.code not in REFUSED_FOR_GOOD:
             raise problem
-        await self._hand_in_failure(lease, problem.remote_code, problem.detail)
+        await self._hand_in_failure(lease, problem.code, problem.detail)
 
     async def _hand_in_failure(self, lease: Lease, code: str, message: str) -> None:
         body = FailureRequest(token=lease.token, code=code, message=message[:4000])
