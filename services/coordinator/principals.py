@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, m
 
 from shared.errors import ConfigurationError, NotAllowed, NotAuthenticated
 from shared.protocol.terms import FROZEN
+from shared.transport import Token
 
 
 class Role(StrEnum):
@@ -43,7 +44,7 @@ class TokenEntry(BaseModel):
     """One principal of the token file."""
 
     role: Role
-    token: Annotated[str, Field(min_length=16)]
+    token: Annotated[Token, Field(min_length=16)]
     model_config = FROZEN
 
 

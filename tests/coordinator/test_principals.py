@@ -180,6 +180,13 @@ def test_errors_name_who_is_missing() -> None:
         principals.identify(None, (Role.VIEWER,))
 
 
+def test_a_token_is_the_same_with_a_line_end_after_it() -> None:
+    """Whoever makes a token file with an editor means the token, as agents and workers read theirs."""
+    token = "0123456789abcdef"
+    principals = Principals({"ada": TokenEntry(role=Role.AGENT, token=f" {token}\n")})
+    assert principals.identify(f"Bearer {token}", (Role.AGENT,)).name == "ada"
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -188,6 +195,8 @@ def test_errors_name_who_is_missing() -> None:
         "[]",
         '{"ada": "token"}',
         '{"ada": {"role": "agent", "token": "short"}}',
+        '{"ada": {"role": "agent", "token": "  short               "}}',
+        '{"ada": {"role": "agent", "token": "0123456789abcdef\\u00e9"}}',
         '{"ada": {"role": "king", "token": "0123456789abcdef"}}',
         '{"a/b": {"role": "agent", "token": "0123456789abcdef"}}',
         '{"ada": {"role": "agent", "token": "0123456789abcdef", "admin": true}}',
