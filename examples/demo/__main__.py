@@ -7,6 +7,7 @@ HTTP on loopback. Everything that it makes lies in one folder, which is printed 
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
@@ -177,7 +178,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of data, adapters and training (default: 1)")
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="where runs go (default: runs)")
     arguments = parser.parse_args()
-    folder = arguments.folder.resolve() / time.strftime("demo-%Y%m%d-%H%M%S")
+    folder = arguments.folder.resolve() / f"{time.strftime('demo-%Y%m%d-%H%M%S')}-{os.getpid()}"
     console = Console()
     try:
         return 0 if asyncio.run(interruptible(folder, arguments.seed, console)) else 1

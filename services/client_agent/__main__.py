@@ -1,6 +1,7 @@
 """Run an agent: ``python -m services.client_agent``, configured by CLIENT_AGENT_* in the environment."""
 
 import asyncio
+import signal
 import sys
 
 import structlog
@@ -22,6 +23,8 @@ TRAINER_COMMAND = (sys.executable, "-m", "services.client_agent.trainer_process"
 
 async def serve(settings: Settings, trainer: TrainerProcess) -> None:
     """Take part and show the status page, until told to stop."""
+    # uvicorn stops, and then sends the signal again: SIGTERM as such would end the process before it has cleaned up.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     state, status = StateFolder(settings.state_dir), Status()
     socket = listen(settings.status_host, settings.status_port)
     page = uvicorn.Config(

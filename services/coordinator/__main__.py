@@ -1,6 +1,7 @@
 """Run a coordinator: ``python -m services.coordinator``, configured by COORDINATOR_* in the environment."""
 
 import asyncio
+import signal
 import sys
 import time
 
@@ -20,6 +21,8 @@ log = structlog.get_logger()
 
 async def serve(settings: Settings) -> None:
     """Serve both ports until told to stop."""
+    # uvicorn stops, and then sends the signal again: SIGTERM as such would end the process before it has cleaned up.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     public = listen(settings.host, settings.port)
     internal = listen(settings.work_host, settings.work_port)
     with open_context(settings, read_token_file(settings.token_file), time.time) as context:

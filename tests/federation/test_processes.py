@@ -94,3 +94,15 @@ async def test_a_run_survives_the_kill_of_each_of_its_processes(tmp_path: Path):
         assert run.published is not None
         await until_held(tmp_path, run.published.digest)
         check_aggregates(tmp_path, views)
+
+
+async def test_a_polite_kill_leaves_one_whole_database_file(tmp_path: Path):
+    """SIGTERM, which is what service managers send, ends a coordinator as Ctrl-C does."""
+    async with local_federation(tmp_path, AGENTS) as federation:
+        await federation.start_coordinator()
+        async with federation.operator() as operator:
+            await operator.call("PUT", RUN, RunView, body=terms(ROUNDS))
+        process = federation.processes.running.pop("coordinator")
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    assert [file.name for file in (tmp_path / "coordinator").glob("coordinator.db*")] == ["coordinator.db"]
