@@ -27,6 +27,7 @@ from examples.demo.preset import AGENTS, AUXILIARY_ITEMS, ITEMS_AN_AGENT, MODELS
 from examples.demo.task import write_demo_data
 from services.client_agent.lora_trainer import LoraTrainer
 from services.coordinator.worker.model_pair import ModelPair
+from shared.data.source import DataSource
 from shared.protocol.messages import RoundScores
 from shared.protocol.terms import CohortTerms, CotuningTerms, GateTerms, RunTerms
 
@@ -61,8 +62,8 @@ async def run(folder: Path, data: Path, agents: Sequence[str], run_terms: RunTer
     trainers = {
         name: InProcess(
             LoraTrainer(
-                base_model=run_terms.slm,
-                data=data / f"{name}.jsonl",
+                slm=run_terms.slm,
+                data=DataSource(path=data / f"{name}.jsonl"),
                 device="cpu",
                 dtype="float32",
                 digest_cache=folder / "digests.json",
@@ -71,8 +72,8 @@ async def run(folder: Path, data: Path, agents: Sequence[str], run_terms: RunTer
         for name in agents
     }
     pair = ModelPair(
-        auxiliary=data / "auxiliary.jsonl",
-        validation=data / "validation.jsonl",
+        auxiliary=DataSource(path=data / "auxiliary.jsonl"),
+        validation=DataSource(path=data / "validation.jsonl"),
         device="cpu",
         dtype="float32",
         digest_cache=folder / "digests.json",

@@ -97,7 +97,7 @@ async def open_federation(
         trainers, Role.AGENT
     )
     principals = Principals({name: TokenEntry(role=role, token=token_of(name)) for name, role in roles.items()})
-    settings = Settings(data_dir=folder / "coordinator", token_file=folder / "unused")
+    settings = Settings(data_dir=folder / "coordinator", principals_file=folder / "unused")
     async with AsyncExitStack() as stack:
         context = stack.enter_context(open_context(settings, principals, clock))
         app = create_app(context)

@@ -104,7 +104,7 @@ async def measure(folder: Path, rounds: int) -> None:
             unused = Path(os.devnull)
             await federation.start_worker([*command, "worker"], auxiliary=unused, validation=unused)
             for name in AGENTS:
-                await seen_by_agents.start_agent(name, [*command, "agent"], base_model="none", data=unused)
+                await seen_by_agents.start_agent(name, [*command, "agent"], slm="none", data=unused)
             await operator.call("PUT", f"/v1/runs/{RUN_ID}", RunView, body=terms(rounds + 1))
             await operator.call("POST", f"/v1/runs/{RUN_ID}/start", RunView)
             bytes_at_round = await _watch(operator, federation, count)

@@ -11,6 +11,7 @@ from services.client_agent.settings import Settings as AgentSettings
 from services.client_agent.trainer import TrainerProcess
 from services.coordinator.worker.loop import Worker
 from services.coordinator.worker.settings import Settings as WorkerSettings
+from shared.configuration import read_settings
 from shared.transport import BearerToken, TrafficCount, open_transport
 
 # 24 layers x q, v x A [8, 2048] and B [2048, 8]: 96 tensors, 1,572,864 parameters, 6.3 MB as float32.
@@ -25,9 +26,9 @@ LLM_LAYOUT = {"base_model.model.lora_A.weight": (8, 8)}
 
 async def worker() -> None:
     """Run a worker whose co-tuning moves bytes only."""
-    settings = WorkerSettings()
+    settings = read_settings(WorkerSettings)
     async with open_transport(
-        settings.coordinator_url, BearerToken(settings.token), TrafficCount(), patience_seconds=None
+        settings.coordinator_url, BearerToken.read(settings.token_file), TrafficCount(), patience_seconds=None
     ) as transport:
         await Worker(transport, NoOpCoTuner(SLM_LAYOUT, LLM_LAYOUT), settings.cache_dir, name="worker").run()
 
@@ -39,7 +40,7 @@ def main() -> None:
             asyncio.run(worker())
         case "agent":
             command = (sys.executable, "-m", "bench.round_processes", "trainer")
-            asyncio.run(agent_main.serve(AgentSettings(), TrainerProcess(command)))
+            asyncio.run(agent_main.serve(read_settings(AgentSettings), TrainerProcess(command)))
         case "trainer":
             trainer_process.serve(NoOpTrainer)
         case other:

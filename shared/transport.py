@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, Protocol, Self, TypeAlias, TypeVar
 
 import httpx
 import stamina
 import structlog
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, TypeAdapter, ValidationError
 from stamina.instrumentation import set_on_retry_hooks
 
 from shared.errors import (
@@ -109,6 +109,19 @@ class BearerToken:
     """A shared token, for coordinators on loopback."""
 
     token: str
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Return the token that is all that ``file`` holds, or raise ConfigurationError."""
+        try:
+            return cls(TypeAdapter(Token).validate_python(file.read_text(encoding="ascii")))
+        except OSError as error:
+            raise ConfigurationError(f"the token file {file} cannot be read: {error.strerror}") from None
+        except ValueError:  # not `from` it: it may quote the token
+            raise ConfigurationError(
+                f"the token file {file} must hold one line of printable ASCII, and nothing else: "
+                "compare it with what the operator gave you"
+            ) from None
 
     def fields(self, request: Egress) -> Mapping[str, str]:  # noqa: ARG002 - a signature will cover the request
         """Return the Authorization field, or none where there is no token."""

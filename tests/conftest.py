@@ -10,8 +10,10 @@ from bench.federation import ManualClock
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the flag that writes ``tests/data`` anew."""
-    parser.addoption("--update-golden", action="store_true", help="write tests/data from what the code says now")
+    """Add the flag that writes ``tests/protocol/wire`` anew."""
+    parser.addoption(
+        "--update-golden", action="store_true", help="write tests/protocol/wire from what the code says now"
+    )
 
 
 @pytest.fixture

@@ -112,12 +112,16 @@ def test_a_coordinator_on_a_port_in_use_says_so(taken: int, tmp_path: Path) -> N
     tokens = tmp_path / "tokens.json"
     tokens.write_text('{"ada": {"role": "agent", "token": "0123456789abcdef"}}')
     for which in ("PORT", "WORK_PORT"):
-        ports = {"COORDINATOR_PORT": "0", "COORDINATOR_WORK_PORT": "0", f"COORDINATOR_{which}": str(taken)}
+        ports = {
+            "FEDCOLLM_COORDINATOR_PORT": "0",
+            "FEDCOLLM_COORDINATOR_WORK_PORT": "0",
+            f"FEDCOLLM_COORDINATOR_{which}": str(taken),
+        }
         answer = run(
             "-m",
             "services.coordinator",
-            COORDINATOR_DATA_DIR=str(tmp_path / "data"),
-            COORDINATOR_TOKEN_FILE=str(tokens),
+            FEDCOLLM_COORDINATOR_DATA_DIR=str(tmp_path / "data"),
+            FEDCOLLM_COORDINATOR_PRINCIPALS_FILE=str(tokens),
             **ports,
         )
         assert answer.returncode == 2
@@ -128,15 +132,16 @@ def test_a_coordinator_on_a_port_in_use_says_so(taken: int, tmp_path: Path) -> N
 
 def test_an_agent_on_a_port_in_use_says_so(taken: int, tmp_path: Path) -> None:
     """The agent's status page is no exception."""
+    (tmp_path / "token").write_text("0123456789abcdef")
     answer = run(
         "-m",
         "services.client_agent",
-        CLIENT_AGENT_COORDINATOR_URL="http://127.0.0.1:1",
-        CLIENT_AGENT_TOKEN="0123456789abcdef",
-        CLIENT_AGENT_STATE_DIR=str(tmp_path / "state"),
-        CLIENT_AGENT_BASE_MODEL="none",
-        CLIENT_AGENT_DATA=str(tmp_path / "data.jsonl"),
-        CLIENT_AGENT_STATUS_PORT=str(taken),
+        FEDCOLLM_AGENT_COORDINATOR_URL="http://127.0.0.1:1",
+        FEDCOLLM_AGENT_TOKEN_FILE=str(tmp_path / "token"),
+        FEDCOLLM_AGENT_STATE_DIR=str(tmp_path / "state"),
+        FEDCOLLM_AGENT_SLM="none",
+        FEDCOLLM_AGENT_DATA__PATH=str(tmp_path / "data.jsonl"),
+        FEDCOLLM_AGENT_STATUS_PORT=str(taken),
     )
     assert (answer.returncode, "Traceback" in answer.stderr) == (2, False)
     assert answer.stderr.startswith(f"agent: cannot listen on 127.0.0.1:{taken}")
@@ -145,8 +150,8 @@ def test_an_agent_on_a_port_in_use_says_so(taken: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "setting", "environment"),
     [
-        ("services.coordinator", "token_file", {"COORDINATOR_DATA_DIR": "x"}),
-        ("services.client_agent", "coordinator_url", {"CLIENT_AGENT_TOKEN": "a-very-secret-token"}),
+        ("services.coordinator", "principals_file", {"FEDCOLLM_COORDINATOR_DATA_DIR": "x"}),
+        ("services.client_agent", "coordinator_url", {"FEDCOLLM_AGENT_TOKEN_FILE": "a-very-secret-token"}),
     ],
 )
 def test_a_setting_that_is_missing_is_named_and_no_secret_is(
@@ -160,18 +165,29 @@ def test_a_setting_that_is_missing_is_named_and_no_secret_is(
     assert "Traceback" not in answer.stderr
 
 
-@pytest.mark.parametrize(("setting", "value"), [("coordinator_url", "localhost:8440"), ("token", "a-secret\ntoken")])
-def test_a_setting_that_cannot_be_used_is_named_and_no_secret_is(setting: str, value: str, tmp_path: Path) -> None:
-    """An agent that could never ask anybody ends at once, with exit code 2 and the setting's name."""
-    usable = {
-        "CLIENT_AGENT_COORDINATOR_URL": "http://127.0.0.1:1",
-        "CLIENT_AGENT_TOKEN": "a-secret-token",
-        "CLIENT_AGENT_STATE_DIR": str(tmp_path / "state"),
-        "CLIENT_AGENT_BASE_MODEL": "none",
-        "CLIENT_AGENT_DATA": str(tmp_path / "data.jsonl"),
-    }
-    answer = run("-m", "services.client_agent", **{**usable, f"CLIENT_AGENT_{setting.upper()}": value})
+@pytest.mark.parametrize(
+    ("url", "token", "named"),
+    [
+        ("http://ada:a-secret@here", "0123456789abcdef", "coordinator_url"),
+        ("http://127.0.0.1:1", "a-secret\ntoken", "token file"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_and_no_secret_is(
+    url: str, token: str, named: str, tmp_path: Path
+) -> None:
+    """An agent that could never ask anybody ends at once, with exit code 2 and what is wrong."""
+    (tmp_path / "token").write_text(token)
+    answer = run(
+        "-m",
+        "services.client_agent",
+        FEDCOLLM_AGENT_COORDINATOR_URL=url,
+        FEDCOLLM_AGENT_TOKEN_FILE=str(tmp_path / "token"),
+        FEDCOLLM_AGENT_STATE_DIR=str(tmp_path / "state"),
+        FEDCOLLM_AGENT_SLM="none",
+        FEDCOLLM_AGENT_DATA__PATH=str(tmp_path / "data.jsonl"),
+        FEDCOLLM_AGENT_STATUS_PORT="0",
+    )
     assert answer.returncode == 2
-    assert setting in answer.stderr
+    assert named in answer.stderr
     assert "a-secret" not in answer.stderr
     assert "Traceback" not in answer.stderr

@@ -75,7 +75,7 @@ async def start_everything(federation: LocalFederation, data: Path) -> None:
         await federation.start_agent(
             name,
             [sys.executable, "-m", "services.client_agent"],
-            base_model=str(MODELS / "slm"),
+            slm=str(MODELS / "slm"),
             data=data / f"{name}.jsonl",
         )
 

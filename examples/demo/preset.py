@@ -9,6 +9,7 @@ from shared.protocol.terms import (
     LoraTerms,
     OptimiserTerms,
     RunTerms,
+    TaskTerms,
     TrainingTerms,
 )
 
@@ -29,6 +30,7 @@ def demo_terms(seed: int) -> RunTerms:
         llm=str(MODELS / "llm"),
         slm=str(MODELS / "slm"),
         seed=seed,
+        task=TaskTerms(template="{question}"),
         rounds=4,
         slm_lora=LORA,
         llm_lora=LORA,

@@ -97,11 +97,11 @@ class LocalFederation:
             "coordinator",
             [sys.executable, "-m", "services.coordinator"],
             {
-                "COORDINATOR_DATA_DIR": str(self.folder / "coordinator"),
-                "COORDINATOR_TOKEN_FILE": str(self.folder / "tokens.json"),
-                "COORDINATOR_PORT": str(self.public.port),
-                "COORDINATOR_WORK_PORT": str(self.work.port),
-                "COORDINATOR_LEASE_SECONDS": "15",
+                "FEDCOLLM_COORDINATOR_DATA_DIR": str(self.folder / "coordinator"),
+                "FEDCOLLM_COORDINATOR_PRINCIPALS_FILE": str(self.folder / "principals.json"),
+                "FEDCOLLM_COORDINATOR_PORT": str(self.public.port),
+                "FEDCOLLM_COORDINATOR_WORK_PORT": str(self.work.port),
+                "FEDCOLLM_COORDINATOR_LEASE_SECONDS": "15",
             },
         )
 
@@ -111,28 +111,28 @@ class LocalFederation:
             "worker",
             command,
             {
-                "WORKER_COORDINATOR_URL": self.work.url,
-                "WORKER_TOKEN": self.tokens["worker"],
-                "WORKER_CACHE_DIR": str(self.folder / "worker"),
-                "WORKER_AUXILIARY": str(auxiliary),
-                "WORKER_VALIDATION": str(validation),
-                "WORKER_DEVICE": "cpu",
+                "FEDCOLLM_WORKER_COORDINATOR_URL": self.work.url,
+                "FEDCOLLM_WORKER_TOKEN_FILE": str(self.folder / "tokens" / "worker"),
+                "FEDCOLLM_WORKER_CACHE_DIR": str(self.folder / "worker"),
+                "FEDCOLLM_WORKER_AUXILIARY__PATH": str(auxiliary),
+                "FEDCOLLM_WORKER_VALIDATION__PATH": str(validation),
+                "FEDCOLLM_WORKER_DEVICE": "cpu",
             },
         )
 
-    async def start_agent(self, name: str, command: Sequence[str], *, base_model: str, data: Path) -> None:
+    async def start_agent(self, name: str, command: Sequence[str], *, slm: str, data: Path) -> None:
         """Start an agent with its private data."""
         await self.processes.start(
             name,
             command,
             {
-                "CLIENT_AGENT_COORDINATOR_URL": self.public.url,
-                "CLIENT_AGENT_TOKEN": self.tokens[name],
-                "CLIENT_AGENT_STATE_DIR": str(self.folder / name),
-                "CLIENT_AGENT_BASE_MODEL": base_model,
-                "CLIENT_AGENT_DATA": str(data),
-                "CLIENT_AGENT_DEVICE": "cpu",
-                "CLIENT_AGENT_STATUS_PORT": str(self.agents[name].port),
+                "FEDCOLLM_AGENT_COORDINATOR_URL": self.public.url,
+                "FEDCOLLM_AGENT_TOKEN_FILE": str(self.folder / "tokens" / name),
+                "FEDCOLLM_AGENT_STATE_DIR": str(self.folder / name),
+                "FEDCOLLM_AGENT_SLM": slm,
+                "FEDCOLLM_AGENT_DATA__PATH": str(data),
+                "FEDCOLLM_AGENT_DEVICE": "cpu",
+                "FEDCOLLM_AGENT_STATUS_PORT": str(self.agents[name].port),
             },
         )
 
@@ -158,7 +158,9 @@ async def local_federation(folder: Path, agents: Sequence[str]) -> AsyncIterator
     roles = {"operator": "operator", "worker": "worker"} | dict.fromkeys(agents, "agent")
     tokens = {name: secrets.token_urlsafe(32) for name in roles}
     entries = {name: {"role": role, "token": tokens[name]} for name, role in roles.items()}
-    _write_private(folder / "tokens.json", json.dumps(entries, indent=2))
+    _write_private(folder / "principals.json", json.dumps(entries, indent=2))
+    for name, token in tokens.items():
+        _write_private(folder / "tokens" / name, token)
     ports = free_ports(2 + len(agents))
     federation = LocalFederation(
         processes=Processes(folder / "logs"),

@@ -76,7 +76,7 @@ class Item:
 
     def line(self) -> str:
         """The row as JSON, without what only the generator knows."""
-        return json.dumps({"prompt": self.prompt, "choices": self.choices, "answer": self.answer})
+        return json.dumps({"question": self.prompt, "choices": self.choices, "answer": self.answer})
 
 
 def owner(record: Record) -> str:

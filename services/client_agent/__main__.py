@@ -1,12 +1,13 @@
-"""Run an agent: ``python -m services.client_agent``, configured by CLIENT_AGENT_* in the environment."""
+"""Run an agent: ``python -m services.client_agent [--config FILE]``."""
 
+import argparse
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
 import structlog
 import uvicorn
-from pydantic import ValidationError
 
 from services.client_agent.agent import Agent
 from services.client_agent.coordinator_client import CoordinatorClient
@@ -15,6 +16,7 @@ from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
 from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import TrainerProcess
+from shared.configuration import read_settings
 from shared.errors import FedCoLLMError
 from shared.transport import BearerToken, listen, open_transport
 
@@ -34,7 +36,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
         access_log=False,
         timeout_graceful_shutdown=1,
     )
-    authenticator = BearerToken(settings.token)
+    authenticator = BearerToken.read(settings.token_file)
     with state.owned():
         async with open_transport(
             settings.coordinator_url,
@@ -55,12 +57,14 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
                 await trainer.stop()
 
 
-def main() -> int:
+def run(config: Path | None) -> int:
     """Run until told to stop; 2 means that the configuration is wrong."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        asyncio.run(serve(Settings(), TrainerProcess(TRAINER_COMMAND)))
-    except (FedCoLLMError, ValidationError) as error:
+        settings = read_settings(Settings, config)
+        command = TRAINER_COMMAND if config is None else (*TRAINER_COMMAND, "--config", str(config))
+        asyncio.run(serve(settings, TrainerProcess(command)))
+    except FedCoLLMError as error:
         sys.stderr.write(f"agent: {error}\n")
         return 2
     except KeyboardInterrupt:
@@ -69,4 +73,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(prog="python -m services.client_agent", description=__doc__)
+    parser.add_argument("--config", type=Path, help="a TOML file; FEDCOLLM_AGENT_* in the environment win")
+    sys.exit(run(parser.parse_args().config))

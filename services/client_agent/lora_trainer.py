@@ -7,10 +7,12 @@ from typing import Literal
 from peft import PeftModel
 
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from shared.data.examples import read_examples
+from shared.data.source import DataSource
 from shared.errors import BaseModelMismatch, LoraMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_layout, adapter_tensors, load_adapter
-from shared.ml.data import Encoded, encode_examples, read_examples
 from shared.ml.digests import base_model_digest, tokenizer_digest
+from shared.ml.encoding import Encoded, encode_examples
 from shared.ml.models import add_lora, load_base, load_tokenizer, pick_device, pick_dtype, require_context
 from shared.ml.train import train_local
 from shared.protocol.codec import decode, encode
@@ -22,9 +24,9 @@ class LoraTrainer:
     """Keeps the base model and the encoded data between rounds."""
 
     def __init__(
-        self, *, base_model: str, data: Path, device: str, dtype: Literal["float32", "bfloat16"], digest_cache: Path
+        self, *, slm: str, data: DataSource, device: str, dtype: Literal["float32", "bfloat16"], digest_cache: Path
     ) -> None:
-        self._base_model = base_model
+        self._slm = slm
         self._data = data
         self._device = pick_device(device)
         self._dtype = pick_dtype(dtype)
@@ -59,18 +61,18 @@ class LoraTrainer:
         """Return model, data and vocabulary for this manifest, after comparing everything that can be compared."""
         if self._loaded is None or self._loaded[0] != manifest:
             self._loaded = None  # before the next model is loaded: this machine may have no room for two
-            tokenizer = load_tokenizer(self._base_model)
+            tokenizer = load_tokenizer(self._slm)
             if (actual := tokenizer_digest(tokenizer)) != manifest.tokenizer_digest:
                 raise TokenizerMismatch(
-                    f"the tokenizer of {self._base_model} is {actual} and the run's is {manifest.tokenizer_digest}: "
+                    f"the tokenizer of {self._slm} is {actual} and the run's is {manifest.tokenizer_digest}: "
                     "install the base model that the operator names"
                 )
-            if (actual := base_model_digest(self._base_model, cache=self._digest_cache)) != manifest.slm_digest:
+            if (actual := base_model_digest(self._slm, cache=self._digest_cache)) != manifest.slm_digest:
                 raise BaseModelMismatch(
-                    f"the base model {self._base_model} is {actual} and the run's is {manifest.slm_digest}: "
+                    f"the base model {self._slm} is {actual} and the run's is {manifest.slm_digest}: "
                     "install the base model that the operator names"
                 )
-            base = load_base(self._base_model, dtype=self._dtype, device=self._device)
+            base = load_base(self._slm, dtype=self._dtype, device=self._device)
             require_context(base, max_tokens=manifest.training.max_tokens)
             lora = manifest.slm_lora
             model = add_lora(
@@ -83,9 +85,11 @@ class LoraTrainer:
             )
             if adapter_layout(model) != dict(manifest.layout):
                 raise LoraMismatch(
-                    f"LoRA on {self._base_model} does not give the manifest's {len(manifest.layout)} tensors: "
+                    f"LoRA on {self._slm} does not give the manifest's {len(manifest.layout)} tensors: "
                     "install the release that the coordinator runs"
                 )
-            examples = encode_examples(tokenizer, read_examples(self._data), max_tokens=manifest.training.max_tokens)
+            examples = encode_examples(
+                tokenizer, read_examples(self._data, manifest.task), max_tokens=manifest.training.max_tokens
+            )
             self._loaded = (manifest, model, examples, len(tokenizer))
         return self._loaded[1:]

@@ -1,4 +1,4 @@
-"""The agent's settings, from the environment: CLIENT_AGENT_COORDINATOR_URL and so on."""
+"""The agent's settings: a TOML file, or FEDCOLLM_AGENT_COORDINATOR_URL and so on in the environment."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,19 +6,23 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.transport import BaseUrl, Token
+from shared.configuration import ModelName
+from shared.data.source import DataSource
+from shared.transport import BaseUrl
 
 
 class Settings(BaseSettings):
     """Whom the agent works with, what it trains on, and where it keeps what it must not lose."""
 
-    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, env_prefix="CLIENT_AGENT_")
+    model_config = SettingsConfigDict(
+        frozen=True, hide_input_in_errors=True, env_prefix="FEDCOLLM_AGENT_", env_nested_delimiter="__"
+    )
 
     coordinator_url: Annotated[BaseUrl, Field(description="Where the coordinator listens for agents.")]
-    token: Annotated[Token, Field(description="This agent's token.")]
+    token_file: Annotated[Path, Field(description="File that holds this agent's token and nothing else.")]
     state_dir: Annotated[Path, Field(description="Folder of adapters and updates; one agent owns it.")]
-    base_model: Annotated[str, Field(description="The SLM: a Hugging Face directory or id.")]
-    data: Annotated[Path, Field(description="The private examples, JSONL with prompt, choices, answer.")]
+    slm: Annotated[ModelName, Field(description="The SLM: a Hugging Face directory or id.")]
+    data: Annotated[DataSource, Field(description="The private examples.")]
     device: Annotated[str, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
     dtype: Annotated[Literal["float32", "bfloat16"], Field(description="Of the frozen base model.")] = "float32"
     threads: Annotated[int, Field(ge=1, description="Torch threads of the training process.")] = 1

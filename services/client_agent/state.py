@@ -10,7 +10,6 @@ Files appear whole (temporary file, fsync, rename, fsync of the folder), so a ki
 old or the new state, and a trained update is not trained again while it is whole.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -19,8 +18,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from shared.errors import StoreBusy
-from shared.protocol.digests import Digest, digest_of
+from shared.folders import is_whole, owned
+from shared.protocol.digests import Digest
 from shared.protocol.messages import Assignment, PublishedAdapter, RoundNumber, RunId
 from shared.protocol.terms import FROZEN
 
@@ -52,11 +51,7 @@ class StateFolder:
     @contextmanager
     def owned(self) -> Iterator[None]:
         """Own the folder while the block runs, or raise StoreBusy."""
-        with (self._root / "owner.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StoreBusy(f"another agent uses {self._root}: stop it, or give this one a folder") from None
+        with owned(self._root, "agent"):
             yield
 
     @property
@@ -71,7 +66,7 @@ class StateFolder:
 
     def has_adapter(self, digest: str) -> bool:
         """Return whether the adapter is here, whole; a file that a power cut left short is not."""
-        return _is_whole(self.adapter(digest), digest)
+        return is_whole(self.adapter(digest), digest)
 
     def keep_published(self, published: PublishedAdapter, adapter_config: dict[str, JsonValue]) -> None:
         """Make ``published``, whose file is there, the adapter that this agent holds and serves from its folder."""
@@ -95,7 +90,7 @@ class StateFolder:
             return None
         trained_for = (update.manifest, update.adapter, update.seed)
         same = trained_for == (assignment.manifest, assignment.adapter, assignment.seed)
-        return update if same and _is_whole(self.update_file(update.run_id, update.round), update.digest) else None
+        return update if same and is_whole(self.update_file(update.run_id, update.round), update.digest) else None
 
     def keep_update(self, update: StoredUpdate) -> None:
         """Make a trained update, whose file is there, durable, and forget those of other rounds."""
@@ -130,10 +125,6 @@ def write_whole(path: Path, content: bytes) -> None:
     _sync(part)
     part.replace(path)
     _sync(path.parent)
-
-
-def _is_whole(file: Path, digest: str) -> bool:
-    return file.exists() and digest_of(file.read_bytes()) == digest
 
 
 def _sync(path: Path) -> None:

@@ -1,10 +1,12 @@
 """The training process: ``python -m services.client_agent.trainer_process``, started by the agent and no one else."""
 
+import argparse
 import os
 import queue
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, TextIO
 
 from services.client_agent.trainer import Failed, Progress, Trained, TrainingOrder
@@ -55,18 +57,19 @@ def _private_output() -> TextIO:
     return answers
 
 
-def lora_trainer() -> SyncTrainer:
+def lora_trainer(config: Path | None) -> SyncTrainer:
     """Return the trainer that the agent's own settings ask for."""
     # Imported here, so that the agent can name this module without importing torch.
     import torch  # noqa: PLC0415
 
     from services.client_agent.lora_trainer import LoraTrainer  # noqa: PLC0415
     from services.client_agent.settings import Settings  # noqa: PLC0415
+    from shared.configuration import read_settings  # noqa: PLC0415
 
-    settings = Settings()
+    settings = read_settings(Settings, config)
     torch.set_num_threads(settings.threads)
     return LoraTrainer(
-        base_model=settings.base_model,
+        slm=settings.slm,
         data=settings.data,
         device=settings.device,
         dtype=settings.dtype,
@@ -75,4 +78,7 @@ def lora_trainer() -> SyncTrainer:
 
 
 if __name__ == "__main__":
-    serve(lora_trainer)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, help="the agent's own")
+    arguments = parser.parse_args()
+    serve(lambda: lora_trainer(arguments.config))

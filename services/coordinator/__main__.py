@@ -1,18 +1,20 @@
-"""Run a coordinator: ``python -m services.coordinator``, configured by COORDINATOR_* in the environment."""
+"""Run a coordinator: ``python -m services.coordinator [--config FILE]``."""
 
+import argparse
 import asyncio
 import signal
 import sys
 import time
+from pathlib import Path
 
 import structlog
 import uvicorn
-from pydantic import ValidationError
 
 from services.coordinator.app import by_port, create_app, create_work_app
 from services.coordinator.context import open_context, reconciling
-from services.coordinator.principals import read_token_file
+from services.coordinator.principals import read_principals
 from services.coordinator.settings import Settings
+from shared.configuration import read_settings
 from shared.errors import FedCoLLMError
 from shared.transport import listen
 
@@ -25,7 +27,7 @@ async def serve(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     public = listen(settings.host, settings.port)
     internal = listen(settings.work_host, settings.work_port)
-    with open_context(settings, read_token_file(settings.token_file), time.time) as context:
+    with open_context(settings, read_principals(settings.principals_file), time.time) as context:
         async with reconciling(context):
             log.info("coordinator.serving", port=public.getsockname()[1], work_port=internal.getsockname()[1])
             app = by_port(create_app(context), create_work_app(context), work_port=internal.getsockname()[1])
@@ -35,12 +37,12 @@ async def serve(settings: Settings) -> None:
             await uvicorn.Server(config).serve([public, internal])
 
 
-def main() -> int:
+def run(config: Path | None) -> int:
     """Run until told to stop; 2 means that the configuration is wrong."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        asyncio.run(serve(Settings()))
-    except (FedCoLLMError, ValidationError) as error:
+        asyncio.run(serve(read_settings(Settings, config)))
+    except FedCoLLMError as error:
         sys.stderr.write(f"coordinator: {error}\n")
         return 2
     except KeyboardInterrupt:
@@ -49,4 +51,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(prog="python -m services.coordinator", description=__doc__)
+    parser.add_argument("--config", type=Path, help="a TOML file; FEDCOLLM_COORDINATOR_* in the environment win")
+    sys.exit(run(parser.parse_args().config))

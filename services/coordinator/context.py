@@ -4,7 +4,6 @@ Handlers ask for one ``Context`` and for a ``principal``; nothing else is inject
 """
 
 import asyncio
-import fcntl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -26,7 +25,8 @@ from services.coordinator.rounds import RoundEngine
 from services.coordinator.settings import Settings
 from services.coordinator.store import open_store
 from services.coordinator.work import WorkDesk
-from shared.errors import ProtocolVersionMismatch, StoreBusy
+from shared.errors import ProtocolVersionMismatch
+from shared.folders import owned
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION
 from shared.protocol.rounds import RunState
 
@@ -57,13 +57,7 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
         StoreBusy: another coordinator owns the folder.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with (settings.data_dir / "owner.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreBusy(
-                f"another coordinator uses {settings.data_dir}: stop it, or give this one a folder of its own"
-            ) from None
+    with owned(settings.data_dir, "coordinator"):
         changes = Changes()
         store = open_store(settings.data_dir / "coordinator.db", clock, changes.ring)
         blobs = FileBlobs(settings.data_dir / "blobs")

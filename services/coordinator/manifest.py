@@ -17,6 +17,7 @@ def manifest_of(run: Run) -> Manifest:
         slm_lora=run.terms.slm_lora,
         layout=run.prepared.slm.layout,
         adapter_config=run.prepared.slm.adapter_config,
+        task=run.terms.task,
         training=run.terms.training,
         weighting=run.terms.weighting,
         aggregation=run.terms.aggregation,

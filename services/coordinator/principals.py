@@ -41,15 +41,15 @@ NOBODY = Principal("nobody", Role.ANYONE)
 
 
 class TokenEntry(BaseModel):
-    """One principal of the token file."""
+    """One principal of the file."""
 
     role: Role
     token: Annotated[Token, Field(min_length=16)]
     model_config = FROZEN
 
 
-class TokenFile(RootModel[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], TokenEntry]]):
-    """The token file: principal's name -> role and token."""
+class PrincipalsFile(RootModel[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], TokenEntry]]):
+    """The principals file: principal's name -> role and token."""
 
     model_config = ConfigDict(hide_input_in_errors=True)  # errors end in logs, and tokens must not
 
@@ -89,19 +89,21 @@ class Principals:
         return principal
 
 
-def read_token_file(path: Path) -> Principals:
-    """Read the token file.
+def read_principals(path: Path) -> Principals:
+    """Read the principals' file.
 
     Raises:
         ConfigurationError: it is not there or not what it should be.
     """
     try:
-        return Principals(TokenFile.model_validate(json.loads(path.read_bytes(), object_pairs_hook=_once_each)).root)
+        return Principals(
+            PrincipalsFile.model_validate(json.loads(path.read_bytes(), object_pairs_hook=_once_each)).root
+        )
     except OSError as error:
-        raise ConfigurationError(f"the token file {path} cannot be read: {error.strerror}") from None
+        raise ConfigurationError(f"the principals file {path} cannot be read: {error.strerror}") from None
     except (ValueError, ValidationError) as error:
         raise ConfigurationError(
-            f"the token file {path} must be JSON, a name for each principal, with its role and its token: {error}"
+            f"the principals file {path} must be JSON, a name for each principal, with its role and its token: {error}"
         ) from None
 
 

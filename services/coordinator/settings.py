@@ -1,4 +1,4 @@
-"""The coordinator's settings, from the environment: COORDINATOR_DATA_DIR and so on."""
+"""The coordinator's settings: a TOML file, or FEDCOLLM_COORDINATOR_DATA_DIR and so on in the environment."""
 
 from pathlib import Path
 from typing import Annotated, Self
@@ -10,10 +10,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Where the coordinator keeps its state and where it listens."""
 
-    model_config = SettingsConfigDict(frozen=True, env_prefix="COORDINATOR_")
+    model_config = SettingsConfigDict(
+        frozen=True, hide_input_in_errors=True, env_prefix="FEDCOLLM_COORDINATOR_", env_nested_delimiter="__"
+    )
 
     data_dir: Annotated[Path, Field(description="Folder of database and blobs; one coordinator owns it.")]
-    token_file: Annotated[Path, Field(description="JSON: principal -> role and token.")]
+    principals_file: Annotated[Path, Field(description="JSON: principal -> role and token.")]
     host: Annotated[str, Field(description="Address for agents, operators and screens.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port for agents, operators and screens.")] = 8440
     work_host: Annotated[str, Field(description="Address for workers; keep it inside.")] = "127.0.0.1"

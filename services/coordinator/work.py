@@ -136,7 +136,7 @@ class WorkDesk:
         if size > self._max_blob_bytes:
             raise BlobTooLarge(
                 f"the adapter has {size} bytes and this coordinator takes {self._max_blob_bytes}: "
-                "lower the LoRA rank or raise COORDINATOR_MAX_ADAPTER_BYTES"
+                "lower the LoRA rank or raise FEDCOLLM_COORDINATOR_MAX_ADAPTER_BYTES"
             )
 
     def store_blob(self, incoming: IncomingBlob, digest: str) -> None:

@@ -14,7 +14,7 @@ from math import fsum
 import torch
 from peft import PeftModel
 
-from shared.ml.data import Batch, Encoded, batches, collate
+from shared.ml.encoding import Batch, Encoded, batches, collate
 from shared.ml.losses import answer_labels, answer_logits, cross_entropy, distillation
 from shared.ml.seeding import derive_seed, seeded
 from shared.ml.train import finite, optimiser_step, steps_per_epoch

@@ -15,8 +15,9 @@ from peft import PeftModel
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from shared.data.examples import Example
 from shared.errors import DataEmpty, LossNotFinite
-from shared.ml.data import Encoded, Example, collate, encode
+from shared.ml.encoding import Encoded, collate, encode
 from shared.ml.losses import answer_labels, answer_logits
 
 

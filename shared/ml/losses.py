@@ -12,7 +12,7 @@ from torch.nn import functional
 from transformers import Cache, PreTrainedModel
 
 from shared.errors import TokenizerMismatch
-from shared.ml.data import Batch
+from shared.ml.encoding import Batch
 
 Direction: TypeAlias = Literal["forward", "reverse"]
 

@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 
 from shared.errors import DataEmpty, LossNotFinite
-from shared.ml.data import Encoded, batches, collate
+from shared.ml.encoding import Encoded, batches, collate
 from shared.ml.losses import answer_labels, answer_logits, cross_entropy
 from shared.ml.seeding import derive_seed, seeded
 from shared.protocol.terms import OptimiserTerms

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, JsonValue, StringConstraints
 
 from shared.protocol.digests import Digest, digest_of
 from shared.protocol.rounds import RoundState, RunState
-from shared.protocol.terms import FROZEN, LoraTerms, RunTerms, TrainingTerms
+from shared.protocol.terms import FROZEN, LoraTerms, RunTerms, TaskTerms, TrainingTerms
 
 PROTOCOL_VERSION = 1
 PROTOCOL_FIELD = "FedCoLLM-Protocol"
@@ -77,6 +77,7 @@ class Manifest(BaseModel):
     slm_lora: LoraTerms
     layout: dict[str, tuple[int, ...]]
     adapter_config: dict[str, JsonValue]
+    task: TaskTerms
     training: TrainingTerms
     weighting: Literal["unweighted", "examples"]
     aggregation: Literal["PlaintextAggregation"]

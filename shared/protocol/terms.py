@@ -5,13 +5,38 @@ Defaults are the ``demo`` preset's where a default is harmless, and absent where
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 
+QUESTION = "{question}"
+
 FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskTerms(BaseModel):
+    """What all parties' examples have in common: their kind, and the text that becomes of a question.
+
+    ``template`` holds ``{question}`` once; the answer follows after one space, in training and in scoring alike.
+    """
+
+    model_config = FROZEN
+
+    kind: Literal["multiple_choice", "completion"] = "multiple_choice"
+    template: Annotated[str, Field(min_length=1, max_length=4000)] = "Question: {question}\nAnswer:"
+
+    @field_validator("template")
+    @classmethod
+    def _with_question(cls, template: str) -> str:
+        if template.count(QUESTION) != 1 or template.endswith((" ", "\t")):
+            raise ValueError(f"a template holds {QUESTION} once and does not end in a space: the answer brings its own")
+        return template
+
+    def prompt(self, question: str) -> str:
+        """Return what a model is asked."""
+        return self.template.replace(QUESTION, question)
 
 
 class LoraTerms(BaseModel):
@@ -101,6 +126,7 @@ class RunTerms(BaseModel):
     slm: Annotated[str, Field(min_length=1, max_length=1024)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     rounds: Annotated[int, Field(ge=1, le=10_000)]
+    task: TaskTerms = TaskTerms()
     llm_lora: LoraTerms = LoraTerms()
     slm_lora: LoraTerms = LoraTerms()
     training: TrainingTerms

@@ -11,6 +11,7 @@ import torch
 from services.client_agent import lora_trainer
 from services.client_agent.lora_trainer import LoraTrainer
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from shared.data.source import DataSource
 from shared.errors import BaseModelMismatch, ContextTooShort, LoraMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_layout, adapter_tensors
 from shared.ml.digests import base_model_digest, tokenizer_digest
@@ -18,7 +19,7 @@ from shared.ml.models import add_lora, load_base
 from shared.protocol.codec import encode
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Manifest
-from shared.protocol.terms import LoraTerms, OptimiserTerms, TrainingTerms
+from shared.protocol.terms import LoraTerms, OptimiserTerms, TaskTerms, TrainingTerms
 from tests.support.tiny_models import tiny_base, tiny_directory, tiny_tokenizer
 
 LORA = LoraTerms(rank=2, alpha=4, dropout=0.1)
@@ -46,7 +47,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     base = tiny_directory(tmp_path / "slm")
-    rows = ({"prompt": f"{number} is", "choices": ["red", "blue"], "answer": "red"} for number in range(10))
+    rows = ({"question": f"{number} is", "choices": ["red", "blue"], "answer": "red"} for number in range(10))
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     model = add_lora(tiny_base(), rank=2, alpha=4, dropout=0.1, targets=None, seed=0)
     (tmp_path / "theta").write_bytes(encode(adapter_tensors(model)))
@@ -58,13 +59,14 @@ def site(tmp_path: Path) -> Iterator[Site]:
         slm_lora=LORA,
         layout=adapter_layout(model),
         adapter_config={},
+        task=TaskTerms(),
         training=TrainingTerms(epochs=1, batch_size=4, optimiser=OptimiserTerms(learning_rate=1e-2), max_tokens=64),
         weighting="unweighted",
         aggregation="PlaintextAggregation",
     )
     trainer = LoraTrainer(
-        base_model=str(base),
-        data=tmp_path / "data.jsonl",
+        slm=str(base),
+        data=DataSource(path=tmp_path / "data.jsonl"),
         device="cpu",
         dtype="float32",
         digest_cache=tmp_path / "digests.json",

@@ -9,6 +9,7 @@ from services.client_agent.trainer import Progress, TrainerProcess, TrainingOrde
 from shared.errors import BaseModelMismatch, LossNotFinite, TrainerStopped
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Manifest
+from shared.protocol.terms import TaskTerms
 from tests.support.federations import SLM_LAYOUT, adapter, terms_of
 
 pytestmark = pytest.mark.anyio
@@ -37,6 +38,7 @@ def order_of(run_name: str, folder: Path) -> TrainingOrder:
         slm_lora=TERMS.slm_lora,
         layout=SLM_LAYOUT,
         adapter_config={},
+        task=TaskTerms(),
         training=TERMS.training,
         weighting="unweighted",
         aggregation="PlaintextAggregation",

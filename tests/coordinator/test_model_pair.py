@@ -11,14 +11,15 @@ import torch
 
 from services.coordinator.worker import model_pair
 from services.coordinator.worker.model_pair import EVALUATION_BATCH, ModelPair
+from shared.data.examples import read_examples
+from shared.data.source import DataSource
 from shared.errors import ContextTooShort, LeaseLost
 from shared.ml.adapters import adapter_layout, load_adapter
-from shared.ml.data import read_examples
 from shared.ml.evaluate import evaluate
 from shared.ml.models import add_lora, load_base
 from shared.protocol.codec import decode, encode
 from shared.protocol.messages import Score
-from shared.protocol.terms import LoraTerms, RunTerms
+from shared.protocol.terms import LoraTerms, RunTerms, TaskTerms
 from tests.support.federations import terms_of
 from tests.support.tiny_models import tiny_directory, tiny_tokenizer
 
@@ -34,8 +35,8 @@ class Machine:
     def pair(self) -> ModelPair:
         """Return a pair that has loaded nothing yet."""
         return ModelPair(
-            auxiliary=self.folder / "data.jsonl",
-            validation=self.folder / "data.jsonl",
+            auxiliary=DataSource(path=self.folder / "data.jsonl"),
+            validation=DataSource(path=self.folder / "data.jsonl"),
             device="cpu",
             dtype="float32",
             digest_cache=self.folder / "digests.json",
@@ -68,7 +69,7 @@ class Machine:
         result = evaluate(
             model,
             tiny_tokenizer(),
-            read_examples(self.folder / "data.jsonl"),
+            read_examples(DataSource(path=self.folder / "data.jsonl"), TaskTerms()),
             batch_size=EVALUATION_BATCH,
             max_tokens=64,
             vocab_size=len(tiny_tokenizer()),
@@ -85,7 +86,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     for seed, name in enumerate(("llm", "slm")):
         tiny_directory(tmp_path / name, seed=seed)
     colours = ["red", "tan", "blue"]
-    rows = ({"prompt": f"{number} is", "choices": colours, "answer": colours[number % 3]} for number in range(10))
+    rows = ({"question": f"{number} is", "choices": colours, "answer": colours[number % 3]} for number in range(10))
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     yield Machine(tmp_path)
     torch.set_num_threads(threads)

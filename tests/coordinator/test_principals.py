@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from bench.federation import token_of
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.context import Context
-from services.coordinator.principals import NOBODY, Principal, Principals, Role, TokenEntry, read_token_file
+from services.coordinator.principals import NOBODY, Principal, Principals, Role, TokenEntry, read_principals
 from shared.errors import ConfigurationError, NotAllowed, NotAuthenticated
 from shared.protocol.digests import digest_of
 from tests.support.federations import ROLES, client
@@ -181,7 +181,7 @@ def test_errors_name_who_is_missing() -> None:
 
 
 def test_a_token_is_the_same_with_a_line_end_after_it() -> None:
-    """Whoever makes a token file with an editor means the token, as agents and workers read theirs."""
+    """Whoever makes a principals file with an editor means the token, as agents and workers read theirs."""
     token = "0123456789abcdef"
     principals = Principals({"ada": TokenEntry(role=Role.AGENT, token=f" {token}\n")})
     assert principals.identify(f"Bearer {token}", (Role.AGENT,)).name == "ada"
@@ -206,12 +206,12 @@ def test_a_token_is_the_same_with_a_line_end_after_it() -> None:
     ],
 )
 def test_a_token_file_that_is_not_one_is_refused(content: str | None, tmp_path: Path) -> None:
-    """A coordinator does not start with half a token file, and says which file and why."""
+    """A coordinator does not start with half a principals file, and says which file and why."""
     path = tmp_path / "tokens.json"
     if content is not None:
         path.write_text(content, encoding="latin-1")
     with pytest.raises(ConfigurationError, match=r"tokens\.json"):
-        read_token_file(path)
+        read_principals(path)
 
 
 def test_a_refused_token_file_does_not_show_its_tokens(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_refused_token_file_does_not_show_its_tokens(tmp_path: Path) -> None:
         json.dumps({"ada": {"role": "king", "token": "this-is-a-real-secret"}, "bob": "another-real-secret"})
     )
     with pytest.raises(ConfigurationError) as refusal:
-        read_token_file(path)
+        read_principals(path)
     assert "real-secret" not in str(refusal.value)
 
 
@@ -231,7 +231,7 @@ def test_a_shared_token_is_refused_by_the_names_of_those_who_share_it(tmp_path: 
     entry = {"role": "agent", "token": "this-is-a-real-secret"}
     path.write_text(json.dumps({"ada": entry, "bob": entry}))
     with pytest.raises(ConfigurationError, match="ada and bob have the same token") as refusal:
-        read_token_file(path)
+        read_principals(path)
     assert "real-secret" not in str(refusal.value)
 
 
@@ -239,5 +239,5 @@ def test_a_token_file_names_its_principals(tmp_path: Path) -> None:
     """The documented form is read as documented."""
     path = tmp_path / "tokens.json"
     path.write_text(json.dumps({"ada": {"role": "agent", "token": "0123456789abcdef"}}))
-    principals = read_token_file(path)
+    principals = read_principals(path)
     assert principals.identify("Bearer 0123456789abcdef", (Role.AGENT,)) == Principal("ada", Role.AGENT)

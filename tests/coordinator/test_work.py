@@ -319,7 +319,7 @@ def test_a_workers_blob_is_checked_before_it_is_kept(context: Context) -> None:
     digest = digest_of(b"blob")
     with pytest.raises(MessageInvalid, match="must be the same"):
         context.work.require_blob(digest, digest_of(b"other"), 4)
-    with pytest.raises(BlobTooLarge, match="COORDINATOR_MAX_ADAPTER_BYTES"):
+    with pytest.raises(BlobTooLarge, match="FEDCOLLM_COORDINATOR_MAX_ADAPTER_BYTES"):
         context.work.require_blob(digest, digest, context.settings.max_adapter_bytes + 1)
     with context.blobs.receive(size=5) as incoming:
         incoming.write(b"blobs")

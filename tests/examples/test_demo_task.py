@@ -11,7 +11,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from examples.demo import dialects, pretrain, task
 from examples.demo.preset import AUXILIARY_ITEMS, ITEMS_AN_AGENT, MODELS, VALIDATION_ITEMS, demo_terms
-from shared.ml.data import encode_examples, read_examples
+from shared.data.examples import read_examples
+from shared.data.source import DataSource
+from shared.ml.encoding import encode_examples
 
 SIZES = {"llm": (4_000_000, 8_000_000), "slm": (1_000_000, 2_000_000)}
 MOST_BYTES = 25_000_000
@@ -159,7 +161,11 @@ def test_rows_are_read_by_the_product_and_answers_are_one_token(tmp_path: Path):
     files = write_data(tmp_path, seed=0)
     assert [file.stem for file in files] == [*dialects.AGENTS, dialects.AUXILIARY, task.VALIDATION]
     for file in files:
-        rows = encode_examples(tokenizer, read_examples(file), max_tokens=demo_terms(0).training.max_tokens)
+        rows = encode_examples(
+            tokenizer,
+            read_examples(DataSource(path=file), demo_terms(0).task),
+            max_tokens=demo_terms(0).training.max_tokens,
+        )
         assert all(len(row.token_ids) - row.answer_start == 1 for row in rows)
 
 

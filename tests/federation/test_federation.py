@@ -19,6 +19,7 @@ from services.client_agent import lora_trainer
 from services.client_agent.lora_trainer import LoraTrainer
 from services.client_agent.state import StateFolder
 from services.coordinator.worker.model_pair import ModelPair
+from shared.data.source import DataSource
 from shared.errors import LossNotFinite
 from shared.ml.adapters import adapter_tensors
 from shared.ml.models import load_base
@@ -74,7 +75,7 @@ def write_data(path: Path, start: int, count: int) -> Path:
     """Write examples: what colour a number has."""
     colours = ["red", "tan", "blue"]
     rows = (
-        {"prompt": f"{number} is", "choices": colours, "answer": colours[number % 3]}
+        {"question": f"{number} is", "choices": colours, "answer": colours[number % 3]}
         for number in range(start, start + count)
     )
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -109,8 +110,8 @@ async def federated(
     trainers = {
         name: InProcess(
             LoraTrainer(
-                base_model=str(bases[name]),
-                data=world.data[name],
+                slm=str(bases[name]),
+                data=DataSource(path=world.data[name]),
                 device="cpu",
                 dtype="float32",
                 digest_cache=folder / f"{name}.digests.json",
@@ -119,8 +120,8 @@ async def federated(
         for name in AGENTS
     }
     pair = ModelPair(
-        auxiliary=world.data["auxiliary"],
-        validation=world.data["validation"],
+        auxiliary=DataSource(path=world.data["auxiliary"]),
+        validation=DataSource(path=world.data["validation"]),
         device="cpu",
         dtype="float32",
         digest_cache=folder / "worker.digests.json",
@@ -367,8 +368,8 @@ async def test_models_that_share_no_tokenizer_fail_the_run_with_the_reason(
 def test_co_tuning_starts_from_the_adapters_that_it_is_given(world: World, tmp_path: Path) -> None:
     """The models stay between rounds, and nothing of what an earlier co-tuning, perhaps refused, left in them."""
     pair = ModelPair(
-        auxiliary=world.data["auxiliary"],
-        validation=world.data["validation"],
+        auxiliary=DataSource(path=world.data["auxiliary"]),
+        validation=DataSource(path=world.data["validation"]),
         device="cpu",
         dtype="float32",
         digest_cache=tmp_path / "digests.json",

@@ -28,7 +28,7 @@ def _no_waiting_between_retries() -> None:
 
 
 async def start_agent(federation: LocalFederation, name: str) -> None:
-    await federation.start_agent(name, [*COMMAND, "agent"], base_model="none", data=Path(os.devnull))
+    await federation.start_agent(name, [*COMMAND, "agent"], slm="none", data=Path(os.devnull))
 
 
 async def start_everything(federation: LocalFederation, stack: AsyncExitStack) -> Transport:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from shared.ml.data import Encoded, Example, encode_examples
+from shared.data.examples import Example
+from shared.ml.encoding import Encoded, encode_examples
 from tests.support.tiny_models import tiny_tokenizer
 
 

@@ -8,7 +8,7 @@ from shared.errors import DataEmpty, LossNotFinite
 from shared.ml import cotune as cotune_module
 from shared.ml.adapters import adapter_tensors
 from shared.ml.cotune import CotuneReport, cotune
-from shared.ml.data import Encoded, batches
+from shared.ml.encoding import Encoded, batches
 from shared.ml.seeding import derive_seed
 from shared.ml.train import train_local
 from shared.protocol.terms import CotuningTerms, OptimiserTerms

@@ -7,8 +7,9 @@ from peft import PeftModel
 from tokenizers import models
 from transformers import PreTrainedModel
 
+from shared.data.examples import Example
 from shared.errors import DataEmpty, ExampleTooLong, LossNotFinite
-from shared.ml.data import Example, encode_examples
+from shared.ml.encoding import encode_examples
 from shared.ml.evaluate import Evaluation, evaluate
 from shared.ml.train import train_local
 from shared.protocol.terms import OptimiserTerms

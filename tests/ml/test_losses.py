@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import log_softmax
 
 from shared.errors import TokenizerMismatch
-from shared.ml.data import Batch, Encoded, collate
+from shared.ml.encoding import Batch, Encoded, collate
 from shared.ml.losses import answer_labels, answer_logits, cross_entropy, distillation
 from tests.support.tiny_models import FAMILIES, tiny_base, tiny_lora, tiny_tokenizer
 

@@ -6,7 +6,7 @@ from peft import PeftModel
 
 from shared.errors import DataEmpty, LossNotFinite
 from shared.ml.adapters import adapter_tensors
-from shared.ml.data import Encoded, batches
+from shared.ml.encoding import Encoded, batches
 from shared.ml.seeding import derive_seed
 from shared.ml.train import TrainReport, train_local
 from shared.protocol.terms import OptimiserTerms

@@ -34,10 +34,10 @@ from shared.protocol.messages import (
     manifest_digest,
 )
 from shared.protocol.rounds import RoundState, RunState
-from shared.protocol.terms import CohortTerms, RunTerms
+from shared.protocol.terms import CohortTerms, RunTerms, TaskTerms
 from tests.support.federations import SLM_LAYOUT, terms_of
 
-GOLDEN = Path(__file__).parent.parent / "data" / "wire"
+GOLDEN = Path(__file__).parent / "wire"
 
 DIGEST = digest_of(b"adapter")
 SCORE = Score(accuracy=0.75, loss=0.5, examples=8, chance=0.25)
@@ -96,6 +96,7 @@ ON_THE_WIRE: dict[str, BaseModel] = {
         slm_lora=TERMS.slm_lora,
         layout=SLM_LAYOUT,
         adapter_config={"peft_type": "LORA"},
+        task=TaskTerms(),
         training=TERMS.training,
         weighting="unweighted",
         aggregation="PlaintextAggregation",
@@ -125,7 +126,7 @@ MODELS = {
 
 @pytest.mark.parametrize("name", ON_THE_WIRE)
 def test_the_wire_looks_as_it_did(name: str, update_golden: bool) -> None:  # noqa: FBT001 - a fixture
-    """A change of a message's JSON changes a file in tests/data, and so is seen in review (--update-golden)."""
+    """A change of a message changes a file in tests/protocol/wire, and so is seen in review (--update-golden)."""
     message, file = ON_THE_WIRE[name], GOLDEN / f"{name}.json"
     now = json.dumps(json.loads(message.model_dump_json()), indent=2) + "\n"
     if update_golden:

@@ -85,7 +85,7 @@ def federation(
 def coordinator(folder: Path, clock: Callable[[], float]) -> Iterator[Context]:
     """Open a coordinator alone, with everybody's tokens."""
     principals = Principals({name: TokenEntry(role=role, token=token_of(name)) for name, role in ROLES.items()})
-    with open_context(Settings(data_dir=folder, token_file=folder / "unused"), principals, clock) as context:
+    with open_context(Settings(data_dir=folder, principals_file=folder / "unused"), principals, clock) as context:
         yield context
 
 

@@ -1,24 +1,26 @@
-"""Run a co-tuning worker: ``python -m services.coordinator.worker``, configured by WORKER_* in the environment."""
+"""Run a co-tuning worker: ``python -m services.coordinator.worker [--config FILE]``."""
 
+import argparse
 import asyncio
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import structlog
 import torch
-from pydantic import ValidationError
 
 from services.coordinator.worker.loop import CoTuner, Worker
 from services.coordinator.worker.model_pair import ModelPair
 from services.coordinator.worker.settings import Settings
+from shared.configuration import read_settings
 from shared.errors import FedCoLLMError
 from shared.transport import BearerToken, TrafficCount, open_transport
 
 
 async def serve(settings: Settings, cotuner: CoTuner) -> None:
     """Work until told to stop."""
-    authenticator = BearerToken(settings.token)
+    authenticator = BearerToken.read(settings.token_file)
     async with open_transport(
         settings.coordinator_url, authenticator, TrafficCount(), patience_seconds=None
     ) as transport:
@@ -28,11 +30,11 @@ async def serve(settings: Settings, cotuner: CoTuner) -> None:
             await work
 
 
-def main() -> int:
+def run(config: Path | None) -> int:
     """Run until told to stop; 2 means that the configuration is wrong."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        settings = Settings()
+        settings = read_settings(Settings, config)
         torch.set_num_threads(settings.threads)
         cotuner = ModelPair(
             auxiliary=settings.auxiliary,
@@ -42,7 +44,7 @@ def main() -> int:
             digest_cache=settings.cache_dir.with_suffix(".digests.json"),
         )
         asyncio.run(serve(settings, cotuner))
-    except (FedCoLLMError, ValidationError) as error:
+    except FedCoLLMError as error:
         sys.stderr.write(f"worker: {error}\n")
         return 2
     except KeyboardInterrupt:
@@ -51,4 +53,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(prog="python -m services.coordinator.worker", description=__doc__)
+    parser.add_argument("--config", type=Path, help="a TOML file; FEDCOLLM_WORKER_* in the environment win")
+    sys.exit(run(parser.parse_args().config))

@@ -5,10 +5,9 @@ nothing that it could not fetch again, so a worker may be killed anywhere and an
 """
 
 import asyncio
-import fcntl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,10 +23,10 @@ from shared.errors import (
     LeaseLost,
     MessageInvalid,
     RemoteProblem,
-    StoreBusy,
     TransportError,
     ValuesNotFinite,
 )
+from shared.folders import is_whole, owned
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import (
     Accepted,
@@ -134,7 +133,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled, or raise StoreBusy where another worker has the cache folder."""
-        with self._owning_cache():
+        with owned(self._cache, "worker"):  # two would write to, and forget, each other's adapters
             while True:
                 try:
                     await self.step(wait_seconds=LONGEST_POLL_SECONDS)
@@ -236,18 +235,6 @@ class Worker:
                 self._forget_all_but({*paths.values()})
                 return EvaluateResult(scores=scores)
 
-    @contextmanager
-    def _owning_cache(self) -> Iterator[None]:
-        """Keep other workers out while the block runs: two would write to, and forget, each other's adapters."""
-        with (self._cache / "owner.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StoreBusy(
-                    f"another worker uses {self._cache}: stop it, or give this one a folder of its own"
-                ) from None
-            yield
-
     @asynccontextmanager
     async def _keeping(self, lease: Lease) -> AsyncIterator[Callable[[], None]]:
         """Send heartbeats while the block runs, and give it a function that raises LeaseLost once it works in vain."""
@@ -279,7 +266,7 @@ class Worker:
     async def _fetch(self, digest: str) -> Path:
         """Return the file of an adapter, fetched unless it is here already, whole."""
         file = self._file(digest)
-        if not await asyncio.to_thread(_is_whole, file, digest):
+        if not await asyncio.to_thread(is_whole, file, digest):
             await self._transport.download(f"/v1/work/blobs/{digest}", file, digest=digest)
         return file
 
@@ -300,11 +287,6 @@ class Worker:
         for file in self._adapters.iterdir():
             if file not in wanted:
                 file.unlink()
-
-
-def _is_whole(file: Path, digest: str) -> bool:
-    """Return whether the file is there with its bytes; one that a power cut left short is not."""
-    return file.exists() and digest_of(file.read_bytes()) == digest
 
 
 def _prepared(base: PreparedBase, adapter: str) -> PreparedModel:

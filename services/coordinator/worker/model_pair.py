@@ -9,11 +9,13 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
+from shared.data.examples import Example, read_examples
+from shared.data.source import DataSource
 from shared.errors import TokenizerMismatch
 from shared.ml.adapters import adapter_config, adapter_layout, adapter_tensors, load_adapter
 from shared.ml.cotune import cotune
-from shared.ml.data import Encoded, Example, encode_examples, read_examples
 from shared.ml.digests import base_model_digest, tokenizer_digest
+from shared.ml.encoding import Encoded, encode_examples
 from shared.ml.evaluate import evaluate
 from shared.ml.models import add_lora, load_base, load_tokenizer, pick_device, pick_dtype, require_context
 from shared.protocol.codec import decode, encode
@@ -41,8 +43,8 @@ class ModelPair:
     def __init__(
         self,
         *,
-        auxiliary: Path,
-        validation: Path,
+        auxiliary: DataSource,
+        validation: DataSource,
         device: str,
         dtype: Literal["float32", "bfloat16"],
         digest_cache: Path,
@@ -130,14 +132,14 @@ class ModelPair:
                     f"{terms.llm} and {terms.slm} do not share a tokenizer, so their distributions cannot be compared: "
                     "choose a pair of one family"
                 )
-            auxiliary = read_examples(self._auxiliary)
+            auxiliary = read_examples(self._auxiliary, terms.task)
             self._loaded = _Loaded(
                 terms=terms,
                 tokenizer=tokenizer,
                 slm=self._with_lora(terms.slm, terms.slm_lora, terms),
                 llm=self._with_lora(terms.llm, terms.llm_lora, terms),
                 auxiliary=encode_examples(tokenizer, auxiliary, max_tokens=terms.training.max_tokens),
-                validation=read_examples(self._validation),
+                validation=read_examples(self._validation, terms.task),
             )
         return self._loaded
 

@@ -1,4 +1,4 @@
-"""The worker's settings, from the environment: WORKER_COORDINATOR_URL and so on."""
+"""The worker's settings: a TOML file, or FEDCOLLM_WORKER_COORDINATOR_URL and so on in the environment."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,19 +6,22 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.transport import BaseUrl, Token
+from shared.data.source import DataSource
+from shared.transport import BaseUrl
 
 
 class Settings(BaseSettings):
     """Whom the worker works for, and the coordinator's own data."""
 
-    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True, env_prefix="WORKER_")
+    model_config = SettingsConfigDict(
+        frozen=True, hide_input_in_errors=True, env_prefix="FEDCOLLM_WORKER_", env_nested_delimiter="__"
+    )
 
     coordinator_url: Annotated[BaseUrl, Field(description="Where the coordinator listens for workers.")]
-    token: Annotated[Token, Field(description="This worker's token.")]
+    token_file: Annotated[Path, Field(description="File that holds this worker's token and nothing else.")]
     cache_dir: Annotated[Path, Field(description="Folder of adapters, of this worker alone; may be lost at any time.")]
-    auxiliary: Annotated[Path, Field(description="D_a: JSONL with prompt, choices, answer.")]
-    validation: Annotated[Path, Field(description="What candidates are evaluated on: JSONL likewise.")]
+    auxiliary: Annotated[DataSource, Field(description="D_a, what both models are co-tuned on.")]
+    validation: Annotated[DataSource, Field(description="What candidates are evaluated on.")]
     name: Annotated[str, Field(description="What the coordinator's log calls this worker.")] = "worker"
     device: Annotated[str, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
     dtype: Annotated[Literal["float32", "bfloat16"], Field(description="Of the frozen base models.")] = "float32"

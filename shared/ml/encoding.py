@@ -1,33 +1,20 @@
-"""Examples from a file, their tokens, and batches of them.
+"""Tokens of examples, and batches of them.
 
-The one place that knows the template (prompt, one space, answer) and which tokens are the answer's. Padding is known by
+The one place that knows which tokens of a text (prompt, one space, answer) are the answer's. Padding is known by
 position, so no pad token is needed. Nothing here knows the model.
 
 Legend: B sequences of a batch, T tokens of the longest of them.
 """
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from shared.errors import AnswerNotAmongChoices, DataColumnMissing, DataEmpty, DataError, DataUnreadable, ExampleTooLong
-
-_COLUMNS = ("prompt", "choices", "answer")
-_FEWEST_CHOICES = 2
-
-
-@dataclass(frozen=True)
-class Example:
-    """A question with its possible answers; ``answer`` is the index of the right one."""
-
-    prompt: str
-    choices: tuple[str, ...]
-    answer: int
+from shared.data.examples import Example
+from shared.errors import DataError, DataUnreadable, ExampleTooLong
 
 
 @dataclass(frozen=True)
@@ -49,58 +36,6 @@ class Batch:
     token_ids_BT: torch.Tensor
     attention_mask_BT: torch.Tensor
     answer_mask_BT: torch.Tensor
-
-
-def read_examples(path: str | Path) -> list[Example]:
-    """Return the examples of a JSONL file with the columns ``prompt``, ``choices`` and ``answer`` (its text).
-
-    Other columns are passed over, and so are blank lines. Lines count from 1 in messages, which never quote the data.
-
-    Raises:
-        DataUnreadable: no such file, a line that is not a JSON object, or a column of the wrong kind.
-        DataEmpty: the file holds no example.
-        DataColumnMissing: a line lacks a column.
-        AnswerNotAmongChoices: a line's answer is none of its choices.
-    """
-    try:
-        # Not splitlines(): that also splits at separators that JSON allows inside a string.
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataUnreadable(f"cannot read {path}: {error}; name a JSONL file in UTF-8") from error
-    examples = [_example(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
-    if not examples:
-        raise DataEmpty(f"{path} holds no example: put one JSON object a line, with {', '.join(_COLUMNS)}")
-    return examples
-
-
-def _example(line: str, where: str) -> Example:
-    """Read one line; ``where`` names it in messages."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataUnreadable(f"{where} is not JSON: {error}; put one JSON object a line") from error
-    if not isinstance(row, dict):
-        raise DataUnreadable(f"{where} is not a JSON object: put one JSON object a line, with {', '.join(_COLUMNS)}")
-    for column in _COLUMNS:
-        if column not in row:
-            there = ", ".join(repr(name) for name in row) or "none"
-            raise DataColumnMissing(f"{where} has no column {column!r}; it has: {there}. Rename or add the column")
-    prompt, choices, answer = (row[column] for column in _COLUMNS)
-    if not (isinstance(prompt, str) and prompt):
-        raise DataUnreadable(f"{where}: 'prompt' must be a text that is not empty")
-    if not (
-        isinstance(choices, list)
-        and len(choices) >= _FEWEST_CHOICES
-        and all(isinstance(choice, str) and choice.strip() for choice in choices)
-        and len(set(choices)) == len(choices)
-    ):
-        raise DataUnreadable(f"{where}: 'choices' must be a list of two or more different texts, none of them empty")
-    if answer not in choices:
-        raise AnswerNotAmongChoices(
-            f"{where}: the answer is none of the {len(choices)} choices: 'answer' must be the text of one of them, "
-            "letter by letter"
-        )
-    return Example(prompt=prompt, choices=tuple(choices), answer=choices.index(answer))
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, max_tokens: int) -> Encoded:

@@ -1,0 +1,151 @@
+"""A process's settings: a TOML file, with the environment above it; what cannot be used is named as its user wrote it.
+
+The same names everywhere: ``data.path`` in messages is ``path`` under ``[data]`` in the file and, for an agent,
+``FEDCOLLM_AGENT_DATA__PATH`` in the environment. Relative paths in a file start at the file's folder.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
+
+from shared.errors import ConfigurationError
+
+Model = TypeVar("Model", bound=BaseModel)
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+class _ModelName:
+    """Marks a setting that is a folder where there is one by that name, and a hub id elsewhere."""
+
+
+# A Hugging Face directory or hub id.
+ModelName: TypeAlias = Annotated[str, _ModelName()]
+
+
+def read_settings(kind: type[Settings], file: Path | None = None) -> Settings:
+    """Return settings from ``file``, where one is given, and from the environment, which wins.
+
+    Raises:
+        ConfigurationError: a setting is missing, unknown or cannot be used; all of them are named, and no value is.
+    """
+    _require_known_variables(kind)
+    values = {} if file is None else read_toml(kind, file)
+    try:
+        return validate(kind, _merged(values, EnvSettingsSource(kind)()), what=_name(kind, file))
+    except SettingsError as error:
+        raise ConfigurationError(f"{_name(kind, file)}: {error}") from None
+
+
+def read_toml(kind: type[BaseModel], file: Path) -> dict[str, Any]:
+    """Return what a TOML file says, with the relative paths among the settings of ``kind`` made absolute.
+
+    Raises:
+        ConfigurationError: there is no such file, or it is not TOML.
+    """
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"the configuration file {file} cannot be read ({error.strerror}): name one that this user can read, or "
+            "write one with `init`"
+        ) from None
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
+        raise ConfigurationError(f"{file} is not TOML: {error}") from None
+    return _absolute(kind, values, file.absolute().parent)
+
+
+def validate(kind: type[Model], values: Mapping[str, Any], *, what: str) -> Model:
+    """Return ``values`` as a ``kind``.
+
+    Raises:
+        ConfigurationError: they cannot be; ``what`` names where they came from.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = "\n".join(f"  {_line(kind, one['loc'], one['type'], one['msg'])}" for one in error.errors())
+        raise ConfigurationError(f"{what} cannot be used:\n{lines}") from None
+
+
+def _line(kind: type[BaseModel], location: tuple[str | int, ...], error: str, message: str) -> str:
+    """One line about one setting; the value itself, which may be secret, is not in it."""
+    name = ".".join(map(str, location)) or "as a whole"
+    if error == "missing":
+        variable = f" (or {_variable(kind, location)} in the environment)" if issubclass(kind, BaseSettings) else ""
+        return f"{name} is missing: set it{variable}"
+    if error == "extra_forbidden":
+        known = sorted(_fields_at(kind, location[:-1]))
+        return f"{name} is no setting: {_meant(str(location[-1]), known)}"
+    return f"{name}: {message.removeprefix('Value error, ')}"
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """Say what may have been meant by an unknown name."""
+    known = list(known)
+    close = get_close_matches(name, known, n=1)
+    return f"{close[0]!r} was meant?" if close else f"there are {', '.join(known)}"
+
+
+def _require_known_variables(kind: type[BaseSettings]) -> None:
+    prefix = str(kind.model_config["env_prefix"])
+    known = [f"{prefix}{field.upper()}" for field in kind.model_fields]
+    for variable in sorted(os.environ):
+        if variable.startswith(prefix) and variable.partition("__")[0] not in known:
+            raise ConfigurationError(f"{variable} in the environment is no setting: {_meant(variable, known)}")
+
+
+def _variable(kind: type[BaseSettings], location: tuple[str | int, ...]) -> str:
+    return str(kind.model_config["env_prefix"]) + "__".join(str(part).upper() for part in location)
+
+
+def _name(kind: type[BaseSettings], file: Path | None) -> str:
+    variables = f"the environment ({kind.model_config['env_prefix']}*)"
+    return variables if file is None else f"{file} (with {variables} above it)"
+
+
+def _fields_at(kind: type[BaseModel], location: tuple[str | int, ...]) -> Mapping[str, FieldInfo]:
+    for part in location:
+        models = _models(kind.model_fields[str(part)].annotation) if str(part) in kind.model_fields else []
+        if models:
+            kind = models[0]
+    return kind.model_fields
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        under = merged.get(name)
+        merged[name] = _merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _absolute(kind: type[BaseModel], values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Make relative paths start at ``folder``; names of models only where there is such a folder."""
+    absolute = dict(values)
+    for name, field in kind.model_fields.items():
+        value = values.get(name)
+        if isinstance(value, str):
+            is_model = any(isinstance(mark, _ModelName) for mark in field.metadata)
+            if _is_path(field.annotation) or (is_model and (folder / value).is_dir()):
+                absolute[name] = str(folder / value)
+        elif isinstance(value, Mapping):
+            for model in _models(field.annotation):
+                absolute[name] = _absolute(model, value, folder)
+    return absolute
+
+
+def _is_path(annotation: Any) -> bool:  # noqa: ANN401 - an annotation may be anything
+    return annotation is Path or Path in get_args(annotation)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401
+    parts = get_args(annotation) if get_origin(annotation) in {UnionType, Annotated} else (annotation,)
+    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]

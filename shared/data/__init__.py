@@ -1,0 +1,1 @@
+"""Examples from the files that an organisation has: no torch, no HTTP."""
