@@ -6,6 +6,8 @@
     │   ├── DataEmpty                 data_empty
     │   ├── DataColumnMissing         data_column_missing
     │   ├── DataUnreadable            data_unreadable
+    │   ├── DataChanged               data_changed               while it was read
+    │   ├── AnswersMixed              data_answers_mixed
     │   ├── AnswerNotAmongChoices     data_answer_not_in_choices
     │   └── ExampleTooLong            data_example_too_long
     ├── ModelError                                               base model, tokenizer or LoRA do not fit
@@ -79,9 +81,21 @@ class DataColumnMissing(DataError):
 
 
 class DataUnreadable(DataError):
-    """The file is not there, or a line of it is not what its format says."""
+    """The file is not there or not readable, or a row of it is not what its format or the task says."""
 
     code = "data_unreadable"
+
+
+class DataChanged(DataError):
+    """The file was written to while it was read."""
+
+    code = "data_changed"
+
+
+class AnswersMixed(DataError):
+    """Some rows have answers of one type, and some of another."""
+
+    code = "data_answers_mixed"
 
 
 class AnswerNotAmongChoices(DataError):

@@ -1,73 +1,171 @@
-"""Examples as a run's task wants them."""
+"""Examples as a run's task wants them, from an organisation's own files (docs/data.md)."""
 
-import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from shared.data.source import DataSource
-from shared.errors import AnswerNotAmongChoices, DataColumnMissing, DataEmpty, DataUnreadable
+from shared.data.columns import look_up, type_name
+from shared.data.files import format_by_name, held_still
+from shared.data.rows import PlacedRow, Row, read_rows
+from shared.data.source import AnswerForm, Columns, DataSource
+from shared.errors import AnswerNotAmongChoices, AnswersMixed, DataEmpty, DataUnreadable
 from shared.protocol.terms import TaskTerms
 
-_COLUMNS = ("question", "choices", "answer")
 _FEWEST_CHOICES = 2
 
 
 @dataclass(frozen=True)
 class Example:
-    """A question with its possible answers; ``answer`` is the index of the right one."""
+    """A prompt with its possible answers; ``answer`` is the index of the right one.
+
+    An example with a single answer is a completion. ``where`` says for messages which row it was.
+    """
 
     prompt: str
     choices: tuple[str, ...]
     answer: int
+    where: str = field(default="an example", compare=False)
 
 
 def read_examples(source: DataSource, task: TaskTerms) -> list[Example]:
-    """Return the examples of a data source as the run's task wants them.
+    """Return the examples of a data source as the run's task wants them: one for each row, none left out.
 
-    Other columns are passed over, and so are blank lines. Lines count from 1 in messages, which never quote the data.
+    Texts lose the white space around them, so that one space stands before an answer. Choices of equal text are one
+    choice: a model cannot prefer one to the other. Messages say where, and never quote the data.
 
     Raises:
-        DataUnreadable: no such file, a line that is not a JSON object, or a column of the wrong kind.
-        DataEmpty: the file holds no example.
-        DataColumnMissing: a line lacks a column.
-        AnswerNotAmongChoices: a line's answer is none of its choices.
+        DataUnreadable: it is not there, not readable, or a row is not what format and task say.
+        DataChanged: it was written to meanwhile.
+        DataEmpty: there is no row.
+        DataColumnMissing: a row lacks a column.
+        AnswersMixed: some answers are of one type and some of another.
+        AnswerNotAmongChoices: a row's answer is none of its choices.
     """
-    path = source.path
-    try:
-        # Not splitlines(): that also splits at separators that JSON allows inside a string.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataUnreadable(f"cannot read {path}: {error}; name a JSONL file in UTF-8") from error
-    examples = [_example(line, f"{path}, line {number}", task) for number, line in enumerate(lines, 1) if line.strip()]
+    path, columns = source.path, source.columns
+    of_kind = {"multiple_choice": _multiple_choice, "completion": _completion}[task.kind]
+    with held_still(path):
+        rows = _with_answers_of_one_type(
+            read_rows(path, source.format or format_by_name(path), source.split), columns.answer
+        )
+        examples = [of_kind(row, where, columns, task) for where, row in rows]
     if not examples:
-        raise DataEmpty(f"{path} holds no example: put one JSON object a line, with {', '.join(_COLUMNS)}")
+        raise DataEmpty(f"{path} holds no example: name a file with at least one row")
     return examples
 
 
-def _example(line: str, where: str, task: TaskTerms) -> Example:
-    """Read one line; ``where`` names it in messages."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataUnreadable(f"{where} is not JSON: {error}; put one JSON object a line") from error
-    if not isinstance(row, dict):
-        raise DataUnreadable(f"{where} is not a JSON object: put one JSON object a line, with {', '.join(_COLUMNS)}")
-    for column in _COLUMNS:
-        if column not in row:
-            there = ", ".join(repr(name) for name in row) or "none"
-            raise DataColumnMissing(f"{where} has no column {column!r}; it has: {there}. Rename or add the column")
-    question, choices, answer = (row[column] for column in _COLUMNS)
-    if not (isinstance(question, str) and question):
-        raise DataUnreadable(f"{where}: 'question' must be a text that is not empty")
-    if not (
-        isinstance(choices, list)
-        and len(choices) >= _FEWEST_CHOICES
-        and all(isinstance(choice, str) and choice.strip() for choice in choices)
-        and len(set(choices)) == len(choices)
-    ):
-        raise DataUnreadable(f"{where}: 'choices' must be a list of two or more different texts, none of them empty")
-    if answer not in choices:
-        raise AnswerNotAmongChoices(
-            f"{where}: the answer is none of the {len(choices)} choices: 'answer' must be the text of one of them, "
-            "letter by letter"
+def _with_answers_of_one_type(rows: Iterator[PlacedRow], column: str) -> Iterator[PlacedRow]:
+    first: tuple[str, str] | None = None
+    for where, row in rows:
+        answer = look_up(row, column, setting="columns.answer", where=where)
+        if _is_empty(answer):
+            raise DataUnreadable(f"{where}: the answer is empty; without it nothing can be learnt or scored")
+        name = type_name(answer)
+        first = first or (where, name)
+        if name != first[1]:
+            raise AnswersMixed(
+                f"the answer is {first[1]} in {first[0]} and {name} in {where}: write all answers alike, as texts, "
+                "labels or indices"
+            )
+        yield where, row
+
+
+def _completion(row: Row, where: str, columns: Columns, task: TaskTerms) -> Example:
+    answer = look_up(row, columns.answer, setting="columns.answer", where=where)
+    if not isinstance(answer, str):
+        raise DataUnreadable(f"{where}: the answer is {type_name(answer)} and must be a text")
+    prompt = _text(row, columns.prompt, where, setting="columns.prompt")
+    return Example(task.prompt(prompt), (answer.strip(),), 0, where)
+
+
+def _multiple_choice(row: Row, where: str, columns: Columns, task: TaskTerms) -> Example:
+    question = _text(row, columns.question, where, setting="columns.question")
+    choices = _choices(row, columns.choices, where)
+    answer = look_up(row, columns.answer, setting="columns.answer", where=where)
+    match columns.answer_form:
+        case "text":
+            names = choices
+        case "label":
+            names = _labels(row, columns, len(choices), where)
+        case "index":
+            names = [str(index) for index in range(len(choices))]
+    name = _name(answer)
+    if name not in names:
+        raise AnswerNotAmongChoices(f"{where}: {_not_among(columns.answer_form, answer, len(choices))}")
+    different = tuple(dict.fromkeys(choices))
+    if len(different) < _FEWEST_CHOICES:
+        raise DataUnreadable(f"{where}: a question needs two or more different choices, and has {len(different)}")
+    return Example(task.prompt(question), different, different.index(choices[names.index(name)]), where)
+
+
+def _text(row: Row, columns: str | tuple[str, ...], where: str, *, setting: str) -> str:
+    """Return the text of a column, or of several, one below the other."""
+    several = (columns,) if isinstance(columns, str) else columns
+    values = [look_up(row, column, setting=setting, where=where) for column in several]
+    for column, value in zip(several, values, strict=True):
+        if not isinstance(value, str | None):
+            raise DataUnreadable(f"{where}: {column!r} is {type_name(value)} and must be a text")
+    text = "\n".join(value.strip() for value in values if isinstance(value, str) and value.strip())
+    if not text:
+        raise DataUnreadable(f"{where}: there is no text in {', '.join(map(repr, several))}")
+    return text
+
+
+def _choices(row: Row, columns: str | tuple[str, ...], where: str) -> list[str]:
+    if isinstance(columns, str):
+        choices = look_up(row, columns, setting="columns.choices", where=where)
+        if not isinstance(choices, list):
+            raise DataUnreadable(
+                f"{where}: {columns!r} is {type_name(choices)} and must be a list of texts; where each choice has a "
+                "column, name them all in `columns.choices`"
+            )
+    else:
+        choices = [look_up(row, column, setting="columns.choices", where=where) for column in columns]
+        # A table has as many columns as its longest question has choices; the others' last cells are empty.
+        while choices and _is_empty(choices[-1]):
+            choices.pop()
+    texts = [choice.strip() for choice in choices if isinstance(choice, str) and choice.strip()]
+    if len(texts) < len(choices):
+        wrong = next(choice for choice in choices if not isinstance(choice, str) or not choice.strip())
+        what = "empty" if _is_empty(wrong) else type_name(wrong)
+        raise DataUnreadable(f"{where}: one of the choices is {what}; choices must be texts that are not empty")
+    return texts
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _labels(row: Row, columns: Columns, count: int, where: str) -> list[str]:
+    if isinstance(columns.labels, str):
+        labels = look_up(row, columns.labels, setting="columns.labels", where=where)
+    else:
+        labels = list(columns.labels or ())[:count]
+    names = [_name(label) for label in labels] if isinstance(labels, list) else []
+    if len(names) != count or len(set(names)) < count or "" in names:
+        raise DataUnreadable(
+            f"{where}: there are {count} choices, and not as many labels, all different: each choice needs one; "
+            "correct `columns.labels`"
         )
-    return Example(prompt=task.prompt(question), choices=tuple(choices), answer=choices.index(answer))
+    return names
+
+
+def _name(value: object) -> str:
+    """Return a label, an index or a text as it is compared: 2 and "2" are the same."""
+    if isinstance(value, str):
+        return value.strip()
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def _not_among(form: AnswerForm, answer: object, count: int) -> str:
+    match form:
+        case "text":
+            return (
+                f"the answer, {type_name(answer)}, is none of the {count} choices, letter by letter; where it is a "
+                'label, set `columns.labels`; where it is an index, columns.answer_is = "index"'
+            )
+        case "label":
+            return f"the answer, {type_name(answer)}, is none of the {count} choices' labels; see `columns.labels`"
+        case "index":
+            return (
+                f"the answer is not one of 0 to {count - 1}, for counting starts at 0; where yours starts at 1, set "
+                'labels = ["1", "2", ...] instead of answer_is'
+            )
