@@ -89,7 +89,10 @@ class LoraTrainer:
                     "install the release that the coordinator runs"
                 )
             examples = encode_examples(
-                tokenizer, read_examples(self._data, manifest.task), max_tokens=manifest.training.max_tokens
+                tokenizer,
+                read_examples(self._data, manifest.task),
+                max_tokens=manifest.training.max_tokens,
+                too_long=manifest.task.too_long,
             )
             self._loaded = (manifest, model, examples, len(tokenizer))
         return self._loaded[1:]

@@ -8,13 +8,17 @@ Legend: B sequences of a batch, T tokens of the longest of them.
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import structlog
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from shared.data.examples import Example
 from shared.errors import DataError, DataUnreadable, ExampleTooLong
+from shared.protocol.terms import TooLong
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -61,25 +65,52 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, max_
     if stop > max_tokens:
         raise ExampleTooLong(
             f"prompt and answer are {stop} tokens long and at most {max_tokens} are allowed: "
-            "shorten the text or raise the run's max_tokens"
+            "shorten the text, raise the run's training.max_tokens, or let the run leave out what is too long "
+            '(task.too_long = "leave_out")'
         )
     return Encoded(token_ids=tuple(encoding["input_ids"][:stop]), answer_start=of_answer[0])
 
 
 def encode_examples(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], *, max_tokens: int
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], *, max_tokens: int, too_long: TooLong = "refuse"
 ) -> list[Encoded]:
     """Encode each example with its right answer, as training wants it.
 
     Raises:
-        DataError: as ``encode``; the message says which example, counted from 1.
+        DataError: as ``encode_choices``.
+    """
+    right = [replace(example, choices=(example.choices[example.answer],), answer=0) for example in examples]
+    encoded = encode_choices(tokenizer, right, max_tokens=max_tokens, too_long=too_long)
+    return [answer for _, (answer,) in encoded]
+
+
+def encode_choices(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], *, max_tokens: int, too_long: TooLong
+) -> list[tuple[Example, list[Encoded]]]:
+    """Encode each example with each of its choices, as scoring wants it; those left out are counted in the log.
+
+    Raises:
+        DataError: as ``encode``; the message says which example.
+        ExampleTooLong: an example is, and ``too_long`` says to refuse; or all of them are.
     """
     encoded = []
-    for number, example in enumerate(examples, 1):
+    left_out = 0
+    for example in examples:
         try:
-            encoded.append(encode(tokenizer, example.prompt, example.choices[example.answer], max_tokens=max_tokens))
+            choices = [encode(tokenizer, example.prompt, choice, max_tokens=max_tokens) for choice in example.choices]
         except DataError as error:
-            raise type(error)(f"example {number} of {len(examples)}: {error}") from error
+            if not isinstance(error, ExampleTooLong) or too_long == "refuse":
+                raise type(error)(f"{example.where}: {error}") from error
+            left_out += 1
+        else:
+            encoded.append((example, choices))
+    if left_out == len(examples) > 0:
+        raise ExampleTooLong(
+            f"each of the {left_out} examples has more than {max_tokens} tokens, and none is left: raise the run's "
+            "training.max_tokens"
+        )
+    if left_out:
+        log.warning("examples.left_out", too_long=left_out, of=len(examples), max_tokens=max_tokens)
     return encoded
 
 

@@ -1,6 +1,7 @@
 """How well a model answers: multiple choice by the likelihood of each answer's text (what lm-eval calls ``acc``).
 
 A prompt goes through the model once for all of its choices: with four choices that is nearly four times as fast.
+A completion, whose only choice is its answer, is measured token by token instead.
 
 Legend: B sequences of a batch, T tokens, N answer tokens of a batch, V entries of the tokenizer.
 """
@@ -17,17 +18,24 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from shared.data.examples import Example
 from shared.errors import DataEmpty, LossNotFinite
-from shared.ml.encoding import Encoded, collate, encode
+from shared.ml.encoding import Encoded, collate, encode_choices
 from shared.ml.losses import answer_labels, answer_logits
+from shared.protocol.terms import TooLong
+
+# Of one batch. A token's logits are as many floats as the tokenizer has entries: 1,024 of 150,000 are 0.6 GB.
+MOST_ANSWER_TOKENS = 1024
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What a model scored.
 
-    accuracy: share of examples answered right, 0 to 1. chance: what guessing would score on the same examples.
+    accuracy: 0 to 1. Of multiple choice, the share of examples answered right. Of completions, the share of the
+    answers' tokens that are the model's most likely ones, each after the right ones before it.
+    chance: what guessing would score on the same examples; 0 for completions.
     loss: cross-entropy of the right answers in nats, a mean over their tokens.
-    correct: for each example in order, so that two models can be compared item by item.
+    correct: for each example in order, so that two models can be compared item by item; a completion is if each of its
+    tokens is.
     """
 
     accuracy: float
@@ -46,61 +54,83 @@ def evaluate(
     max_tokens: int,
     vocab_size: int,
     on_batch: Callable[[], None],
+    too_long: TooLong = "refuse",
 ) -> Evaluation:
     """Choose for each example the answer whose text has the largest summed log-likelihood; of equals, the first.
+
+    Completions are predicted token by token instead; examples are either all of one kind or all of the other.
 
     Args:
         model: with LoRA or without; it is left in eval mode.
         tokenizer: the model's.
-        examples: at least one.
+        examples: at least one, all of the same kind.
         batch_size: sequences per forward pass, of which an example has one for each choice; only speed depends on it.
         max_tokens: longest prompt and answer.
         vocab_size: the tokenizer's length.
         on_batch: called after each batch.
+        too_long: what becomes of examples of which prompt and a choice exceed ``max_tokens``.
 
     Raises:
         DataEmpty: there is no example.
-        ExampleTooLong: prompt and one of the choices exceed ``max_tokens``.
+        ExampleTooLong: there is such an example, and none may be left out, or none is left.
         LossNotFinite: a log-likelihood is NaN or infinite.
     """
     if not examples:
         raise DataEmpty("there is no example to evaluate on: check the validation file")
-    sequences = [
-        [encode(tokenizer, example.prompt, choice, max_tokens=max_tokens) for choice in example.choices]
-        for example in examples
-    ]
-    scores = _log_likelihoods(model, sequences, batch_size=batch_size, vocab_size=vocab_size, on_batch=on_batch)
-    correct: list[bool] = []
-    right_scores: list[float] = []
-    right_tokens = 0
-    for example, choices, of_choices in zip(examples, sequences, scores, strict=True):
-        correct.append(of_choices.index(max(of_choices)) == example.answer)
-        right_scores.append(of_choices[example.answer])
-        right_tokens += len(choices[example.answer].token_ids) - choices[example.answer].answer_start
+    encoded = encode_choices(tokenizer, examples, max_tokens=max_tokens, too_long=too_long)
+    scores = _scores(
+        model, [choices for _, choices in encoded], batch_size=batch_size, vocab_size=vocab_size, on_batch=on_batch
+    )
+    right = [of_choices[example.answer] for (example, _), of_choices in zip(encoded, scores, strict=True)]
+    tokens = sum(score.tokens for score in right)
+    loss = -math.fsum(score.log_likelihood for score in right) / tokens
+    if all(len(choices) == 1 for _, choices in encoded):
+        return Evaluation(
+            accuracy=sum(score.predicted for score in right) / tokens,
+            loss=loss,
+            examples=len(encoded),
+            chance=0.0,
+            correct=tuple(score.predicted == score.tokens for score in right),
+        )
+    correct = tuple(
+        of_choices.index(max(of_choices, key=lambda score: score.log_likelihood)) == example.answer
+        for (example, _), of_choices in zip(encoded, scores, strict=True)
+    )
     return Evaluation(
-        accuracy=sum(correct) / len(examples),
-        loss=-math.fsum(right_scores) / right_tokens,
-        examples=len(examples),
-        chance=math.fsum(1 / len(example.choices) for example in examples) / len(examples),
-        correct=tuple(correct),
+        accuracy=sum(correct) / len(encoded),
+        loss=loss,
+        examples=len(encoded),
+        chance=math.fsum(1 / len(choices) for _, choices in encoded) / len(encoded),
+        correct=correct,
     )
 
 
-def _log_likelihoods(
+@dataclass(frozen=True)
+class _Score:
+    """One answer: its log-likelihood, and how many of its tokens the model itself would have predicted."""
+
+    log_likelihood: float
+    predicted: int
+    tokens: int
+
+
+def _scores(
     model: PeftModel | PreTrainedModel,
     sequences: Sequence[Sequence[Encoded]],
     *,
     batch_size: int,
     vocab_size: int,
     on_batch: Callable[[], None],
-) -> list[list[float]]:
-    """Return the log-likelihood of each example's choices, summed over the tokens of the answer."""
+) -> list[list[_Score]]:
+    """Score each example's choices, over the tokens of the answer."""
     device = next(model.parameters()).device
     # Examples that share equally many tokens among their choices go together: then the shared part needs no padding,
     # and positions and sliding windows are those of the whole text.
     shared = [_shared_tokens(choices) for choices in sequences]
-    order = sorted(range(len(sequences)), key=lambda index: shared[index])
-    scores: list[list[float]] = [[] for _ in sequences]
+    order = sorted(
+        range(len(sequences)), key=lambda index: (shared[index], _padded_tokens(sequences[index], shared[index]))
+    )
+    scores: list[list[_Score]] = [[] for _ in sequences]
     model.eval()
     with torch.no_grad():
         for length, group in groupby(order, key=lambda index: shared[index]):
@@ -121,7 +151,7 @@ def _score_together(
     *,
     device: torch.device,
     vocab_size: int,
-) -> list[list[float]]:
+) -> list[list[_Score]]:
     """Score examples whose choices have ``shared`` first tokens in common: those go through the model once."""
     counts = [len(choices) for choices in sequences]
     past = None
@@ -135,34 +165,58 @@ def _score_together(
     ]
     batch = collate(rest, device)
     logits_NV = answer_logits(model, batch, vocab_size=vocab_size, past=past)
-    minus_log_N = functional.cross_entropy(logits_NV, answer_labels(batch), reduction="none")
-    row_N = batch.answer_mask_BT.nonzero()[:, 0]
-    summed_B = -torch.zeros(len(rest), device=device).index_add_(0, row_N, minus_log_N)
-    flat = iter(summed_B.tolist())
+    labels_N = answer_labels(batch)
+    rows_N = batch.answer_mask_BT.nonzero()[:, 0]
+    zeros_B = torch.zeros(len(rest), device=device)
+    likelihoods_B = zeros_B.index_add(0, rows_N, -functional.cross_entropy(logits_NV, labels_N, reduction="none"))
+    predicted_B = zeros_B.index_add(0, rows_N, (logits_NV.argmax(dim=-1) == labels_N).float())
+    tokens_B = batch.answer_mask_BT.sum(dim=1)
+    flat = iter(
+        [
+            _Score(likelihood, int(predicted), tokens)
+            for likelihood, predicted, tokens in zip(
+                likelihoods_B.tolist(), predicted_B.tolist(), tokens_B.tolist(), strict=True
+            )
+        ]
+    )
     scores = [[next(flat) for _ in range(count)] for count in counts]
     for score in (score for choices in scores for score in choices):
-        if not math.isfinite(score):
+        if not math.isfinite(score.log_likelihood):
             raise LossNotFinite(
-                f"the log-likelihood of an answer is {score}: the model's weights are damaged or diverged"
+                f"the log-likelihood of an answer is {score.log_likelihood}: the model's weights are damaged or "
+                "diverged"
             )
     return scores
 
 
 def _shared_tokens(choices: Sequence[Encoded]) -> int:
-    """How many first tokens all choices share, without the one that predicts the first answer token."""
+    """How many first tokens all choices share, without the one that predicts the first answer token.
+
+    A single choice shares with nobody: then texts of different lengths may go through the model side by side.
+    """
+    if len(choices) == 1:
+        return 0
     at_most = min(choice.answer_start for choice in choices) - 1
     columns = zip(*(choice.token_ids[:at_most] for choice in choices), strict=True)
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
+def _padded_tokens(choices: Sequence[Encoded], shared: int) -> int:
+    """How long the texts are where nothing is shared: those of like length go together, and little is padding."""
+    return 0 if shared else max(len(choice.token_ids) for choice in choices)
+
+
 def _chunks(indices: Sequence[int], sequences: Sequence[Sequence[Encoded]], batch_size: int) -> Iterator[list[int]]:
-    """Cut a list of examples so that their choices are at most ``batch_size`` together, but at least one example."""
+    """Cut a list of examples so that each chunk has few enough choices and answer tokens, but at least one example."""
     chunk: list[int] = []
-    rows = 0
+    rows = tokens = 0
     for index in indices:
-        if chunk and rows + len(sequences[index]) > batch_size:
+        choices = sequences[index]
+        more = sum(len(choice.token_ids) - choice.answer_start for choice in choices)
+        if chunk and (rows + len(choices) > batch_size or tokens + more > MOST_ANSWER_TOKENS):
             yield chunk
-            chunk, rows = [], 0
+            chunk, rows, tokens = [], 0, 0
         chunk.append(index)
-        rows += len(sequences[index])
+        rows += len(choices)
+        tokens += more
     yield chunk

@@ -38,7 +38,12 @@ class Problem(BaseModel):
 
 
 class Score(BaseModel):
-    """Accuracy and loss of one model with one adapter on the coordinator's validation set."""
+    """Accuracy and loss of one model with one adapter on the coordinator's validation set.
+
+    What accuracy is follows from the run's kind of task: of multiple_choice the share of examples answered right, and
+    ``chance`` what guessing would score; of completion the share of the answers' tokens that the model holds most
+    likely, each after the right ones before it, and ``chance`` is 0. The loss is a mean per token of the right answers.
+    """
 
     accuracy: Annotated[float, Field(ge=0, le=1)]
     loss: Finite

@@ -3,13 +3,14 @@
 Defaults are the ``demo`` preset's where a default is harmless, and absent where a choice must be made.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
+TooLong: TypeAlias = Literal["refuse", "leave_out"]
 
 QUESTION = "{question}"
 
@@ -19,13 +20,16 @@ FROZEN = ConfigDict(frozen=True, extra="forbid")
 class TaskTerms(BaseModel):
     """What all parties' examples have in common: their kind, and the text that becomes of a question.
 
-    ``template`` holds ``{question}`` once; the answer follows after one space, in training and in scoring alike.
+    ``template`` holds ``{question}`` once, which stands for a completion's prompt too; the answer follows after one
+    space, in training and in scoring alike. ``too_long`` says what becomes of an example of more than the training's
+    ``max_tokens``: the party that has it refuses to go on, or leaves it out and says in its log how many there were.
     """
 
     model_config = FROZEN
 
     kind: Literal["multiple_choice", "completion"] = "multiple_choice"
     template: Annotated[str, Field(min_length=1, max_length=4000)] = "Question: {question}\nAnswer:"
+    too_long: TooLong = "refuse"
 
     @field_validator("template")
     @classmethod

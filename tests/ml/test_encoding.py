@@ -1,5 +1,6 @@
 import pytest
 import torch
+from structlog.testing import capture_logs
 from tokenizers import models
 from tokenizers.processors import TemplateProcessing
 
@@ -49,15 +50,32 @@ def test_too_long_an_example_is_refused_and_never_cut():
     tokenizer = tiny_tokenizer()
     length = len(tokenizer("prompt answer")["input_ids"])
     assert len(encode(tokenizer, "prompt", "answer", max_tokens=length).token_ids) == length
-    with pytest.raises(ExampleTooLong, match=rf"are {length} tokens long and at most {length - 1} .* max_tokens"):
+    with pytest.raises(ExampleTooLong, match=rf"are {length} tokens long and at most {length - 1} .*max_tokens"):
         encode(tokenizer, "prompt", "answer", max_tokens=length - 1)
 
 
-def test_the_example_at_fault_is_counted():
-    """Among many examples the message says which, by number."""
-    good, bad = Example("p", ("a", "b"), 0), Example("p" * 99, ("a", "b"), 0)
-    with pytest.raises(ExampleTooLong, match="example 2 of 2"):
-        encode_examples(tiny_tokenizer(), [good, bad], max_tokens=32)
+FITS = Example("p", ("a", "b" * 99), 0, where="line 1")
+TOO_LONG = Example("p" * 99, ("a", "b"), 0, where="line 2")
+
+
+def test_an_example_that_is_too_long_is_named_with_what_to_do():
+    """Among many examples the message says which; choices that are not the answer are not trained on."""
+    with pytest.raises(ExampleTooLong, match=r'line 2: .*max_tokens.*too_long = "leave_out"'):
+        encode_examples(tiny_tokenizer(), [FITS, TOO_LONG], max_tokens=32)
+
+
+def test_examples_that_are_too_long_are_left_out_where_the_run_says_so():
+    """How many is told in the log; the others are encoded as ever."""
+    with capture_logs() as logs:
+        encoded = encode_examples(tiny_tokenizer(), [TOO_LONG, FITS, TOO_LONG], max_tokens=32, too_long="leave_out")
+    assert encoded == encode_examples(tiny_tokenizer(), [FITS], max_tokens=32)
+    assert [(entry["event"], entry["too_long"], entry["of"]) for entry in logs] == [("examples.left_out", 2, 3)]
+
+
+def test_where_all_examples_are_too_long_nothing_goes_on():
+    """Else a run would train on nothing."""
+    with pytest.raises(ExampleTooLong, match="each of the 2 examples has more than 32 tokens"):
+        encode_examples(tiny_tokenizer(), [TOO_LONG, TOO_LONG], max_tokens=32, too_long="leave_out")
 
 
 def test_text_that_leaves_no_token_for_prompt_or_answer_is_refused():

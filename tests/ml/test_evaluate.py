@@ -9,10 +9,11 @@ from transformers import PreTrainedModel
 
 from shared.data.examples import Example
 from shared.errors import DataEmpty, ExampleTooLong, LossNotFinite
+from shared.ml import evaluate as evaluating
 from shared.ml.encoding import encode_examples
 from shared.ml.evaluate import Evaluation, evaluate
 from shared.ml.train import train_local
-from shared.protocol.terms import OptimiserTerms
+from shared.protocol.terms import OptimiserTerms, TooLong
 from tests.support.tiny_models import FAMILIES, tiny_base, tiny_lora, tiny_tokenizer, wrapped
 
 TOKENIZER = tiny_tokenizer()
@@ -20,7 +21,12 @@ VOCAB = len(TOKENIZER)
 
 
 def score(
-    model: PeftModel | PreTrainedModel, examples: list[Example], *, batch_size: int = 8, max_tokens: int = 64
+    model: PeftModel | PreTrainedModel,
+    examples: list[Example],
+    *,
+    batch_size: int = 8,
+    max_tokens: int = 64,
+    too_long: TooLong = "refuse",
 ) -> Evaluation:
     """Evaluation with the tiny tokenizer."""
     return evaluate(
@@ -31,6 +37,7 @@ def score(
         max_tokens=max_tokens,
         vocab_size=VOCAB,
         on_batch=lambda: None,
+        too_long=too_long,
     )
 
 
@@ -131,6 +138,74 @@ def test_nothing_to_evaluate_and_too_long_a_choice_are_errors(examples: list[Exa
         score(tiny_lora(), [])
     with pytest.raises(ExampleTooLong):
         score(tiny_lora(), examples, max_tokens=8)
+
+
+def test_examples_of_which_a_choice_is_too_long_are_left_out_where_the_run_says_so(examples: list[Example]):
+    """The score is of the others, and says how many they are."""
+    model = tiny_lora(spread=0.3)
+    long = dataclasses.replace(examples[0], choices=("red", "tan" * 30), answer=0)
+    assert score(model, [long, *examples], too_long="leave_out") == score(model, examples)
+
+
+@pytest.fixture
+def completions() -> list[Example]:
+    """Prompts and answers of different lengths, one answer each."""
+    return [Example("p" * (1 + i * 5 % 7), ("so " * (1 + i * 3 % 5),), 0) for i in range(9)]
+
+
+@pytest.fixture(scope="module")
+def half_trained() -> PeftModel:
+    """A model that knows some of the tokens of such answers."""
+    model = tiny_lora(dropout=0.0, hidden=64)
+    train_local(
+        model,
+        encode_examples(TOKENIZER, [Example("p", ("so ",), 0)], max_tokens=64),
+        epochs=4,
+        batch_size=1,
+        optimiser=OptimiserTerms(learning_rate=0.03),
+        seed=0,
+        vocab_size=VOCAB,
+        on_step=lambda *_: None,
+    )
+    return model
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_completions_are_scored_token_by_token(half_trained: PeftModel, completions: list[Example], batch_size: int):
+    """Against scores by hand: how many answer tokens are the most likely ones, and their loss."""
+    result = score(half_trained, completions, batch_size=batch_size)
+    logs, predicted = [], []
+    for example in completions:
+        start = len(TOKENIZER(example.prompt)["input_ids"])
+        ids = torch.tensor(TOKENIZER(f"{example.prompt} {example.choices[0]}")["input_ids"])
+        with torch.no_grad():
+            log_p = half_trained(input_ids=ids[None]).logits[0, start - 1 : -1, :VOCAB].log_softmax(-1)
+        logs.append(log_p.gather(1, ids[start:, None]).flatten())
+        predicted.append(log_p.argmax(-1) == ids[start:])
+    assert 0 < result.accuracy < 1
+    assert result.accuracy == pytest.approx(torch.cat(predicted).float().mean().item())
+    assert result.loss == pytest.approx(-torch.cat(logs).mean().item(), rel=1e-5)
+    assert result.correct == tuple(bool(of.all()) for of in predicted)
+    assert (result.examples, result.chance) == (9, 0.0)
+
+
+def test_long_answers_go_through_the_model_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, half_trained: PeftModel, completions: list[Example]
+):
+    """Each answer token costs as many floats as the tokenizer has entries; the scores stay the same."""
+    whole = score(half_trained, completions, batch_size=64)
+    monkeypatch.setattr(evaluating, "MOST_ANSWER_TOKENS", 20)
+    batches = 0
+
+    def count() -> None:
+        nonlocal batches
+        batches += 1
+
+    result = evaluate(
+        half_trained, TOKENIZER, completions, batch_size=64, max_tokens=64, vocab_size=VOCAB, on_batch=count
+    )
+    assert batches > 3
+    assert (result.accuracy, result.correct) == (whole.accuracy, whole.correct)
 
 
 def test_damaged_weights_are_told_and_not_scored(examples: list[Example]):

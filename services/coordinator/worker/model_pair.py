@@ -138,7 +138,9 @@ class ModelPair:
                 tokenizer=tokenizer,
                 slm=self._with_lora(terms.slm, terms.slm_lora, terms),
                 llm=self._with_lora(terms.llm, terms.llm_lora, terms),
-                auxiliary=encode_examples(tokenizer, auxiliary, max_tokens=terms.training.max_tokens),
+                auxiliary=encode_examples(
+                    tokenizer, auxiliary, max_tokens=terms.training.max_tokens, too_long=terms.task.too_long
+                ),
                 validation=read_examples(self._validation, terms.task),
             )
         return self._loaded
@@ -172,6 +174,7 @@ class ModelPair:
             max_tokens=pair.terms.training.max_tokens,
             vocab_size=len(pair.tokenizer),
             on_batch=require_lease,
+            too_long=pair.terms.task.too_long,
         )
         return Score(accuracy=result.accuracy, loss=result.loss, examples=result.examples, chance=result.chance)
 
