@@ -47,7 +47,9 @@ def test_the_error_tree_is_drawn_as_it_is():
     assert [kind.code for kind in kinds if kind.code not in {"internal", *re.findall(r"[a-z_]+", drawing)}] == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/architecture.md", "docs/protocol.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/architecture.md", "docs/protocol.md", "docs/data.md", "CONTRIBUTING.md"]
+)
 def test_documents_point_to_files_that_exist(name: str):
     """Links and paths in the documents lead somewhere."""
     text = (ROOT / name).read_text()

@@ -42,7 +42,7 @@ def held_still(path: Path) -> Iterator[None]:
             raise
         _require_unchanged(path, before, None)
     except OSError as error:
-        raise DataUnreadable(_refusal(path, error)) from error
+        raise DataUnreadable(_refusal(Path(error.filename or path), error)) from error
 
 
 def format_by_name(path: Path) -> Format:

@@ -41,7 +41,7 @@ def read_rows(path: Path, kind: Format, split: str | None) -> Iterator[PlacedRow
         for where, row in rows:
             yield where, row
     except UnicodeDecodeError as error:
-        raise DataUnreadable(f"{path} is not UTF-8 (read as far as {where}): save it as UTF-8") from error
+        raise DataUnreadable(f"{path} is not UTF-8, somewhere after {where}: save it as UTF-8") from error
 
 
 def _jsonl(path: Path) -> Iterator[PlacedRow]:
@@ -145,7 +145,8 @@ class _ArrowRow(Mapping[str, object]):
 def _parquet(path: Path) -> Iterator[PlacedRow]:
     pa = _pyarrow(path)
     try:
-        with pa.parquet.ParquetFile(path) as file:
+        # Opened here rather than by pyarrow, whose errors do not say which file it was.
+        with path.open("rb") as opened, pa.parquet.ParquetFile(opened) as file:
             yield from _counted(path, file.iter_batches(use_threads=False))
     except pa.ArrowException as error:
         raise DataUnreadable(f"{path} is not a Parquet file, or a damaged one: write it again") from error
@@ -186,7 +187,7 @@ def _folder_of_split(path: Path, split: str | None) -> Path:
 
 
 def _stream(pa: Any, file: Path) -> Iterator[Any]:  # noqa: ANN401 - pyarrow ships no types
-    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as batches:
+    with file.open("rb") as opened, pa.ipc.open_stream(opened) as batches:
         yield from batches
 
 
