@@ -118,9 +118,10 @@ def _named(header: list[str], record: list[str], where: str) -> Row:
 class _ArrowRow(Mapping[str, object]):
     """A row of an Arrow batch. Only cells that are asked for are converted: of pictures and times, none."""
 
-    def __init__(self, batch: Any, index: int) -> None:  # noqa: ANN401 - pyarrow ships no types
+    def __init__(self, batch: Any, index: int, where: str) -> None:  # noqa: ANN401 - pyarrow ships no types
         self._batch = batch
         self._index = index
+        self._where = where
 
     def __getitem__(self, column: str) -> object:
         if column not in self:
@@ -129,7 +130,7 @@ class _ArrowRow(Mapping[str, object]):
             return self._batch.column(column)[self._index].as_py()
         except (ValueError, KeyError) as error:  # times in nanoseconds, damaged texts, two columns of one name
             raise DataUnreadable(
-                f"the column {column!r} cannot be read: it must hold texts, numbers or lists"
+                f"{self._where}: the column {column!r} cannot be read: it must hold texts, numbers or lists"
             ) from error
 
     def __contains__(self, column: object) -> bool:
@@ -196,7 +197,8 @@ def _counted(path: Path, batches: Iterable[Any]) -> Iterator[PlacedRow]:
     for batch in batches:
         for index in range(batch.num_rows):
             number += 1
-            yield f"{path}, row {number}", _ArrowRow(batch, index)
+            where = f"{path}, row {number}"
+            yield where, _ArrowRow(batch, index, where)
 
 
 def _pyarrow(path: Path) -> Any:  # noqa: ANN401 - pyarrow ships no types

@@ -12,7 +12,7 @@ from services.client_agent import lora_trainer
 from services.client_agent.lora_trainer import LoraTrainer
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
 from shared.data.source import DataSource
-from shared.errors import BaseModelMismatch, ContextTooShort, LoraMismatch, TokenizerMismatch
+from shared.errors import BaseModelMismatch, ContextTooShort, ExampleTooLong, LoraMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_layout, adapter_tensors
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.models import add_lora, load_base
@@ -127,3 +127,14 @@ def test_another_runs_model_is_let_go_before_the_next_is_loaded(site: Site, monk
     for run in ("one", "one", "other"):
         site.train(run_id=run)
     assert len(loaded) == 2
+
+
+def test_a_run_says_what_becomes_of_completions_that_are_too_long(site: Site) -> None:
+    """They are left out, and the weight that an agent may have is of those that it trained on; or it stops."""
+    rows = ({"prompt": f"{number} is", "answer": "red" * (40 if number < 3 else 1)} for number in range(10))
+    (site.folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = TaskTerms(kind="completion", template="{question}")
+    with pytest.raises(ExampleTooLong, match=r"data\.jsonl, line 1: "):
+        site.train(task=task)
+    trained = site.train(task=task.model_copy(update={"too_long": "leave_out"}))
+    assert (trained.examples, trained.steps) == (7, 2)

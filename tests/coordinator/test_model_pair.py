@@ -13,7 +13,7 @@ from services.coordinator.worker import model_pair
 from services.coordinator.worker.model_pair import EVALUATION_BATCH, ModelPair
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
-from shared.errors import ContextTooShort, LeaseLost
+from shared.errors import ContextTooShort, ExampleTooLong, LeaseLost
 from shared.ml.adapters import adapter_layout, load_adapter
 from shared.ml.evaluate import evaluate
 from shared.ml.models import add_lora, load_base
@@ -103,6 +103,18 @@ def test_each_adapter_is_evaluated_on_its_own_model(machine: Machine) -> None:
     assert scores.slm == machine.score("slm", terms.slm_lora, slm)
     assert scores.llm == machine.score("llm", terms.llm_lora, llm)
     assert len({scores.slm_aggregated.loss, scores.slm.loss, scores.llm.loss}) == 3
+
+
+def test_completions_that_are_too_long_are_left_out_of_the_score(machine: Machine) -> None:
+    """And of the auxiliary set; the score says how many examples it is of."""
+    rows = ({"prompt": f"{number} is", "answer": "red" * (40 if number < 3 else 1)} for number in range(10))
+    (machine.folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = {name: machine.folder / name for name in ("slm_into", "llm_into")}
+    task = TaskTerms(kind="completion", too_long="leave_out")
+    prepared = machine.pair().prepare(machine.terms(task=task), **files, require_lease=lambda: None)
+    assert (prepared.scores.slm.examples, prepared.scores.slm.chance) == (7, 0.0)
+    with pytest.raises(ExampleTooLong, match=r"data\.jsonl, line 1: "):
+        machine.pair().prepare(machine.terms(task=TaskTerms(kind="completion")), **files, require_lease=lambda: None)
 
 
 @pytest.mark.parametrize("short", ["llm", "slm"])

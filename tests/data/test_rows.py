@@ -203,7 +203,7 @@ def test_columns_that_are_not_asked_for_are_not_converted(tmp_path: Path):
     assert read(tmp_path / "data.parquet", answer_is="index") == [ONE]
     with pytest.raises(DataColumnMissing, match="there are: 'question', 'choices', 'answer', 'seen', 'note'"):
         read(tmp_path / "data.parquet", question="asked")
-    with pytest.raises(DataUnreadable, match="the column 'note' cannot be read"):
+    with pytest.raises(DataUnreadable, match="row 1: the column 'note' cannot be read"):
         read(tmp_path / "data.parquet", question="note", answer_is="index")
 
 
