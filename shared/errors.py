@@ -2,6 +2,7 @@
 
     FedCoLLMError
     ├── ConfigurationError            configuration_invalid      a setting cannot be used as it is
+    │   └── PartMissing               part_missing               a part of FedCoLLM is not installed here
     ├── DataError                                                a data file cannot be used
     │   ├── DataEmpty                 data_empty
     │   ├── DataColumnMissing         data_column_missing
@@ -42,6 +43,8 @@
     │   ├── BlobMissing               blob_missing
     │   ├── BlobCorrupt               blob_corrupt
     │   ├── StoreBusy                 store_busy                 another process owns the folder
+    │   ├── OutputExists              output_exists              there is something where a result should go
+    │   ├── OutputUnwritable          output_unwritable          a result cannot be written there
     │   └── VersionConflict           version_conflict           a row changed since it was read: read it again
     └── TransportError
         ├── Unreachable               unreachable                no answer, after all retries
@@ -62,6 +65,12 @@ class ConfigurationError(FedCoLLMError):
     """A setting cannot be used as it is."""
 
     code = "configuration_invalid"
+
+
+class PartMissing(ConfigurationError):
+    """A part of FedCoLLM is not installed here (an extra of the package)."""
+
+    code = "part_missing"
 
 
 class DataError(FedCoLLMError):
@@ -292,6 +301,18 @@ class StoreBusy(StorageError):
     """Another process owns the folder."""
 
     code = "store_busy"
+
+
+class OutputExists(StorageError):
+    """There is something where a command's result should go."""
+
+    code = "output_exists"
+
+
+class OutputUnwritable(StorageError):
+    """A command's result cannot be written where it should go."""
+
+    code = "output_unwritable"
 
 
 class VersionConflict(StorageError):

@@ -1,0 +1,1 @@
+"""The command line of an organisation that takes part: ``fedcollm-agent``."""

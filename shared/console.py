@@ -1,0 +1,160 @@
+"""What both command lines share: exit codes, results for people or as JSON, errors without a traceback.
+
+With ``--json`` a result is one JSON document on standard output and an error one on standard error, ``{"code": ...,
+"detail": ...}``, and nothing else is printed. Without it the result is on standard output too, so that it can be
+piped, and what is told in between goes to standard error.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Annotated, TypeAlias
+
+import structlog
+import typer
+from pydantic import BaseModel
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from shared.errors import ConfigurationError, FedCoLLMError, RemoteProblem, TransportError, Unreachable
+
+# Neither a pipe nor a file has an edge: a table is not folded there before it is this wide.
+PIPE_COLUMNS = 200
+
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
+
+
+class ExitCode(IntEnum):
+    """How a command ended."""
+
+    DONE = 0
+    FAILED = 1
+    WRONG_USAGE = 2
+    UNREACHABLE = 3
+    REFUSED = 4
+    INTERRUPTED = 130
+
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the run failed, or a check did; 2 wrong usage or configuration; "
+    "3 no answer from the other side; 4 the coordinator refused; 130 interrupted."
+)
+
+
+def exit_code(error: FedCoLLMError) -> ExitCode:
+    """Return how a command ends that this error has ended."""
+    match error:
+        case ConfigurationError():
+            return ExitCode.WRONG_USAGE
+        case Unreachable():
+            return ExitCode.UNREACHABLE
+        case RemoteProblem():
+            return ExitCode.REFUSED
+        case _:
+            return ExitCode.FAILED
+
+
+class Output:
+    """Where one command tells what it did."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.screen = _console(to_stderr=False)
+        self._notes = _console(to_stderr=True)
+        self._in_trouble = False
+
+    def result(self, value: BaseModel, *lines: RenderableType) -> None:
+        """Give the result: ``value`` with ``--json``, and else ``lines``."""
+        if self.as_json:
+            sys.stdout.write(f"{value.model_dump_json()}\n")
+            sys.stdout.flush()
+            return
+        for line in lines:
+            self.screen.print(line, soft_wrap=isinstance(line, str))
+
+    def note(self, text: str) -> None:
+        """Tell people what is going on."""
+        if not self.as_json:
+            self._notes.print(text, soft_wrap=True)
+
+    def retrying(self, problem: TransportError | None) -> None:
+        """Be a transport's OnRetry: tell of trouble when it begins and when it is over."""
+        if problem is not None and not self._in_trouble:
+            self.note(f"{problem}; trying again")
+        if problem is None and self._in_trouble:
+            self.note("there is an answer again")
+        self._in_trouble = problem is not None
+
+    def problem(self, code: str, detail: str) -> None:
+        """Tell why there is no result."""
+        if self.as_json:
+            sys.stderr.write(f"{json.dumps({'code': code, 'detail': detail})}\n")
+        else:
+            self._notes.print(f"[bold red]error[/] ({code}): ", end="", markup=True)
+            self._notes.print(detail, soft_wrap=True)
+
+    def bytes_bar(self) -> Progress:
+        """Return a bar that counts bytes, on a terminal; it leaves no trace."""
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            console=self._notes,
+            transient=True,
+            disable=self.as_json or not self._notes.is_terminal,
+        )
+
+
+@contextmanager
+def telling(*, as_json: bool, when_interrupted: str = "interrupted") -> Iterator[Output]:
+    """Give a command its ``Output``, and end it with the right exit code whatever happens in the block."""
+    output = Output(as_json=as_json)
+    try:
+        yield output
+    except FedCoLLMError as error:
+        output.problem(error.code, str(error))
+        raise typer.Exit(exit_code(error)) from None
+    except KeyboardInterrupt:
+        output.problem("interrupted", when_interrupted)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def start(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> None:
+    """Run the command line called ``name``, and end the process."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # A command tells what matters itself; services set their own log up.
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    if "--json" not in arguments:
+        app(arguments, prog_name=name)
+    try:
+        sys.exit(app(arguments, prog_name=name, standalone_mode=False))
+    except typer.TyperException as error:
+        Output(as_json=True).problem("usage", error.format_message())
+        sys.exit(error.exit_code)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{count / 1e6:.2f} MB"
+
+
+def percent(share: float) -> str:
+    """Return a share for people."""
+    return f"{100 * share:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for people."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _console(*, to_stderr: bool) -> Console:
+    console = Console(stderr=to_stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = max(console.width, PIPE_COLUMNS)
+    return console
