@@ -30,8 +30,12 @@ class _ModelName:
 ModelName: TypeAlias = Annotated[str, _ModelName()]
 
 
-def read_settings(kind: type[Settings], file: Path | None = None) -> Settings:
+def read_settings(
+    kind: type[Settings], file: Path | None = None, *, given: Mapping[str, Any] | None = None
+) -> Settings:
     """Return settings from ``file``, where one is given, and from the environment, which wins.
+
+    What a command line was ``given`` wins over both.
 
     Raises:
         ConfigurationError: a setting is missing, unknown or cannot be used; all of them are named, and no value is.
@@ -39,7 +43,8 @@ def read_settings(kind: type[Settings], file: Path | None = None) -> Settings:
     _require_known_variables(kind)
     values = {} if file is None else read_toml(kind, file)
     try:
-        return validate(kind, _merged(values, EnvSettingsSource(kind)()), what=_name(kind, file))
+        values = _merged(_merged(values, EnvSettingsSource(kind)()), given or {})
+        return validate(kind, values, what=_name(kind, file))
     except SettingsError as error:
         raise ConfigurationError(f"{_name(kind, file)}: {error}") from None
 

@@ -61,9 +61,15 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
+        self.when_interrupted = "nothing was changed by what was not done yet"
         self.screen = _console(to_stderr=False)
         self._notes = _console(to_stderr=True)
         self._in_trouble = False
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether somebody sits there and waits."""
+        return self._notes.is_terminal and not self.as_json
 
     def result(self, value: BaseModel, *lines: RenderableType) -> None:
         """Give the result: ``value`` with ``--json``, and else ``lines``."""
@@ -104,12 +110,12 @@ class Output:
             TimeRemainingColumn(),
             console=self._notes,
             transient=True,
-            disable=self.as_json or not self._notes.is_terminal,
+            disable=not self.shows_progress,
         )
 
 
 @contextmanager
-def telling(*, as_json: bool, when_interrupted: str = "interrupted") -> Iterator[Output]:
+def telling(*, as_json: bool) -> Iterator[Output]:
     """Give a command its ``Output``, and end it with the right exit code whatever happens in the block."""
     output = Output(as_json=as_json)
     try:
@@ -118,7 +124,7 @@ def telling(*, as_json: bool, when_interrupted: str = "interrupted") -> Iterator
         output.problem(error.code, str(error))
         raise typer.Exit(exit_code(error)) from None
     except KeyboardInterrupt:
-        output.problem("interrupted", when_interrupted)
+        output.problem("interrupted", output.when_interrupted)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 

@@ -68,9 +68,12 @@ class ConfigurationError(FedCoLLMError):
 
 
 class PartMissing(ConfigurationError):
-    """A part of FedCoLLM is not installed here (an extra of the package)."""
+    """A part of FedCoLLM, an extra of its package, is not installed here."""
 
     code = "part_missing"
+
+    def __init__(self, extra: str, module: str | None) -> None:
+        super().__init__(f"the {extra} is not installed here ({module} is missing): pip install 'fedcollm[{extra}]'")
 
 
 class DataError(FedCoLLMError):

@@ -149,6 +149,14 @@ def tell_nobody(_: TransportError | None) -> None:
     """Be an OnRetry where the log is enough."""
 
 
+# Called with how many bytes of a blob have come.
+OnLength: TypeAlias = Callable[[int], None]
+
+
+def tell_no_length(_: int) -> None:
+    """Be an OnLength where nobody waits."""
+
+
 class Transport:
     """Requests to one coordinator."""
 
@@ -216,10 +224,13 @@ class Transport:
                 _require_success(response)
         return _parse(response, answer)
 
-    async def download(self, path: str, into: Path, *, digest: str, size: int | None = None) -> int:
+    async def download(
+        self, path: str, into: Path, *, digest: str, size: int | None = None, on_length: OnLength = tell_no_length
+    ) -> int:
         """GET a blob into the file ``into``, which appears only whole and checked; return its length in bytes.
 
         ``size`` is the length that it must have, where that is known beforehand: nothing after it is written.
+        ``on_length`` is told how much there is so far, from 0 again where the request is sent again.
 
         Raises:
             BlobTooLarge: more came than there should be.
@@ -242,6 +253,7 @@ class Transport:
                             if size is not None and length > size:
                                 raise BlobTooLarge(f"{path} goes on after the {size} bytes that it may have")
                             file.write(piece)
+                            on_length(length)
                 if f"sha256:{received.hexdigest()}" != digest:
                     part.unlink()
                     raise DigestMismatch(f"what came for {path} does not have digest {digest}: nothing was kept of it")

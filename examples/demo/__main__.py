@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from examples.demo.display import accuracy_table, event_line, percent, screen, size, time_table
+from examples.demo.display import screen
 from examples.demo.preset import (
     AGENTS,
     AUXILIARY_ITEMS,
@@ -30,6 +30,9 @@ from examples.demo.processes import LocalFederation, local_federation
 from examples.demo.task import write_demo_data
 from examples.demo.watching import Watched, watch, write_events
 from services.client_agent.state import export_adapter
+from services.coordinator.cli.display import accuracy_table, event_line, part_seconds, time_table
+from services.coordinator.cli.following import Followed
+from shared.console import percent, size
 from shared.errors import FedCoLLMError
 from shared.protocol.messages import ArtefactList, BaseScores, RunView
 from shared.protocol.rounds import RunState
@@ -57,10 +60,11 @@ async def run_demo(folder: Path, seed: int, console: Console) -> bool:
             starting_seconds = watched.seconds
             await follow(federation, operator, watched, console)
             adapters = await fetch_artefacts(operator, folder)
-    write_events(folder / "events.jsonl", watched.events)
+    write_events(folder / "events.jsonl", watched.followed.events)
     write_metrics(folder / "metrics.json", watched, seed)
     report(console, folder, watched, starting_seconds, adapters)
-    return watched.run is not None and watched.run.state is RunState.FINISHED
+    run = watched.followed.run
+    return run is not None and run.state is RunState.FINISHED
 
 
 async def start_everything(federation: LocalFederation, data: Path) -> None:
@@ -90,9 +94,9 @@ async def follow(federation: LocalFederation, operator: Transport, watched: Watc
 
     def print_new() -> None:
         nonlocal shown
-        for event in watched.events[shown:]:
+        for event in watched.followed.events[shown:]:
             console.print(event_line(event), highlight=False)
-        shown = len(watched.events)
+        shown = len(watched.followed.events)
 
     await watch(federation, operator, RUN_ID, watched, print_new)
 
@@ -112,10 +116,11 @@ async def fetch_artefacts(operator: Transport, folder: Path) -> dict[str, Path]:
 
 def write_metrics(file: Path, watched: Watched, seed: int) -> None:
     """Write what was measured as JSON."""
+    run = watched.followed.run
     content = {
         "seed": seed,
-        "run": watched.run.model_dump(mode="json") if watched.run else None,
-        "rounds": [row.model_dump(mode="json") for row in watched.rounds],
+        "run": run.model_dump(mode="json") if run else None,
+        "rounds": [row.model_dump(mode="json") for row in watched.followed.rounds],
         "agents": {name: status.model_dump(mode="json") for name, status in watched.agents.items()},
         "seconds": watched.seconds,
     }
@@ -126,25 +131,27 @@ def report(
     console: Console, folder: Path, watched: Watched, starting_seconds: float, adapters: dict[str, Path]
 ) -> None:
     """Print what stays on the screen."""
-    if watched.run is not None and watched.run.base_scores is not None:
-        report_scores(console, watched, watched.run.base_scores, starting_seconds)
+    run = watched.followed.run
+    if run is not None and run.base_scores is not None:
+        report_scores(console, watched.followed, run.base_scores, starting_seconds)
     sent = sum(status.sent_bytes for status in watched.agents.values())
     received = sum(status.received_bytes for status in watched.agents.values())
     console.print(
         f"agents sent {size(sent)} and received {size(received)} in all; {watched.seconds:.0f} s", highlight=False
     )
-    if watched.run is not None and watched.run.state is not RunState.FINISHED:
-        console.print(f"the run has {watched.run.state}: {watched.run.reason}", style="bold red", soft_wrap=True)
+    if run is not None and run.state is not RunState.FINISHED:
+        console.print(f"the run has {run.state}: {run.reason}", style="bold red", soft_wrap=True)
     paths = {**adapters, "metrics": folder / "metrics.json", "events": folder / "events.jsonl", "logs": folder / "logs"}
     for name, path in paths.items():
         console.print(f"{name:<12} {path}", highlight=False, soft_wrap=True)
 
 
-def report_scores(console: Console, watched: Watched, base: BaseScores, starting_seconds: float) -> None:
+def report_scores(console: Console, followed: Followed, base: BaseScores, starting_seconds: float) -> None:
     """Print what the run gave, and where the time went."""
-    console.print(accuracy_table(watched))
-    console.print(time_table(watched, starting_seconds))
-    scored = [row.scores for row in watched.rounds if row.scores]
+    console.print(accuracy_table(followed.run, followed.rounds))
+    parts = part_seconds(followed.rounds, followed.events)
+    console.print(time_table({"processes start": starting_seconds, **parts}))
+    scored = [row.scores for row in followed.rounds if row.scores]
     if scored:
         newest = scored[-1]
         console.print(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from examples.demo.processes import Address, LocalFederation
 from services.client_agent.status import StatusView
+from services.coordinator.cli.following import Followed, catch_up
 from shared.errors import TransportError
-from shared.protocol.messages import Event, EventList, RoundList, RoundView, RunView
-from shared.protocol.rounds import ENDED_RUNS
+from shared.protocol.messages import Event
 from shared.transport import NO_PATIENCE, BearerToken, TrafficCount, Transport, open_transport
 
 GLANCE_SECONDS = 0.5
@@ -24,9 +24,7 @@ class Watched:
     """What is known of the run at the moment."""
 
     started: float = field(default_factory=time.monotonic)
-    run: RunView | None = None
-    rounds: tuple[RoundView, ...] = ()
-    events: list[Event] = field(default_factory=list)
+    followed: Followed = field(default_factory=Followed)
     agents: dict[str, StatusView] = field(default_factory=dict)
 
     @property
@@ -44,22 +42,12 @@ async def watch(
         while True:
             federation.processes.require_alive("coordinator", "worker")  # an agent may disappear
             await _glance(pages, watched)
-            await _follow(operator, run_id, watched)
+            await catch_up(operator, run_id, watched.followed, wait_seconds=GLANCE_SECONDS)
             on_change()
-            if watched.run is None or watched.run.state not in ENDED_RUNS:
+            if not watched.followed.ended:
                 ended = time.monotonic()
             elif _everybody_has_it(watched) or time.monotonic() > ended + LAST_ADAPTER_SECONDS:
                 return
-
-
-async def _follow(operator: Transport, run_id: str, watched: Watched) -> None:
-    after = watched.events[-1].seq if watched.events else 0
-    params = {"after": after, "wait_seconds": GLANCE_SECONDS}
-    page = await operator.call("GET", f"/v1/runs/{run_id}/events", EventList, params=params)
-    watched.events += page.events
-    if page.events or watched.run is None:
-        watched.rounds = (await operator.call("GET", f"/v1/runs/{run_id}/rounds", RoundList)).rounds
-        watched.run = await operator.call("GET", f"/v1/runs/{run_id}", RunView)
 
 
 async def _glance(pages: Mapping[str, Transport], watched: Watched) -> None:
@@ -73,7 +61,8 @@ async def _glance(pages: Mapping[str, Transport], watched: Watched) -> None:
 
 
 def _everybody_has_it(watched: Watched) -> bool:
-    published = watched.run.published if watched.run else None
+    run = watched.followed.run
+    published = run.published if run else None
     return published is None or all(status.holding == published for status in watched.agents.values())
 
 

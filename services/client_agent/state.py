@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from shared.adapter_folder import CONFIG, WEIGHTS
 from shared.folders import is_whole, owned
 from shared.protocol.digests import Digest
 from shared.protocol.messages import Assignment, PublishedAdapter, RoundNumber, RunId
@@ -68,11 +69,16 @@ class StateFolder:
         """Return whether the adapter is here, whole; a file that a power cut left short is not."""
         return is_whole(self.adapter(digest), digest)
 
+    @property
+    def peft_folder(self) -> Path:
+        """Where the newest adapter lies as a PEFT directory, once there is one."""
+        return self._root / "slm-adapter"
+
     def keep_published(self, published: PublishedAdapter, adapter_config: dict[str, JsonValue]) -> None:
         """Make ``published``, whose file is there, the adapter that this agent holds and serves from its folder."""
         file = self.adapter(published.digest)
         _sync(file)
-        export_adapter(self._root / "slm-adapter", file, adapter_config)
+        export_adapter(self.peft_folder, file, adapter_config)
         write_whole(self._root / "published.json", published.model_dump_json().encode())
         for other in self._adapters.iterdir():
             if other != file:
@@ -108,12 +114,12 @@ class StateFolder:
 def export_adapter(folder: Path, blob: Path, adapter_config: dict[str, JsonValue]) -> None:
     """Write a PEFT directory, what ``PeftModel.from_pretrained`` loads; ``blob`` is on the same disk and durable."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / "adapter_model.safetensors.part"
+    part = folder / f"{WEIGHTS}.part"
     part.unlink(missing_ok=True)
     part.hardlink_to(blob)  # blobs never change, so a second name is as good as a copy
-    part.replace(folder / "adapter_model.safetensors")
+    part.replace(folder / WEIGHTS)
     _sync(folder)
-    config, content = folder / "adapter_config.json", json.dumps(adapter_config, indent=2).encode()
+    config, content = folder / CONFIG, json.dumps(adapter_config, indent=2).encode()
     if not config.exists() or config.read_bytes() != content:
         write_whole(config, content)
 

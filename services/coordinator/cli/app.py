@@ -1,10 +1,12 @@
 """``fedcollm``: start the coordinator and its worker, and operate runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
+from services.coordinator.cli.adapters import adapters
+from services.coordinator.cli.runs import runs
 from shared.console import EXIT_CODES, start, telling
 from shared.errors import PartMissing
 
@@ -17,7 +19,9 @@ app = typer.Typer(
 )
 # `init` and `doctor` come here, so that they are first in the help.
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; the environment wins over it.")]
+ConfigFile: TypeAlias = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="A TOML file; its variables in the environment win.")
+]
 
 
 @app.command()
@@ -27,7 +31,7 @@ def coordinator(*, config: ConfigFile = None) -> None:
         try:
             from services.coordinator.__main__ import run  # noqa: PLC0415 - FastAPI and the store: no other command's
         except ImportError as error:
-            raise PartMissing(_install("coordinator", error)) from None
+            raise PartMissing("coordinator", error.name) from None
     raise typer.Exit(run(config))
 
 
@@ -38,12 +42,12 @@ def worker(*, config: ConfigFile = None) -> None:
         try:
             from services.coordinator.worker.__main__ import run  # noqa: PLC0415 - torch
         except ImportError as error:
-            raise PartMissing(_install("worker", error)) from None
+            raise PartMissing("worker", error.name) from None
     raise typer.Exit(run(config))
 
 
-def _install(extra: str, error: ImportError) -> str:
-    return f"the {extra} is not installed here ({error.name} is missing): pip install 'fedcollm[{extra}]'"
+app.add_typer(runs, name="runs")
+app.add_typer(adapters, name="adapters")
 
 
 def main() -> None:

@@ -1,0 +1,60 @@
+"""``fedcollm-agent status``: what the agent on this machine is doing, from its status page."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from services.client_agent.settings import Settings
+from services.client_agent.status import Phase, StatusView
+from shared.configuration import read_settings
+from shared.console import AsJson, ExitCode, size, telling
+from shared.errors import Unreachable
+from shared.transport import BearerToken, TrafficCount, open_transport
+
+# The agent is on this machine: it answers, or is not there.
+PATIENCE_SECONDS = 2.0
+NO_TOKEN = BearerToken("")
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - translated, not listened on
+
+AgentFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="The agent's; FEDCOLLM_AGENT_* in the environment win."),
+]
+
+
+def status(*, config: AgentFile = None, as_json: AsJson = False) -> None:
+    """Say what the agent on this machine is doing; exit code 1 if that has failed."""
+    with telling(as_json=as_json) as output:
+        settings = read_settings(Settings, config)
+        host = EVERYWHERE.get(settings.status_host, settings.status_host)
+        view = asyncio.run(_ask(f"http://{host}:{settings.status_port}"))
+        output.result(view, *_lines(view))
+        if view.phase is Phase.FAILED:
+            raise typer.Exit(ExitCode.FAILED)
+
+
+async def _ask(url: str) -> StatusView:
+    async with open_transport(url, NO_TOKEN, TrafficCount(), patience_seconds=PATIENCE_SECONDS) as page:
+        try:
+            return await page.call("GET", "/status", StatusView)
+        except Unreachable:
+            raise Unreachable(
+                f"no agent answers at {url}: does it run (`fedcollm-agent run`), and with this status_port?"
+            ) from None
+
+
+def _lines(view: StatusView) -> Iterator[str]:
+    at = f", round {view.round} of run {view.run_id}" if view.run_id else ""
+    step = f", step {view.step} of {view.steps}" if view.steps else ""
+    loss = f", loss {view.loss:.3f}" if view.steps and view.loss is not None else ""
+    yield f"doing     {view.phase}{at}{step}{loss}"
+    yield f"rounds    {view.rounds_taken_part} taken part in since it was started"
+    holding = view.holding
+    yield "holding   " + (f"round {holding.round} of run {holding.run_id}, {holding.digest}" if holding else "nothing")
+    yield f"sent      {size(view.sent_bytes)} in {view.sent_requests} requests"
+    yield f"received  {size(view.received_bytes)}"
+    if view.error:
+        yield f"trouble   {view.error}"

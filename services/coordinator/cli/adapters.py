@@ -1,0 +1,175 @@
+"""``fedcollm adapters``: what runs made, as PEFT directories and as merged models."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, TypeAlias
+
+import typer
+
+from services.coordinator.cli.connection import (
+    OperatorFile,
+    RunName,
+    TokenFile,
+    Url,
+    ask,
+    connect,
+    read_operator,
+    run_id,
+)
+from services.coordinator.cli.report import NO_ADAPTERS, artefacts_table
+from services.coordinator.cli.settings import OperatorSettings
+from shared.adapter_folder import (
+    CONFIG,
+    WEIGHTS,
+    Written,
+    bytes_in,
+    copy_adapter,
+    named_base,
+    require_adapter,
+    write_adapter_config,
+)
+from shared.console import AsJson, Output, size, telling
+from shared.errors import ConfigurationError, NotFound, PartMissing
+from shared.folders import appearing
+from shared.protocol.messages import Artefact, ArtefactList
+
+adapters = typer.Typer(help="Fetch the adapters that runs made, also merged into a model.", no_args_is_help=True)
+
+Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="slm-adapter or llm-adapter.")]
+Source: TypeAlias = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="RUN/NAME at the coordinator, or a PEFT directory.")
+]
+Out: TypeAlias = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
+Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace an older folder of the same kind.")]
+Merged: TypeAlias = Annotated[bool, typer.Option("--merged", help="Write a whole model, not an adapter.")]
+Base: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--base",
+        metavar="MODEL",
+        help="The base model, a Hugging Face directory or id; else the one that the adapter names.",
+    ),
+]
+
+
+@adapters.command("list")
+def list_(
+    run: RunName,
+    *,
+    coordinator: Url = None,
+    token_file: TokenFile = None,
+    config: OperatorFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the adapters of a run: the newest of each model."""
+    with telling(as_json=as_json) as output:
+        settings = read_operator(coordinator, token_file, config)
+        found = ask(settings, output, "GET", f"/v1/runs/{run}/artefacts", ArtefactList)
+        output.result(found, artefacts_table(found.artefacts))
+
+
+@adapters.command()
+def pull(
+    run: RunName,
+    name: Name,
+    *,
+    out: Out,
+    force: Force = False,
+    coordinator: Url = None,
+    token_file: TokenFile = None,
+    config: OperatorFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch an adapter as a PEFT directory."""
+    with telling(as_json=as_json) as output:
+        settings = read_operator(coordinator, token_file, config)
+        with appearing(out, marker=CONFIG, force=force) as folder:
+            asyncio.run(_fetch(settings, output, run, name, folder))
+        _tell(output, Written(folder=out, bytes=bytes_in(out)))
+
+
+@adapters.command()
+def export(
+    source: Source,
+    *,
+    out: Out,
+    merged: Merged = False,
+    base: Base = None,
+    force: Force = False,
+    coordinator: Url = None,
+    token_file: TokenFile = None,
+    config: OperatorFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write an adapter as a PEFT directory or, with --merged, together with its base model as a whole model."""
+    with telling(as_json=as_json) as output:
+        if base is not None and not merged:
+            raise ConfigurationError("--base is for --merged: a PEFT directory holds the adapter alone")
+        with (
+            appearing(out, marker="config.json" if merged else CONFIG, force=force) as folder,
+            _adapter(source, lambda: read_operator(coordinator, token_file, config), output) as adapter,
+        ):
+            if merged:
+                base = base or named_base(adapter)
+                _merge(base, adapter, folder, output)
+            else:
+                copy_adapter(adapter, folder)
+        _tell(output, Written(folder=out, bytes=bytes_in(out), merged_with=base))
+
+
+@contextmanager
+def _adapter(source: str, operator: Callable[[], OperatorSettings], output: Output) -> Iterator[Path]:
+    """Give the PEFT directory that ``source`` is, or one that is fetched and gone afterwards."""
+    if Path(source).is_dir():
+        yield require_adapter(Path(source))
+        return
+    run, _, name = source.partition("/")
+    if not (run and name):
+        raise ConfigurationError(
+            f"{source!r} is no PEFT directory, nor an adapter of a run like demo/slm-adapter: "
+            "`fedcollm adapters list RUN` names them"
+        )
+    with TemporaryDirectory() as folder:
+        asyncio.run(_fetch(operator(), output, run_id(run), name, Path(folder)))
+        yield Path(folder)
+
+
+async def _fetch(settings: OperatorSettings, output: Output, run: str, name: str, into: Path) -> None:
+    """Fetch an adapter into a folder, as a PEFT directory."""
+    async with connect(settings, output.retrying) as operator:
+        listed = await operator.call("GET", f"/v1/runs/{run}/artefacts", ArtefactList)
+        artefact = _named(name, run, listed.artefacts)
+        with output.bytes_bar() as bar:
+            task = bar.add_task(f"{run}/{name}", total=artefact.bytes)
+            await operator.download(
+                f"/v1/runs/{run}/artefacts/{name}",
+                into / WEIGHTS,
+                digest=artefact.digest,
+                size=artefact.bytes,
+                on_length=lambda length: bar.update(task, completed=length),
+            )
+    write_adapter_config(into, artefact.adapter_config)
+
+
+def _named(name: str, run: str, artefacts: Sequence[Artefact]) -> Artefact:
+    for artefact in artefacts:
+        if artefact.name == name:
+            return artefact
+    known = ", ".join(artefact.name for artefact in artefacts)
+    raise NotFound(f"run {run} has no adapter {name!r}: " + (f"it has {known}" if known else NO_ADAPTERS))
+
+
+def _merge(base: str, adapter: Path, into: Path, output: Output) -> None:
+    try:
+        from shared.ml.merge import merge  # noqa: PLC0415 - torch: no other command's
+    except ImportError as error:
+        raise PartMissing("worker", error.name) from None
+    output.note(f"merging with {base}")
+    merge(base, adapter, into, show_progress=output.shows_progress)
+
+
+def _tell(output: Output, written: Written) -> None:
+    output.result(written, f"{written.folder} ({size(written.bytes)})")

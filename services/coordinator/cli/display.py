@@ -1,0 +1,97 @@
+"""A run as tables and lines: what it scored, where the time went, what happened."""
+
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+
+from shared.console import duration, percent
+from shared.protocol.messages import Event, RoundView, RunView, Score
+
+PARTS = {
+    "prepare": "the worker loads and evaluates both models",
+    "open": "agents train and send",
+    "aggregated": "wait for the worker",
+    "cotuning": "co-tuning",
+    "evaluating": "evaluation",
+}
+
+
+def accuracy_table(
+    run: RunView | None,
+    rounds: Sequence[RoundView],
+    *,
+    whole_reasons: bool = True,
+    with_losses: bool = False,
+) -> Table:
+    """Return the scores of both models before and after, round by round."""
+    base = run.base_scores if run else None
+    title = "accuracy on the validation set"
+    if base is not None:
+        title += f" ({base.slm.examples} examples, chance {percent(base.slm.chance)})"
+    if with_losses:
+        title = title.replace("accuracy", "accuracy and loss", 1)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("round", "state", "updates", "SLM aggregated", "SLM co-tuned", "LLM co-tuned", "time"):
+        reason = column == "state"
+        table.add_column(
+            column,
+            justify="left" if reason else "right",
+            no_wrap=not (reason and whole_reasons),
+            overflow="ellipsis" if reason and not whole_reasons else "fold",
+        )
+
+    def told(score: Score | None) -> str:
+        if score is None:
+            return ""
+        return percent(score.accuracy) + (f"  {score.loss:.3f}" if with_losses else "")
+
+    if base is not None:
+        table.add_row("0", "zero-shot", "", "", told(base.slm), told(base.llm), "")
+    for row in rounds:
+        scores = row.scores
+        table.add_row(
+            str(row.number),
+            f"{row.state}: {row.reason}" if row.reason else row.state,
+            str(row.accepted),
+            told(scores.slm_aggregated if scores else None),
+            told(scores.slm if scores else None),
+            told(scores.llm if scores else None),
+            duration(sum(row.seconds.values())),
+        )
+    return table
+
+
+def time_table(seconds: Mapping[str, float]) -> Table:
+    """Return where the time went, by part."""
+    table = Table(title="where the time went", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("part")
+    table.add_column("seconds", justify="right")
+    for part, spent in seconds.items():
+        table.add_row(PARTS.get(part, part), f"{spent:.1f}")
+    return table
+
+
+def part_seconds(rounds: Sequence[RoundView], events: Sequence[Event]) -> dict[str, float]:
+    """Return how long each part of a run took, over all its rounds."""
+    at = {event.kind: event.at for event in reversed(events)}  # the first of each kind
+    seconds = dict.fromkeys(PARTS, 0.0)
+    if "run.prepared" in at:
+        seconds["prepare"] = at["run.prepared"] - at["run.running"]
+    for row in rounds:
+        for part, spent in row.seconds.items():
+            seconds[part] += spent
+    return seconds
+
+
+def event_line(event: Event) -> str:
+    """Return an event as one line."""
+    where = f" round {event.round}" if event.round else ""
+    detail = "  ".join(f"{key}={_short(value)}" for key, value in event.detail.items() if value is not None)
+    return f"#{event.seq:<3} {event.kind}{where}  {detail}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value).removeprefix("sha256:")[: 60 if " " in str(value) else 12]

@@ -1,0 +1,50 @@
+"""Follow a run as anybody may: its log by long polls, and the run and its rounds whenever the log has grown."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from shared.errors import TransportError
+from shared.protocol.messages import Event, EventList, RoundList, RoundView, RunView
+from shared.protocol.rounds import ENDED_RUNS
+from shared.transport import Transport
+
+LONGEST_POLL_SECONDS = 25.0
+
+
+@dataclass
+class Followed:
+    """What is known of a run at the moment; ``trouble`` is why nothing newer is."""
+
+    run: RunView | None = None
+    rounds: tuple[RoundView, ...] = ()
+    events: list[Event] = field(default_factory=list)
+    trouble: TransportError | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended."""
+        return self.run is not None and self.run.state in ENDED_RUNS
+
+    def retrying(self, problem: TransportError | None) -> None:
+        """Be a transport's OnRetry."""
+        self.trouble = problem
+
+
+async def catch_up(operator: Transport, run_id: str, followed: Followed, *, wait_seconds: float) -> bool:
+    """Bring ``followed`` up to date, waiting for news if there are none; return whether there were."""
+    after = followed.events[-1].seq if followed.events else 0
+    params = {"after": after, "wait_seconds": wait_seconds}
+    page = await operator.call("GET", f"/v1/runs/{run_id}/events", EventList, params=params)
+    followed.events += page.events
+    if page.events or followed.run is None:
+        followed.rounds = (await operator.call("GET", f"/v1/runs/{run_id}/rounds", RoundList)).rounds
+        followed.run = await operator.call("GET", f"/v1/runs/{run_id}", RunView)
+    return bool(page.events)
+
+
+async def follow(operator: Transport, run_id: str, followed: Followed, on_news: Callable[[], None]) -> None:
+    """Keep ``followed`` up to date until the run has ended and its log has been read to the end."""
+    news = True
+    while news or not followed.ended:
+        news = await catch_up(operator, run_id, followed, wait_seconds=0 if followed.ended else LONGEST_POLL_SECONDS)
+        on_news()

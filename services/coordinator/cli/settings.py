@@ -1,0 +1,20 @@
+"""An operator's settings: options, FEDCOLLM_OPERATOR_COORDINATOR_URL and so on in the environment, or a TOML file."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.transport import BaseUrl
+
+
+class OperatorSettings(BaseSettings):
+    """Which coordinator is operated, and as whom."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, hide_input_in_errors=True, env_prefix="FEDCOLLM_OPERATOR_", env_nested_delimiter="__"
+    )
+
+    coordinator_url: Annotated[BaseUrl, Field(description="Where the coordinator listens for operators.")]
+    token_file: Annotated[Path, Field(description="File that holds the operator's token and nothing else.")]

@@ -1,0 +1,63 @@
+"""Watch a run until it has ended: live on a terminal, a line an event elsewhere, the events themselves as JSON."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.live import Live
+
+from services.coordinator.cli.connection import connect
+from services.coordinator.cli.display import accuracy_table, event_line
+from services.coordinator.cli.following import Followed, follow
+from services.coordinator.cli.live_view import LiveView
+from services.coordinator.cli.settings import OperatorSettings
+from shared.console import ExitCode, Output
+from shared.protocol.messages import RunView
+from shared.protocol.rounds import RunState
+
+REFRESHES_A_SECOND = 4
+
+
+def watch(settings: OperatorSettings, run_id: str, output: Output) -> ExitCode:
+    """Show a run until it has ended, whatever becomes of the coordinator meanwhile, and say how it ended."""
+    output.when_interrupted = f"the run goes on: `fedcollm runs watch {run_id}` follows it again"
+    followed = asyncio.run(_watch(settings, run_id, output))
+    run = followed.run
+    assert run is not None  # noqa: S101 - our own invariant: it has been followed to its end
+    if not output.as_json:
+        output.screen.print(accuracy_table(run, followed.rounds))
+        output.screen.print(f"run {run_id} has {run.state}" + (f": {run.reason}" if run.reason else ""), soft_wrap=True)
+    return ExitCode.DONE if run.state is RunState.FINISHED else ExitCode.FAILED
+
+
+async def _watch(settings: OperatorSettings, run_id: str, output: Output) -> Followed:
+    async with connect(settings, output.retrying) as operator:
+        # A coordinator that is not there, or does not know the run, is told of now and not waited for.
+        followed = Followed(run=await operator.call("GET", f"/v1/runs/{run_id}", RunView))
+    live = output.screen.is_terminal and not output.as_json
+    on_retry = followed.retrying if live else output.retrying
+    async with connect(settings, on_retry, patience_seconds=None) as operator:
+        with _showing(followed, output, live=live) as on_news:
+            await follow(operator, run_id, followed, on_news)
+    return followed
+
+
+@contextmanager
+def _showing(followed: Followed, output: Output, *, live: bool) -> Iterator[Callable[[], None]]:
+    """Give what is to be called when the log has grown."""
+    shown = 0
+
+    def print_new() -> None:
+        nonlocal shown
+        for event in followed.events[shown:]:
+            sys.stdout.write(f"{event.model_dump_json() if output.as_json else event_line(event)}\n")
+        sys.stdout.flush()  # whoever reads a pipe follows the run too
+        shown = len(followed.events)
+
+    if live:
+        view = LiveView(followed)
+        with Live(view, console=output.screen, refresh_per_second=REFRESHES_A_SECOND, transient=True):
+            yield lambda: None
+    else:
+        yield print_new

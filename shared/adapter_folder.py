@@ -1,0 +1,65 @@
+"""A PEFT directory: an adapter as its weights and its configuration, what ``PeftModel.from_pretrained`` loads."""
+
+import json
+import shutil
+from pathlib import Path
+
+from pydantic import BaseModel, JsonValue
+
+from shared.errors import ModelUnreadable
+from shared.protocol.terms import FROZEN
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+
+class Written(BaseModel):
+    """What a command wrote: a PEFT directory, or a merged model with the base model that is in it."""
+
+    folder: Path
+    bytes: int
+    merged_with: str | None = None
+    model_config = FROZEN
+
+
+def write_adapter_config(folder: Path, config: dict[str, JsonValue]) -> None:
+    """Write the configuration beside the weights."""
+    (folder / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def require_adapter(folder: Path) -> Path:
+    """Return the folder, if it is a PEFT directory.
+
+    Raises:
+        ModelUnreadable: a file is missing.
+    """
+    for name in (WEIGHTS, CONFIG):
+        if not (folder / name).is_file():
+            raise ModelUnreadable(f"{folder} is no PEFT directory: it has no {name}")
+    return folder
+
+
+def copy_adapter(source: Path, into: Path) -> None:
+    """Copy both files, and nothing else that may lie beside them."""
+    for name in (WEIGHTS, CONFIG):
+        shutil.copyfile(source / name, into / name)
+
+
+def named_base(folder: Path) -> str:
+    """Return the base model that the configuration names.
+
+    Raises:
+        ModelUnreadable: it names none.
+    """
+    try:
+        name = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError):
+        name = None
+    if not isinstance(name, str):
+        raise ModelUnreadable(f"{folder / CONFIG} names no base model: name it with --base")
+    return name
+
+
+def bytes_in(folder: Path) -> int:
+    """Return how many bytes the files in a folder have."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())

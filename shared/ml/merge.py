@@ -1,0 +1,47 @@
+"""A base model and an adapter as one Hugging Face model, which anything loads that loads the base model."""
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from transformers.utils import logging as transformers_log
+
+from shared.adapter_folder import CONFIG, WEIGHTS
+from shared.errors import LoraTargetMissing, ModelUnreadable
+from shared.ml.adapters import load_adapter
+from shared.ml.models import load_base, load_tokenizer
+
+
+def merge(base: str, adapter: Path, into: Path, *, show_progress: bool) -> None:
+    """Write the model at ``base`` with the PEFT directory ``adapter`` added to its weights, and its tokenizer.
+
+    The weights are float32 whatever those of ``base`` are: rounding the sum would lose a part of what was trained.
+
+    Raises:
+        ModelUnreadable: the base model or the adapter cannot be loaded.
+        LoraTargetMissing: the adapter is for modules that the base model does not have.
+        LoraMismatch: the adapter's tensors are not those that its configuration gives with this base model.
+    """
+    if not show_progress:
+        transformers_log.disable_progress_bar()
+    try:
+        config = LoraConfig.from_pretrained(str(adapter))
+        tensors = load_file(adapter / WEIGHTS)
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise ModelUnreadable(
+            f"{adapter} is no PEFT directory ({type(error).__name__}): it needs {CONFIG} and {WEIGHTS}"
+        ) from error
+    tokenizer = load_tokenizer(base)
+    model = load_base(base, dtype=torch.float32, device=torch.device("cpu"))
+    try:
+        tuned = get_peft_model(model, config)
+    except ValueError as error:
+        raise LoraTargetMissing(
+            f"the adapter in {adapter} is for modules that {base!r} does not have: name the base model that it was "
+            "made for"
+        ) from error
+    load_adapter(tuned, tensors)
+    tuned.merge_and_unload().save_pretrained(into)
+    tokenizer.save_pretrained(into)
