@@ -17,8 +17,17 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from shared.errors import ConfigurationError, FedCoLLMError, RemoteProblem, TransportError, Unreachable
+from shared.errors import (
+    ConfigurationError,
+    FedCoLLMError,
+    NotFound,
+    OutputExists,
+    RemoteProblem,
+    TransportError,
+    Unreachable,
+)
 
 # Neither a pipe nor a file has an edge: a table is not folded there before it is this wide.
 PIPE_COLUMNS = 200
@@ -46,11 +55,11 @@ EXIT_CODES = (
 def exit_code(error: FedCoLLMError) -> ExitCode:
     """Return how a command ends that this error has ended."""
     match error:
-        case ConfigurationError():
+        case ConfigurationError() | OutputExists():
             return ExitCode.WRONG_USAGE
         case Unreachable():
             return ExitCode.UNREACHABLE
-        case RemoteProblem():
+        case RemoteProblem() | NotFound():
             return ExitCode.REFUSED
         case _:
             return ExitCode.FAILED
@@ -71,6 +80,10 @@ class Output:
         """Whether somebody sits there and waits."""
         return self._notes.is_terminal and not self.as_json
 
+    def line(self, text: str) -> None:
+        """Tell people a part of the result: words are wrapped on a terminal, and never in a pipe."""
+        self.screen.print(text, soft_wrap=not self.screen.is_terminal)
+
     def result(self, value: BaseModel, *lines: RenderableType) -> None:
         """Give the result: ``value`` with ``--json``, and else ``lines``."""
         if self.as_json:
@@ -78,12 +91,15 @@ class Output:
             sys.stdout.flush()
             return
         for line in lines:
-            self.screen.print(line, soft_wrap=isinstance(line, str))
+            if isinstance(line, str):
+                self.line(line)
+            else:
+                self.screen.print(line)
 
     def note(self, text: str) -> None:
         """Tell people what is going on."""
         if not self.as_json:
-            self._notes.print(text, soft_wrap=True)
+            self._notes.print(text, soft_wrap=not self._notes.is_terminal)
 
     def retrying(self, problem: TransportError | None) -> None:
         """Be a transport's OnRetry: tell of trouble when it begins and when it is over."""
@@ -98,8 +114,8 @@ class Output:
         if self.as_json:
             sys.stderr.write(f"{json.dumps({'code': code, 'detail': detail})}\n")
         else:
-            self._notes.print(f"[bold red]error[/] ({code}): ", end="", markup=True)
-            self._notes.print(detail, soft_wrap=True)
+            text = Text.assemble(("error", "bold red"), f" ({code}): {detail}")
+            self._notes.print(text, soft_wrap=not self._notes.is_terminal)
 
     def bytes_bar(self) -> Progress:
         """Return a bar that counts bytes, on a terminal; it leaves no trace."""
@@ -124,7 +140,9 @@ def telling(*, as_json: bool) -> Iterator[Output]:
         output.problem(error.code, str(error))
         raise typer.Exit(exit_code(error)) from None
     except KeyboardInterrupt:
-        output.problem("interrupted", output.when_interrupted)
+        output.note(f"interrupted: {output.when_interrupted}")
+        if as_json:
+            output.problem("interrupted", output.when_interrupted)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 

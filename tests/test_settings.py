@@ -6,6 +6,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from services.client_agent.settings import Settings as AgentSettings
+from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.configuration import read_settings
@@ -28,12 +29,18 @@ FILES = {
         auxiliary.path = "auxiliary.jsonl"
         validation.path = "validation.jsonl"
     """,
+    OperatorSettings: """
+        coordinator_url = "https://here:8440/fed"
+        token_file = "token"
+    """,
     CoordinatorSettings: """
         data_dir = "data"
         principals_file = "principals.json"
     """,
 }
-asking = pytest.mark.parametrize("kind", [AgentSettings, WorkerSettings], ids=["agent", "worker"])
+asking = pytest.mark.parametrize(
+    "kind", [AgentSettings, WorkerSettings, OperatorSettings], ids=["agent", "worker", "operator"]
+)
 
 
 def write(folder: Path, kind: type[BaseSettings], *, above: str = "") -> Path:
@@ -76,6 +83,17 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     assert settings.status_port == 9000
     assert settings.data.columns.answer == "key"
     assert settings.data.path == tmp_path / "data.jsonl"
+
+
+def test_what_a_command_line_was_given_wins_over_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An option is said last, and about this one time."""
+    monkeypatch.setenv("FEDCOLLM_OPERATOR_COORDINATOR_URL", "http://variable:1")
+    file = write(tmp_path, OperatorSettings)
+    given = {"coordinator_url": "http://option:1"}
+    assert read_settings(OperatorSettings, file).coordinator_url == "http://variable:1"
+    settings = read_settings(OperatorSettings, file, given=given)
+    assert settings.coordinator_url == "http://option:1"
+    assert settings.token_file == tmp_path / "token"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from examples.demo.processes import LocalFederation, local_federation
 from examples.demo.task import write_demo_data
 from examples.demo.watching import Watched, watch, write_events
 from services.client_agent.state import export_adapter
-from services.coordinator.cli.display import accuracy_table, event_line, part_seconds, time_table
+from services.coordinator.cli.display import accuracy_table, event_line, part_seconds, reason_lines, time_table
 from services.coordinator.cli.following import Followed
 from shared.console import percent, size
 from shared.errors import FedCoLLMError
@@ -148,9 +148,11 @@ def report(
 
 def report_scores(console: Console, followed: Followed, base: BaseScores, starting_seconds: float) -> None:
     """Print what the run gave, and where the time went."""
-    console.print(accuracy_table(followed.run, followed.rounds))
+    console.print(accuracy_table(followed.run, followed.rounds), "")
+    for line in reason_lines(followed.rounds):
+        console.print(line, soft_wrap=True)
     parts = part_seconds(followed.rounds, followed.events)
-    console.print(time_table({"processes start": starting_seconds, **parts}))
+    console.print(time_table({"processes start": starting_seconds, **parts}), "")
     scored = [row.scores for row in followed.rounds if row.scores]
     if scored:
         newest = scored[-1]

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from examples.demo.watching import Watched
 from services.client_agent.status import Phase, StatusView
-from services.coordinator.cli.display import accuracy_table, event_line
+from services.coordinator.cli.display import accuracy_table, event_line, plain_table
 from shared.console import size
 
 NEWEST_EVENTS = 6
@@ -19,12 +19,12 @@ def screen(watched: Watched) -> RenderableType:
     state = run.state if run else "starting"
     head = Text(f"FedCoLLM demo   run {state}   {watched.seconds:5.1f} s", style="bold")
     newest = [Text(event_line(event), style="dim") for event in events[-NEWEST_EVENTS:]]
-    return Group(head, agents_table(watched), accuracy_table(run, rounds), *newest)
+    return Group(head, "", agents_table(watched), "", accuracy_table(run, rounds), "", *newest)
 
 
 def agents_table(watched: Watched) -> Table:
     """Return what each agent says of itself."""
-    table = Table(title="agents (each from its own status page)", title_justify="left")
+    table = plain_table("agents (each from its own status page)")
     for column in ("agent", "doing", "round", "progress", "loss", "sent", "received"):
         table.add_column(column, justify="left" if column in {"agent", "doing"} else "right")
     for name, status in sorted(watched.agents.items()):

@@ -49,7 +49,12 @@ class Changes:
             remaining = deadline - asyncio.get_running_loop().time()
             if ready(answer) or remaining <= 0:
                 return answer
-            await self._wait(bell, remaining)
+            try:
+                await self._wait(bell, remaining)
+            except asyncio.CancelledError:
+                # The server stops and has given up waiting for us: an answer that has nothing new makes whoever waits
+                # ask again, and find the next server; a broken one would be an error (500) to them.
+                return answer
 
     def _current(self) -> asyncio.Event:
         self._loop = asyncio.get_running_loop()

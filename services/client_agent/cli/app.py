@@ -1,17 +1,23 @@
 """``fedcollm-agent``: run an organisation's agent, see what it does, use what it holds."""
 
-from pathlib import Path
-from typing import Annotated, TypeAlias
-
 import typer
 
 from services.client_agent.cli.adapters import adapters
-from services.client_agent.cli.status import status
+from services.client_agent.cli.status import AgentFile, status
 from shared.console import EXIT_CODES, start, telling
 from shared.errors import PartMissing
 
+# One step a line, each short enough for 80 columns.
+HELP = """
+Take part in a federation with data that stays here.
+
+First: `fedcollm-agent init` writes the configuration, `doctor` checks it.
+Then: `fedcollm-agent run` takes part, `status` says what it is doing.
+At the end: `fedcollm-agent adapters export` hands out the adapter it holds.
+"""
+
 app = typer.Typer(
-    help="Run an organisation's agent, see what it does, and use the adapter that it holds.",
+    help=HELP,
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
@@ -19,13 +25,9 @@ app = typer.Typer(
 )
 # `init` and `doctor` come here, so that they are first in the help.
 
-ConfigFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="A TOML file; FEDCOLLM_AGENT_* in the environment win.")
-]
-
 
 @app.command()
-def run(*, config: ConfigFile = None) -> None:
+def run(*, config: AgentFile = None) -> None:
     """Take part in runs until told to stop."""
     with telling(as_json=False):
         try:

@@ -21,7 +21,7 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - translated,
 
 AgentFile: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="The agent's; FEDCOLLM_AGENT_* in the environment win."),
+    typer.Option("--config", metavar="FILE", help="The agent's settings; FEDCOLLM_AGENT_* win over it."),
 ]
 
 

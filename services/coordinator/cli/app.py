@@ -10,8 +10,20 @@ from services.coordinator.cli.runs import runs
 from shared.console import EXIT_CODES, start, telling
 from shared.errors import PartMissing
 
+# One step a line, each short enough for 80 columns.
+HELP = """
+Co-tune a large language model and the small ones of many organisations.
+
+First: `fedcollm init` writes the configuration, `fedcollm doctor` checks it.
+Then serve: `fedcollm coordinator` and, with the models, `fedcollm worker`.
+Then run: `fedcollm runs start RUN --terms run.toml --watch`.
+At the end: `fedcollm runs report RUN` and `fedcollm adapters export`.
+
+Organisations take part with `fedcollm-agent`.
+"""
+
 app = typer.Typer(
-    help="Run a federation's coordinator, and operate its runs.",
+    help=HELP,
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
@@ -20,7 +32,7 @@ app = typer.Typer(
 # `init` and `doctor` come here, so that they are first in the help.
 
 ConfigFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="A TOML file; its variables in the environment win.")
+    Path | None, typer.Option("--config", metavar="FILE", help="The service's settings; the environment wins over it.")
 ]
 
 

@@ -21,7 +21,6 @@ def accuracy_table(
     run: RunView | None,
     rounds: Sequence[RoundView],
     *,
-    whole_reasons: bool = True,
     with_losses: bool = False,
 ) -> Table:
     """Return the scores of both models before and after, round by round."""
@@ -31,15 +30,9 @@ def accuracy_table(
         title += f" ({base.slm.examples} examples, chance {percent(base.slm.chance)})"
     if with_losses:
         title = title.replace("accuracy", "accuracy and loss", 1)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("round", "state", "updates", "SLM aggregated", "SLM co-tuned", "LLM co-tuned", "time"):
-        reason = column == "state"
-        table.add_column(
-            column,
-            justify="left" if reason else "right",
-            no_wrap=not (reason and whole_reasons),
-            overflow="ellipsis" if reason and not whole_reasons else "fold",
-        )
+    table = plain_table(title)
+    for column in ("round", "state", "updates", "SLM\naggregated", "SLM\nco-tuned", "LLM\nco-tuned", "time"):
+        table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
 
     def told(score: Score | None) -> str:
         if score is None:
@@ -52,7 +45,7 @@ def accuracy_table(
         scores = row.scores
         table.add_row(
             str(row.number),
-            f"{row.state}: {row.reason}" if row.reason else row.state,
+            row.state,
             str(row.accepted),
             told(scores.slm_aggregated if scores else None),
             told(scores.slm if scores else None),
@@ -64,12 +57,17 @@ def accuracy_table(
 
 def time_table(seconds: Mapping[str, float]) -> Table:
     """Return where the time went, by part."""
-    table = Table(title="where the time went", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = plain_table("where the time went")
     table.add_column("part")
     table.add_column("seconds", justify="right")
     for part, spent in seconds.items():
         table.add_row(PARTS.get(part, part), f"{spent:.1f}")
     return table
+
+
+def reason_lines(rounds: Sequence[RoundView]) -> list[str]:
+    """Return why rounds came to nothing, a line for each that did."""
+    return [f"round {row.number} was {row.state}: {row.reason}" for row in rounds if row.reason]
 
 
 def part_seconds(rounds: Sequence[RoundView], events: Sequence[Event]) -> dict[str, float]:
@@ -89,6 +87,11 @@ def event_line(event: Event) -> str:
     where = f" round {event.round}" if event.round else ""
     detail = "  ".join(f"{key}={_short(value)}" for key, value in event.detail.items() if value is not None)
     return f"#{event.seq:<3} {event.kind}{where}  {detail}"
+
+
+def plain_table(title: str) -> Table:
+    """Return an empty table that has no frame."""
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
 
 
 def _short(value: object) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from services.coordinator.cli.display import PARTS, accuracy_table, event_line
@@ -22,8 +23,8 @@ STYLES = {
 NEWEST_EVENTS = 6
 FEWEST_ROUNDS = 3
 
-# Title, column heads, the line below them, the row of the base models, the empty line at the end.
-TABLE_ROWS_BESIDE_ROUNDS = 5
+# Title, column heads (2), the line below them, the row of the base models, the empty line at the end.
+ROWS_BESIDE_ROUNDS = 6
 
 
 class LiveView:
@@ -46,21 +47,20 @@ def live(followed: Followed, *, now: float, height: int) -> RenderableType:
     run = followed.run
     if run is None:
         return Text("asking the coordinator")
-    published = sum(row.state is RoundState.PUBLISHED for row in followed.rounds)
     above: list[RenderableType] = [
         Text.assemble(
             (f"run {run.id}  ", "bold"), (str(run.state), STYLES.get(run.state, "bold")), f"  {run.terms.name}"
         ),
-        Group(Text(f"{published} of {run.terms.rounds} rounds published"), _bar(published, run.terms.rounds)),
+        _rounds_bar(sum(row.state is RoundState.PUBLISHED for row in followed.rounds), run.terms.rounds),
         _line(phase(run, followed.rounds, now=now)),
-        *([_line(f"{followed.trouble}", "red")] if followed.trouble else []),
+        _line(str(followed.trouble or ""), "red"),
     ]
-    room = height - len(above) - 1 - TABLE_ROWS_BESIDE_ROUNDS
+    room = height - len(above) - ROWS_BESIDE_ROUNDS
     shown_events = min(NEWEST_EVENTS, max(0, room - FEWEST_ROUNDS))
     shown_rounds = max(1, room - shown_events)
-    table = accuracy_table(run, followed.rounds[-shown_rounds:], whole_reasons=False)
+    table = accuracy_table(run, followed.rounds[-shown_rounds:])
     newest = followed.events[-shown_events:] if shown_events else []
-    return Group(*above, table, *(_line(event_line(event), "dim") for event in newest))
+    return Group(*above, table, "", *(_line(event_line(event), "dim") for event in newest))
 
 
 def phase(run: RunView, rounds: Sequence[RoundView], *, now: float) -> str:
@@ -89,8 +89,12 @@ def _updates(run: RunView, current: RoundView) -> str:
     return f", {current.accepted} of {most} updates" + (f" ({least} suffice)" if least < most else "")
 
 
-def _bar(completed: int, total: int) -> ProgressBar:
-    return ProgressBar(total=total, completed=completed)
+def _rounds_bar(published: int, rounds: int) -> Table:
+    row = Table.grid(padding=(0, 1), expand=True)
+    row.add_column(no_wrap=True)
+    row.add_column(ratio=1)
+    row.add_row(f"{published} of {rounds} rounds published", ProgressBar(total=rounds, completed=published))
+    return row
 
 
 def _line(text: str, style: str = "") -> Text:

@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 
 from pydantic import BaseModel
-from rich import box
 from rich.console import RenderableType
-from rich.table import Table
 
-from services.coordinator.cli.display import accuracy_table, part_seconds, time_table
+from services.coordinator.cli.display import accuracy_table, part_seconds, plain_table, reason_lines, time_table
 from services.coordinator.cli.following import Followed, catch_up
 from shared.console import size
 from shared.protocol.messages import Artefact, ArtefactList, RoundView, RunView
-from shared.protocol.rounds import ENDED_ROUNDS, RoundState
+from shared.protocol.rounds import RoundState
 from shared.protocol.terms import FROZEN
 from shared.transport import Transport
 
@@ -52,18 +50,16 @@ def report_lines(report: Report) -> Iterator[RenderableType]:
     """Yield the report for people."""
     run = report.run
     published = sum(row.state is RoundState.PUBLISHED for row in report.rounds)
-    yield f"run {run.id} ({run.terms.name}): {run.state}" + (f", because {run.reason}" if run.reason else "")
+    yield f"run {run.id} ({run.terms.name}): {run.state}" + (f" ({run.reason})" if run.reason else "")
     yield f"LLM {run.terms.llm}"
     yield f"SLM {run.terms.slm}"
     yield f"{published} of {run.terms.rounds} rounds published"
     yield ""
     yield accuracy_table(run, report.rounds, with_losses=True)
-    nothing = [row for row in report.rounds if row.state in ENDED_ROUNDS and row.state is not RoundState.PUBLISHED]
-    for row in nothing:
-        yield f"round {row.number} was {row.state}: {row.reason}"
-    if nothing:
-        yield ""
+    yield from reason_lines(report.rounds)
+    yield ""
     yield time_table(report.seconds)
+    yield ""
     yield (
         f"{report.updates} updates of {size(report.update_bytes)} were accepted, "
         f"{size(report.updates * report.update_bytes)} in all"
@@ -76,7 +72,7 @@ def artefacts_table(artefacts: tuple[Artefact, ...]) -> RenderableType:
     """Return the adapters that a run made."""
     if not artefacts:
         return NO_ADAPTERS
-    table = Table(title="adapters", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = plain_table("adapters")
     for column in ("name", "round", "size", "digest"):
         table.add_column(column, justify="left" if column in {"name", "digest"} else "right")
     for artefact in artefacts:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
-from rich import box
 from rich.table import Table
 
 from services.coordinator.cli.connection import OperatorFile, RunName, TokenFile, Url, ask, connect, read_operator
+from services.coordinator.cli.display import plain_table
 from services.coordinator.cli.report import Report, read_report, report_lines
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.cli.watching import watch
@@ -168,11 +168,11 @@ def _create(settings: OperatorSettings, output: Output, run: str, terms: Path) -
 
 def _tell(output: Output, run: RunView) -> None:
     reason = f" ({run.reason})" if run.reason else ""
-    output.result(run, f"run {run.id} is {run.state}{reason}: {WHAT_NEXT[run.state].format(id=run.id)}")
+    output.result(run, f"run {run.id}: {run.state}{reason}; {WHAT_NEXT[run.state].format(id=run.id)}")
 
 
 def _table(found: RunList) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = plain_table("runs, newest first")
     for column in ("run", "state", "round", "made", "name"):
         table.add_column(column, justify="right" if column == "round" else "left")
     for run in found.runs:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.live import Live
 
 from services.coordinator.cli.connection import connect
-from services.coordinator.cli.display import accuracy_table, event_line
+from services.coordinator.cli.display import accuracy_table, event_line, reason_lines
 from services.coordinator.cli.following import Followed, follow
 from services.coordinator.cli.live_view import LiveView
 from services.coordinator.cli.settings import OperatorSettings
@@ -26,8 +26,10 @@ def watch(settings: OperatorSettings, run_id: str, output: Output) -> ExitCode:
     run = followed.run
     assert run is not None  # noqa: S101 - our own invariant: it has been followed to its end
     if not output.as_json:
-        output.screen.print(accuracy_table(run, followed.rounds))
-        output.screen.print(f"run {run_id} has {run.state}" + (f": {run.reason}" if run.reason else ""), soft_wrap=True)
+        output.screen.print("", accuracy_table(run, followed.rounds), "")
+        for line in reason_lines(followed.rounds):
+            output.line(line)
+        output.line(f"run {run_id} has {run.state}" + (f": {run.reason}" if run.reason else ""))
     return ExitCode.DONE if run.state is RunState.FINISHED else ExitCode.FAILED
 
 

@@ -1,0 +1,157 @@
+"""`fedcollm-agent`: what the agent on this machine does and holds."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner, Result
+
+from services.client_agent.cli.adapters import Held
+from services.client_agent.cli.app import app
+from services.client_agent.state import StateFolder
+from services.client_agent.status import Phase, Status, StatusView
+from services.client_agent.status_page import create_status_page
+from shared.adapter_folder import CONFIG, WEIGHTS
+from shared.console import ExitCode
+from shared.ml.adapters import adapter_config, adapter_tensors
+from shared.protocol.digests import digest_of
+from shared.protocol.messages import PublishedAdapter
+from tests.support.served import served
+from tests.support.tiny_models import tiny_directory, tiny_lora
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An agent's own folder, with an SLM in it."""
+    tiny_directory(tmp_path / "slm")
+    return tmp_path
+
+
+def configured(folder: Path, *, status_port: int = 1) -> tuple[str, str]:
+    """The option that names the agent's settings."""
+    (folder / "agent.toml").write_text(
+        f'coordinator_url = "http://127.0.0.1:1"\ntoken_file = "token"\nstate_dir = "state"\nslm = "slm"\n'
+        f'status_port = {status_port}\n[data]\npath = "data.jsonl"\n'
+    )
+    return ("--config", str(folder / "agent.toml"))
+
+
+def agent(*arguments: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(app, arguments)
+
+
+def hold_an_adapter(folder: Path) -> str:
+    """Let the agent hold an adapter that changes what its SLM says; return the digest."""
+    model = tiny_lora(spread=0.5)
+    save_file(adapter_tensors(model), folder / "blob")
+    blob = (folder / "blob").read_bytes()
+    state = StateFolder(folder / "state")
+    published = PublishedAdapter(run_id="demo", round=3, digest=digest_of(blob))
+    state.adapter(published.digest).write_bytes(blob)
+    state.keep_published(published, adapter_config(model, base_model="elsewhere"))
+    return published.digest
+
+
+# --- status -------------------------------------------------------------------------------------------------------
+
+
+def test_the_status_is_what_the_status_page_says(folder: Path):
+    """Phase, round, step, bytes; with --json the page's own document."""
+    status = Status()
+    status.enter(Phase.TRAINING, run_id="demo", round_number=2)
+    status.advance(3, 40, 1.25)
+    status.received_bytes = 2_000_000
+    with served(create_status_page(status)) as port:
+        option = configured(folder, status_port=port)
+        text, document = agent("status", *option), agent("status", *option, "--json")
+    assert text.exit_code == document.exit_code == ExitCode.DONE
+    assert "training, round 2 of run demo, step 3 of 40, loss 1.250" in text.stdout
+    assert "2.00 MB" in text.stdout
+    assert StatusView.model_validate_json(document.stdout) == status.view()
+
+
+def test_an_agent_that_has_failed_is_told_by_the_exit_code(folder: Path):
+    """And by its error."""
+    status = Status()
+    status.fail("data_empty", "there is no example")
+    with served(create_status_page(status)) as port:
+        result = agent("status", *configured(folder, status_port=port))
+    assert result.exit_code == ExitCode.FAILED
+    assert "data_empty: there is no example" in result.stdout
+
+
+def test_an_agent_that_does_not_run_is_said_not_to(folder: Path):
+    """Exit code 3, with what to look at."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    result = agent("status", *configured(folder, status_port=port), "--json")
+    assert result.exit_code == ExitCode.UNREACHABLE
+    problem = json.loads(result.stderr)
+    assert problem["code"] == "unreachable"
+    assert f"127.0.0.1:{port}" in problem["detail"]
+    assert "fedcollm-agent run" in problem["detail"]
+
+
+# --- adapters -----------------------------------------------------------------------------------------------------
+
+
+def test_the_adapter_that_is_held_is_listed_and_exported(folder: Path):
+    """A PEFT directory with the weights that were published, and nothing else."""
+    digest = hold_an_adapter(folder)
+    option = configured(folder)
+    assert digest in agent("adapters", "list", *option).stdout
+    held = Held.model_validate_json(agent("adapters", "list", *option, "--json").stdout)
+    assert [each.digest for each in held.adapters] == [digest]
+
+    result = agent("adapters", "export", "--out", str(folder / "out"), *option)
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert digest_of((folder / "out" / WEIGHTS).read_bytes()) == digest
+    assert sorted(path.name for path in (folder / "out").iterdir()) == sorted([WEIGHTS, CONFIG])
+
+
+def test_the_adapter_is_exported_in_one_model_with_the_agents_slm(folder: Path):
+    """Which answers as the SLM with the adapter does, and brings its tokenizer."""
+    hold_an_adapter(folder)
+    out = folder / "merged"
+    result = agent("adapters", "export", "--merged", "--out", str(out), *configured(folder), "--json")
+    assert result.exit_code == ExitCode.DONE, result.output
+    assert json.loads(result.stdout)["merged_with"] == str(folder / "slm")
+
+    ids = torch.tensor([AutoTokenizer.from_pretrained(out)("a red b")["input_ids"]])
+    merged = AutoModelForCausalLM.from_pretrained(out)(input_ids=ids).logits
+    torch.testing.assert_close(merged, tiny_lora(spread=0.5)(input_ids=ids).logits)
+    assert not (out / "adapter").exists()
+
+
+def test_an_agent_that_holds_nothing_says_so(folder: Path):
+    """No folder is made for it, and none is written."""
+    option = configured(folder)
+    result = agent("adapters", "list", *option)
+    assert result.exit_code == ExitCode.WRONG_USAGE
+    assert "has this agent ever run?" in result.stderr
+    assert not (folder / "state").exists()
+
+    StateFolder(folder / "state")
+    assert agent("adapters", "list", *option, "--json").stdout == '{"adapters":[]}\n'
+    result = agent("adapters", "export", "--out", str(folder / "out"), *option)
+    assert result.exit_code == ExitCode.FAILED
+    assert "holds no adapter yet" in result.stderr
+    assert not (folder / "out").exists()
+
+
+def test_an_adapter_whose_file_is_damaged_is_not_exported(folder: Path):
+    """The digest of what was published decides."""
+    hold_an_adapter(folder)
+    weights = folder / "state" / "slm-adapter" / WEIGHTS
+    tensors = load_file(weights)
+    weights.unlink()
+    save_file({name: values + 1 for name, values in tensors.items()}, weights)
+    result = agent("adapters", "export", "--out", str(folder / "out"), *configured(folder))
+    assert result.exit_code == ExitCode.FAILED
+    assert "damaged" in result.stderr
+    assert not (folder / "out").exists()

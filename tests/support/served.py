@@ -1,0 +1,49 @@
+"""A coordinator on a real port of this machine, in a thread, for clients that are programs."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from bench.federation import token_of
+from services.coordinator.app import create_app
+from services.coordinator.context import Context
+from shared.transport import AsgiApp, listen
+
+
+@contextmanager
+def served(app: AsgiApp, port: int = 0) -> Iterator[int]:
+    """Serve ``app`` while the block runs, and give its port; nobody who asks early is refused."""
+    socket = listen("127.0.0.1", port)
+    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([socket],))
+    thread.start()
+    try:
+        yield socket.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+        socket.close()
+
+
+@dataclass(frozen=True)
+class Operated:
+    """A coordinator that is served, and the options by which a command reaches it."""
+
+    context: Context
+    port: int
+    options: tuple[str, ...]
+
+
+@contextmanager
+def operated(context: Context, folder: Path) -> Iterator[Operated]:
+    """Serve a coordinator, with an operator's settings in ``folder``."""
+    with served(create_app(context)) as port:
+        (folder / "token").write_text(token_of("operator"))
+        file = folder / "operator.toml"
+        file.write_text(f'coordinator_url = "http://127.0.0.1:{port}"\ntoken_file = "token"\n')
+        yield Operated(context, port, ("--config", str(file)))
