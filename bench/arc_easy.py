@@ -100,9 +100,9 @@ async def run(folder: Path, run_terms: RunTerms, *, worker_threads: int) -> Watc
 
     def print_new() -> None:
         nonlocal shown
-        for event in watched.events[shown:]:
+        for event in watched.followed.events[shown:]:
             print(f"{watched.seconds:7.0f} s  {event.kind} {json.dumps(event.detail)[:160]}", flush=True)
-        shown = len(watched.events)
+        shown = len(watched.followed.events)
 
     async with local_federation(folder, AGENTS) as federation:
         await start_everything(federation, folder, Path(run_terms.slm), worker_threads=worker_threads)
@@ -115,17 +115,21 @@ async def run(folder: Path, run_terms: RunTerms, *, worker_threads: int) -> Watc
 
 def report(watched: Watched, examples: dict[str, int], command: list[str], load_before: float) -> dict[str, Any]:
     """Return what was measured, as JSON."""
-    if watched.run is None or watched.run.base_scores is None or watched.run.state is not RunState.FINISHED:
-        raise RuntimeError(f"the run did not finish: {watched.run}")
-    base = watched.run.base_scores
+    if (
+        watched.followed.run is None
+        or watched.followed.run.base_scores is None
+        or watched.followed.run.state is not RunState.FINISHED
+    ):
+        raise RuntimeError(f"the run did not finish: {watched.followed.run}")
+    base = watched.followed.run.base_scores
     return {
         "command": command,
         "cores": os.cpu_count(),
         "load_before": round(load_before, 2),
         "examples": examples,
-        "terms": watched.run.terms.model_dump(mode="json", exclude={"llm", "slm"}),
+        "terms": watched.followed.run.terms.model_dump(mode="json", exclude={"llm", "slm"}),
         "zero_shot": {"slm": _plain(base.slm), "llm": _plain(base.llm), "chance": round(base.slm.chance, 4)},
-        "rounds": [_round(view) for view in watched.rounds],
+        "rounds": [_round(view) for view in watched.followed.rounds],
         "agents": {
             name: {"sent_bytes": status.sent_bytes, "received_bytes": status.received_bytes}
             for name, status in watched.agents.items()
