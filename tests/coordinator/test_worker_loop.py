@@ -76,6 +76,15 @@ async def test_a_worker_without_work_says_so(context: Context, tmp_path: Path) -
         assert await worker.step(wait_seconds=0) is False
 
 
+async def test_a_worker_that_was_answered_shows_it(context: Context, tmp_path: Path) -> None:
+    """A health check looks at a file, for a worker serves nothing; before the first answer there is none."""
+    alive = tmp_path / "cache" / Worker.ALIVE
+    async with worker_of(context, BadCoTuner(), tmp_path / "cache") as worker:
+        assert not alive.exists()
+        await worker.step(wait_seconds=0)
+    assert alive.exists()
+
+
 async def test_a_worker_plays_a_round(context: Context, tmp_path: Path) -> None:
     """Two steps, co-tuning and evaluation, and the round is published."""
     to_cotuning(context)
@@ -191,7 +200,7 @@ async def test_a_worker_does_not_go_on_computing_in_vain(
 async def test_a_worker_keeps_its_lease_while_it_computes(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Heartbeats go out in the middle of a long step."""
+    """Heartbeats go out in the middle of a long step, and each answer shows that the worker is alive."""
     to_cotuning(context)
     monkeypatch.setattr(loop, "HEARTBEAT_SECONDS", 0.001)
     heard, cotuner = threading.Semaphore(0), BadCoTuner()
@@ -203,7 +212,16 @@ async def test_a_worker_keeps_its_lease_while_it_computes(
         return expires_at
 
     monkeypatch.setattr(type(context.work), "heartbeat", heartbeat)
-    cotuner.act = lambda: [heard.acquire(timeout=20) or pytest.fail("no heartbeat") for _ in range(2)]
+
+    def compute_for_long() -> None:
+        (tmp_path / "cache" / Worker.ALIVE).unlink()
+        while heard.acquire(blocking=False):
+            pass
+        for _ in range(2):  # the second leaves only after the first was answered
+            assert heard.acquire(timeout=20), "no heartbeat"
+        assert (tmp_path / "cache" / Worker.ALIVE).exists()
+
+    cotuner.act = compute_for_long
     async with worker_of(context, cotuner, tmp_path / "cache") as worker:
         await worker.step(wait_seconds=0)
     assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 from pydantic import JsonValue
@@ -123,11 +123,15 @@ class CoTuner(Protocol):
 class Worker:
     """One worker; rank 0 of a distributed one."""
 
+    ALIVE: Final = "alive"
+    """A file in the cache folder, touched whenever the coordinator has answered: nothing here can be asked instead."""
+
     def __init__(self, transport: Transport, cotuner: CoTuner, cache: Path, *, name: str) -> None:
         self._transport = transport
         self._cotuner = cotuner
         self._cache = cache
         self._adapters = cache / "adapters"
+        self._alive = cache / self.ALIVE
         self._name = name
         self._adapters.mkdir(parents=True, exist_ok=True)
 
@@ -145,6 +149,7 @@ class Worker:
         """Ask once for work and do it; return whether there was any."""
         request = LeaseRequest(worker=self._name, wait_seconds=wait_seconds)
         lease = (await self._transport.call("POST", "/v1/work/lease", LeaseAnswer, body=request)).lease
+        self._alive.touch()
         if lease is None:
             return False
         log.info("work.leased", job=lease.job_id, lease=lease.token)
@@ -258,6 +263,7 @@ class Worker:
             body = Heartbeat(token=lease.token)
             try:
                 await self._transport.call("POST", f"/v1/work/{lease.job_id}/heartbeat", HeartbeatAnswer, body=body)
+                self._alive.touch()
             except FedCoLLMError as error:
                 if error.code == LeaseLost.code:
                     lost.set()
