@@ -1,0 +1,153 @@
+"""Fill the volumes of the demo's containers: ``python -m examples.demo.bootstrap FOLDER``, run by docker-compose.yml.
+
+    FOLDER/coordinator/   coordinator.toml principals.json; operator.toml operator.token run.toml for who starts a run
+    FOLDER/worker/        worker.toml token auxiliary.jsonl validation.jsonl models/
+    FOLDER/agent-1/       agent.toml token data.jsonl models/, and so on: each folder becomes one container's own
+
+What is there stays: a second call changes nothing, and after a call that was broken off the next one goes on.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from examples.demo.preset import AGENTS, AUXILIARY_ITEMS, ITEMS_AN_AGENT, MODELS, VALIDATION_ITEMS
+from examples.demo.task import write_demo_data
+
+SEED = 1
+ROLES = {"operator": "operator", "worker": "worker"} | dict.fromkeys(AGENTS, "agent")
+MARK = "DEMO-ONLY"
+
+WARNING = """\
+The token in this folder was made by `docker compose up` for the demo on one machine, and the data is made up.
+One process has seen the tokens of all parties: use none of them for a federation that holds real data.
+"""
+
+COORDINATOR = """\
+data_dir = "state"
+principals_file = "principals.json"
+# Inside its container the coordinator listens on every network; docker-compose.yml publishes the port on loopback.
+host = "0.0.0.0"
+port = 8440
+# A name that stands for the coordinator's address on the workers' network, so that only workers reach this port.
+work_host = "work.coordinator"
+work_port = 8441
+"""
+OPERATOR = """\
+coordinator_url = "http://127.0.0.1:8440"
+token_file = "operator.token"
+"""
+RUN = """\
+preset = "demo"
+# Where the worker has the models.
+llm = "/fedcollm/models/llm"
+slm = "/fedcollm/models/slm"
+"""
+WORKER = """\
+coordinator_url = "http://coordinator:8441"
+token_file = "token"
+cache_dir = "cache"
+device = "cpu"
+
+[auxiliary]
+path = "auxiliary.jsonl"
+
+[validation]
+path = "validation.jsonl"
+"""
+AGENT = """\
+coordinator_url = "http://coordinator:8440"
+token_file = "token"
+state_dir = "state"
+slm = "models/slm"
+device = "cpu"
+
+[data]
+path = "data.jsonl"
+"""
+
+
+def bootstrap(folder: Path) -> list[str]:
+    """Fill the folder of every service that has not been filled, and return the names of these services."""
+    tokens = _tokens(folder / "coordinator" / "principals.json")
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch)
+        write_demo_data(
+            data,
+            seed=SEED,
+            items_per_agent=ITEMS_AN_AGENT,
+            auxiliary_items=AUXILIARY_ITEMS,
+            validation_items=VALIDATION_ITEMS,
+        )
+
+        def fill_coordinator(into: Path) -> None:
+            _write(into, {"coordinator.toml": COORDINATOR, "operator.toml": OPERATOR, "run.toml": RUN})
+            _write(into, {"operator.token": tokens["operator"]})
+
+        def fill_worker(into: Path) -> None:
+            _write(into, {"worker.toml": WORKER, "token": tokens["worker"]})
+            _copy(into, {"auxiliary.jsonl": data / "auxiliary.jsonl", "validation.jsonl": data / "validation.jsonl"})
+            _copy(into, {"models/llm": MODELS / "llm", "models/slm": MODELS / "slm"})
+
+        def fill_agent(into: Path) -> None:
+            _write(into, {"agent.toml": AGENT, "token": tokens[into.name]})
+            _copy(into, {"data.jsonl": data / f"{into.name}.jsonl", "models/slm": MODELS / "slm"})
+
+        fillings = {"coordinator": fill_coordinator, "worker": fill_worker} | dict.fromkeys(AGENTS, fill_agent)
+        return [name for name, fill in fillings.items() if _fill_once(folder / name, fill)]
+
+
+def _tokens(principals_file: Path) -> Mapping[str, str]:
+    """Return every principal's token, made where the coordinator does not know any yet."""
+    if not principals_file.exists():
+        entries = {name: {"role": role, "token": secrets.token_urlsafe(32)} for name, role in ROLES.items()}
+        part = principals_file.with_suffix(".part")
+        _write(part.parent, {part.name: json.dumps(entries, indent=2)})
+        part.replace(principals_file)
+    return {name: entry["token"] for name, entry in json.loads(principals_file.read_text()).items()}
+
+
+def _fill_once(folder: Path, fill: Callable[[Path], None]) -> bool:
+    """Fill a folder unless it has the mark, which is written last; return whether it was filled."""
+    if (folder / MARK).exists():
+        return False
+    fill(folder)
+    _write(folder, {MARK: WARNING})
+    return True
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="utf-8")
+
+
+def _copy(folder: Path, sources: Mapping[str, Path]) -> None:
+    """Copy files and folders without their modes, which are those of somebody's clone."""
+    for name, source in sources.items():
+        if source.is_dir():
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            _copy(folder / name, {entry.name: entry for entry in source.iterdir()})
+        else:
+            shutil.copyfile(source, folder / name)
+
+
+def main() -> int:
+    """Fill the folders and say which."""
+    parser = argparse.ArgumentParser(prog="python -m examples.demo.bootstrap", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the folders of the services are, or will be")
+    os.umask(0o077)  # tokens and data are for their owner alone
+    filled = bootstrap(parser.parse_args().folder)
+    print(f"filled: {', '.join(filled)} (for this demo only)" if filled else "all is there: nothing was changed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
