@@ -1,0 +1,155 @@
+"""The containers of docker-compose.yml on a real Docker engine, where one answers, from `up` to the end of a run."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from examples.demo.bootstrap import SEED
+from examples.demo.preset import AGENTS, demo_terms
+from examples.demo.processes import free_ports
+from shared.protocol.messages import EventList, RoundList, RunView
+from shared.protocol.rounds import ENDED_RUNS, RunState
+from shared.transport import BearerToken, TrafficCount, Transport, open_transport
+
+ROOT = Path(__file__).parents[2]
+RUN = "/v1/runs/demo"
+TRY = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3)"
+STATUS = """
+from http.client import HTTPConnection
+page = HTTPConnection("127.0.0.1", 8450, timeout=5)
+page.request("GET", "/status")
+print(page.getresponse().read().decode())
+"""
+
+
+def engine_answers() -> bool:
+    """Whether there is a Docker engine that this user may ask."""
+    docker = shutil.which("docker")
+    return docker is not None and subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0  # noqa: S603
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.anyio,
+    pytest.mark.timeout(1800),  # the first build installs PyTorch
+    pytest.mark.skipif(not engine_answers(), reason="no Docker engine answers `docker info`"),
+]
+
+
+class Composition:
+    """A composition of its own, beside whatever else the engine runs from the same file."""
+
+    def __init__(self) -> None:
+        self._name = f"fedcollm-test-{os.getpid()}"
+        self.port = free_ports(1)[0]
+
+    def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Call ``docker compose``."""
+        result = subprocess.run(  # noqa: S603
+            ["docker", "compose", "--project-name", self._name, *arguments],  # noqa: S607
+            cwd=ROOT,
+            env=os.environ | {"COORDINATOR_PORT": str(self.port)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0 or not check, f"{arguments} ended with {result.returncode}:\n{result.stderr}"
+        return result
+
+    def read(self, service: str, file: str) -> str:
+        """Read a file of a service's volume."""
+        return self("exec", "-T", service, "cat", file).stdout
+
+    def reaches(self, service: str, host: str, port: int) -> bool:
+        """Whether a service's container can connect to an address."""
+        return self("exec", "-T", service, "python", "-c", TRY, host, str(port), check=False).returncode == 0
+
+    def rounds_taken_part(self, agent: str) -> int:
+        """What an agent says of itself, since it was started last."""
+        status = self("exec", "-T", agent, "python", "-c", STATUS).stdout
+        return int(json.loads(status)["rounds_taken_part"])
+
+
+@pytest.fixture(scope="module")
+def compose() -> Iterator[Composition]:
+    """All services, healthy; afterwards nothing is left of them but the images."""
+    composition = Composition()
+    try:
+        composition("up", "--detach", "--wait")
+        yield composition
+    finally:
+        composition("down", "--volumes", "--timeout", "5")
+
+
+def test_agents_reach_the_coordinators_public_port_and_nothing_else(compose: Composition):
+    """Neither the work port nor the worker, by name or by address."""
+    address = compose("exec", "-T", "worker", "getent", "hosts", "coordinator").stdout.split()[0]
+    assert compose.reaches("agent-1", "coordinator", 8440)
+    assert compose.reaches("worker", address, 8441)
+    for host in ("coordinator", "work.coordinator", "worker", address):
+        assert not compose.reaches("agent-1", host, 8441), host
+
+
+def test_nothing_can_be_written_outside_the_volumes(compose: Composition):
+    """Also where the image's own user might."""
+    for service in ("coordinator", "worker", "agent-1"):
+        written = compose("exec", "-T", service, "sh", "-c", "touch /fedcollm/here && touch /var/tmp/here", check=False)
+        assert "Read-only file system" in written.stderr
+
+
+def test_a_second_up_changes_no_token(compose: Composition):
+    """Bootstrap runs again and finds that all is there."""
+    before = compose.read("agent-1", "token")
+    compose("up", "--detach", "--wait")
+    assert compose.read("agent-1", "token") == before
+
+
+async def test_a_run_ends_though_one_agent_is_restarted_and_one_stopped(compose: Composition):
+    """The one that was restarted while it trained is needed once the other has gone, and takes part."""
+    file = tomllib.loads(compose.read("coordinator", "run.toml"))
+    terms = demo_terms(SEED).model_copy(update={"llm": file["llm"], "slm": file["slm"], "rounds": 3})
+    token = BearerToken(compose.read("coordinator", "operator.token"))
+    url = f"http://127.0.0.1:{compose.port}"
+    async with open_transport(url, token, TrafficCount(), patience_seconds=30) as operator:
+        await operator.call("PUT", RUN, RunView, body=terms)
+        await operator.call("POST", f"{RUN}/start", RunView)
+
+        await reach(operator, "round.open", 2)
+        await asyncio.to_thread(compose, "restart", "agent-2")
+        await reach(operator, "round.open", 3)
+        await asyncio.to_thread(compose, "stop", "agent-3")
+
+        run = await finished(operator)
+        rounds = (await operator.call("GET", f"{RUN}/rounds", RoundList)).rounds
+    assert run.state is RunState.FINISHED, run.reason
+    assert rounds[-1].accepted == terms.cohort.min_count == len(AGENTS) - 1
+    assert compose.rounds_taken_part("agent-2") >= 1
+    assert run.base_scores is not None
+    assert rounds[-1].scores is not None
+    assert rounds[-1].scores.slm.accuracy > run.base_scores.slm.accuracy
+
+
+async def reach(operator: Transport, kind: str, number: int) -> None:
+    """Wait until the run's log has the event of this kind for a round."""
+    after = 0
+    while True:
+        page = await operator.call("GET", f"{RUN}/events", EventList, params={"after": after, "wait_seconds": 10})
+        if any((event.kind, event.round) == (kind, number) for event in page.events):
+            return
+        after = page.last
+
+
+async def finished(operator: Transport) -> RunView:
+    """Wait until the run has ended."""
+    after = 0
+    while (run := await operator.call("GET", RUN, RunView)).state not in ENDED_RUNS:
+        page = await operator.call("GET", f"{RUN}/events", EventList, params={"after": after, "wait_seconds": 10})
+        after = page.last
+    return run
