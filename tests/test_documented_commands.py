@@ -1,0 +1,139 @@
+"""Every command of README and docs/ is run: in a folder like a user's, or by what is named for it here."""
+
+import csv
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support.tiny_models import tiny_directory
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = {path.name: path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))}
+# Documents whose commands are a session in one folder, from the first to the last, in this order.
+SESSIONS = ("quickstart.md", "cli.md", "operating.md")
+SERVICES = ("fedcollm coordinator", "fedcollm worker", "fedcollm-agent run")
+PORTS = (8440, 8441, 8450, 8451)
+# What a test cannot do inside a test, and what does it: the file named must say it too.
+ELSEWHERE = {
+    "make install": "Makefile",
+    ". .venv/bin/activate": "Makefile",
+    "make test": ".ci/run",
+    "make check": ".ci/run",
+}
+
+
+def commands(document: Path) -> list[str]:
+    """Return the lines of a document's console blocks, those with a backslash at their end put together."""
+    blocks = re.findall(r"^```console\n(.*?)^```", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in re.sub(r"\\\n\s*", "", block).splitlines() if line]
+
+
+@dataclass
+class Terminal:
+    """Where a user types: a folder, and the services that run in other windows."""
+
+    folder: Path
+    path: str
+    services: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def type(self, command: str) -> None:
+        """Run a command to its end; a service goes on, and takes the place of the same one before it."""
+        if command.startswith("cd "):
+            self.folder = self.folder / command.removeprefix("cd ")
+        elif command.startswith(SERVICES):
+            self.stop(command)
+            log = self.folder / f"{len(self.services)}.log"
+            with log.open("wb") as output:
+                self.services[command] = subprocess.Popen(  # noqa: S603 - our own documents
+                    ["bash", "-c", f"exec {command}"],  # noqa: S607
+                    cwd=self.folder,
+                    env=self.environment,
+                    stdout=output,
+                    stderr=output,
+                )
+        else:
+            done = subprocess.run(  # noqa: S603
+                ["bash", "-ec", command],  # noqa: S607
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            logs = "".join(path.read_text(errors="replace")[-2000:] for path in sorted(self.folder.glob("*.log")))
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}\n{logs}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PATH": self.path, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+
+    def stop(self, command: str) -> None:
+        """Stop a service as Ctrl-C does."""
+        if (running := self.services.pop(command, None)) is not None:
+            running.send_signal(signal.SIGINT)
+            running.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """A folder with what the quickstart asks its reader for, and the commands that an installation has."""
+    for port in PORTS:
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", port))  # fails where something else of this machine uses the documents' ports
+    folder = tmp_path_factory.mktemp("user")
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    (folder / "bin").mkdir()
+    for name, target in scripts.items():
+        module, function = target.split(":")
+        script = folder / "bin" / name
+        script.write_text(f"#!{sys.executable}\nfrom {module} import {function}\n{function}()\n")
+        script.chmod(0o755)
+    write_what_a_user_has(folder / "federation")
+    terminal = Terminal(folder, f"{folder / 'bin'}:{os.environ['PATH']}")
+    try:
+        yield terminal
+    finally:
+        for command in list(terminal.services):
+            terminal.stop(command)
+
+
+def write_what_a_user_has(folder: Path) -> None:
+    """Two models that share a tokenizer, and CSV files as a spreadsheet saves them."""
+    for seed, name in enumerate(("llm", "slm")):
+        tiny_directory(folder / "models" / name, seed=seed)
+    (folder / "data").mkdir()
+    colours = ["red", "tan", "blue"]
+    for start, name in enumerate(("ada", "bob", "auxiliary", "validation")):
+        with (folder / "data" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["question", "A", "B", "C", "answer"])
+            for number in range(12):
+                writer.writerow([f"{100 * start + number} is", *colours, "ABC"[number % 3]])
+
+
+@pytest.mark.timeout(600)
+def test_the_documents_sessions_run_to_their_ends(terminal: Terminal):
+    """Quickstart first, and in the federation that it made what the other documents say."""
+    for name in SESSIONS:
+        for command in commands(DOCUMENTS[name]):
+            if command not in ELSEWHERE:
+                terminal.type(command)
+
+
+def test_no_command_is_left_out():
+    """What is in no session is done elsewhere, where it is named."""
+    others = {command for name, path in DOCUMENTS.items() if name not in SESSIONS for command in commands(path)}
+    assert others <= ELSEWHERE.keys()
+    for command, where in ELSEWHERE.items():
+        assert command.removeprefix("make ") in (ROOT / where).read_text(), command
