@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 
+from shared.access import refusal
 from shared.errors import ConfigurationError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -58,10 +59,7 @@ def read_toml(kind: type[BaseModel], file: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationError(
-            f"the configuration file {file} cannot be read ({error.strerror}): name one that this user can read, or "
-            "write one with `init`"
-        ) from None
+        raise ConfigurationError(f"the configuration file: {refusal(file, error)}; `init` writes one") from None
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
         raise ConfigurationError(f"{file} is not TOML: {error}") from None
     return _absolute(kind, values, file.absolute().parent)

@@ -26,6 +26,17 @@ def owned(folder: Path, owner: str) -> Iterator[None]:
         yield
 
 
+def is_owned(folder: Path) -> bool:
+    """Return whether a process owns ``folder`` at this moment."""
+    if not (folder / "owner.lock").exists():
+        return False
+    try:
+        with owned(folder, "process"):
+            return False
+    except StoreBusy:
+        return True
+
+
 def is_whole(file: Path, digest: str) -> bool:
     """Return whether the file is there with all its bytes; one that a power cut left short is not."""
     return file.exists() and digest_of(file.read_bytes()) == digest

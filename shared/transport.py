@@ -7,10 +7,11 @@ way: an ``Authenticator`` says who asks, and a ``Ledger`` is told what leaves th
 
 import asyncio
 import hashlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated, Any, Protocol, Self, TypeAlias, TypeVar
 
@@ -20,6 +21,7 @@ import structlog
 from pydantic import AfterValidator, BaseModel, TypeAdapter, ValidationError
 from stamina.instrumentation import set_on_retry_hooks
 
+from shared.access import refusal
 from shared.errors import (
     BlobTooLarge,
     ConfigurationError,
@@ -31,6 +33,8 @@ from shared.errors import (
 )
 from shared.protocol.digests import digest_of, to_field
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION, Problem
+from shared.proxies import proxy_for
+from shared.trust import certificate_fault, say_untrusted, trusting
 
 Answer = TypeVar("Answer", bound=BaseModel)
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -44,8 +48,6 @@ MAY_PASS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolErro
 
 # Above the longest poll (25 s), so that a coordinator that says nothing for this long is gone.
 SILENCE_SECONDS = 40.0
-
-BACKLOG = 2048
 
 # In one process nobody is ever away for a moment.
 NO_PATIENCE = 0.001
@@ -116,7 +118,7 @@ class BearerToken:
         try:
             return cls(TypeAdapter(Token).validate_python(file.read_text(encoding="ascii")))
         except OSError as error:
-            raise ConfigurationError(f"the token file {file} cannot be read: {error.strerror}") from None
+            raise ConfigurationError(f"the token file: {refusal(file, error)}") from None
         except ValueError:  # not `from` it: it may quote the token
             raise ConfigurationError(
                 f"the token file {file} must hold one line of printable ASCII, and nothing else: "
@@ -260,6 +262,16 @@ class Transport:
         part.replace(into)
         return length
 
+    async def time_there(self) -> datetime | None:
+        """Return what time it is at the coordinator, to the second, if it says so; errors are those of ``call``."""
+        async for attempt in self._attempts("/healthz"):
+            with attempt:
+                fields = self._leaving("GET", "/healthz", 0, digest_of(b""))
+                response = await self._client.get("/healthz", headers=fields)
+                _require_success(response)
+        told = response.headers.get("Date")
+        return None if told is None else parsedate_to_datetime(told)
+
     def _leaving(self, method: str, target: str, size: int, digest: str) -> dict[str, str]:
         """Tell the ledger, and return the fields that every request carries."""
         request = Egress(method, target, size, digest)
@@ -268,7 +280,7 @@ class Transport:
 
     async def _attempts(self, path: str) -> AsyncIterator[stamina.Attempt]:
         def try_again_after(error: Exception) -> bool | float:
-            after = _try_again_after(error)
+            after = certificate_fault(error) is None and _try_again_after(error)
             if after is not False:
                 log.warning("transport.retrying", path=path, kind=type(error).__name__)
                 self._on_retry(self._told(path, error))
@@ -280,6 +292,8 @@ class Transport:
             ):
                 yield attempt
         except (*MAY_PASS, httpx.HTTPStatusError) as error:
+            if fault := certificate_fault(error):
+                raise ConfigurationError(say_untrusted(str(self._client.base_url), fault)) from None
             raise self._told(path, error) from None
         except httpx.TransportError as error:
             # Not `from error`: its text may quote header fields.
@@ -294,6 +308,11 @@ class Transport:
         """Return the error of the tree for one that may pass."""
         if isinstance(error, httpx.HTTPStatusError):
             return _problem(error.response)
+        if isinstance(error, httpx.ProxyError):
+            return Unreachable(
+                f"the proxy of this machine did not pass on {self._client.base_url}{path}: look at HTTPS_PROXY and "
+                "HTTP_PROXY, or name the coordinator's host in NO_PROXY"
+            )
         return Unreachable(
             f"{self._client.base_url}{path} did not answer ({type(error).__name__}): "
             "is the coordinator running, and is this its address?"
@@ -307,11 +326,23 @@ async def open_transport(
     ledger: Ledger,
     *,
     patience_seconds: float | None,
+    ca_file: Path | None = None,
     on_retry: OnRetry = tell_nobody,
 ) -> AsyncIterator[Transport]:
-    """Open connections to the coordinator at ``base_url`` for as long as the block runs."""
+    """Open connections to the coordinator at ``base_url`` for as long as the block runs.
+
+    Raises:
+        ConfigurationError: ``ca_file`` or the environment's proxy cannot be used.
+    """
     timeout = httpx.Timeout(SILENCE_SECONDS, connect=5.0)
-    async with httpx.AsyncClient(base_url=base_url, timeout=timeout) as client:
+    proxy = proxy_for(base_url)
+    async with httpx.AsyncClient(
+        base_url=base_url,
+        timeout=timeout,
+        verify=trusting(ca_file),
+        proxy=None if proxy is None else proxy.geturl(),
+        trust_env=False,  # what the environment says of proxies is read in one place, so that `doctor` tells the truth
+    ) as client:
         yield Transport(client, authenticator, ledger, patience_seconds=patience_seconds, on_retry=on_retry)
 
 
@@ -320,20 +351,6 @@ async def open_in_process(app: AsgiApp, authenticator: Authenticator, ledger: Le
     """Open a transport that calls an ASGI app in this process, for federations in memory."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://in-process") as client:
         yield Transport(client, authenticator, ledger, patience_seconds=NO_PATIENCE)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket, so that a port in use is an error that says which."""
-    try:
-        listening = socket.create_server((host, port), backlog=BACKLOG)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error.strerror}; stop what uses the port, or choose another"
-        ) from None
-    # Accepted sockets inherit it. asyncio sets it only on sockets that name their protocol, which these do not, and
-    # without it an answer in two parts waits 40 ms for the other side's acknowledgement.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
 
 
 def _target(path: str, params: Mapping[str, str | int | float] | None = None) -> str:

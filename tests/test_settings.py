@@ -100,7 +100,7 @@ def test_what_a_command_line_was_given_wins_over_both(tmp_path: Path, monkeypatc
     ("line", "told"),
     [
         ('devise = "cpu"', "devise is no setting: 'device' was meant?"),
-        ("zzz = 1", "zzz is no setting: there are coordinator_url, data, device"),
+        ("zzz = 1", "zzz is no setting: there are ca_file, coordinator_url, data"),
         ('[data]\npth = "x"', r"data\.path is missing: set it \(or FEDCOLLM_AGENT_DATA__PATH in the environment\)"),
         ('[data]\npath = "x"\ncolums = 1', r"data\.colums is no setting: 'columns' was meant\?"),
         ('[data.columns]\nanwser = "x"', r"data\.columns\.anwser is no setting: 'answer' was meant\?"),
@@ -128,7 +128,8 @@ def test_an_unknown_variable_is_named_too(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [(None, "No such file"), (b"port = ", "is not TOML"), (b"a = '\xff'", "is not TOML")]
+    ("content", "told"),
+    [(None, "there is no 'here.toml' in"), (b"port = ", "is not TOML"), (b"a = '\xff'", "is not TOML")],
 )
 def test_a_file_that_is_none_is_named(content: bytes | None, told: str, tmp_path: Path):
     """No traceback, and the file's name."""
@@ -171,5 +172,5 @@ def test_a_token_that_no_request_can_carry_is_refused_and_not_repeated(token: st
 
 def test_a_token_file_that_is_not_there_is_named(tmp_path: Path):
     """Nobody is asked without a token."""
-    with pytest.raises(ConfigurationError, match="nothing cannot be read: No such file"):
+    with pytest.raises(ConfigurationError, match="the token file: there is no 'nothing' in"):
         BearerToken.read(tmp_path / "nothing")

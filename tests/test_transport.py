@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from structlog.testing import capture_logs
 
 from shared.errors import ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, TransportError, Unreachable
+from shared.listening import listen
 from shared.protocol.digests import digest_of, to_field
-from shared.transport import BearerToken, Egress, TrafficCount, Transport, listen, open_transport
+from shared.transport import BearerToken, Egress, TrafficCount, Transport, open_transport
 
 pytestmark = pytest.mark.anyio
 

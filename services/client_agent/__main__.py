@@ -16,9 +16,11 @@ from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
 from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import TrainerProcess
+from shared.access import require_model, require_readable
 from shared.configuration import read_settings
 from shared.errors import FedCoLLMError
-from shared.transport import BearerToken, listen, open_transport
+from shared.listening import listen
+from shared.transport import BearerToken, open_transport
 
 TRAINER_COMMAND = (sys.executable, "-m", "services.client_agent.trainer_process")
 
@@ -27,6 +29,9 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
     """Take part and show the status page, until told to stop."""
     # uvicorn stops, and then sends the signal again: SIGTERM as such would end the process before it has cleaned up.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # What can be seen at once is told at once; the training process finds out the rest.
+    require_model(settings.slm, "slm")
+    require_readable(settings.data.path, "data.path")
     state, status = StateFolder(settings.state_dir), Status()
     socket = listen(settings.status_host, settings.status_port)
     page = uvicorn.Config(
@@ -43,6 +48,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
             authenticator,
             status.sent,
             patience_seconds=None,
+            ca_file=settings.ca_file,
             on_retry=status.retrying,
         ) as transport:
             await trainer.start()

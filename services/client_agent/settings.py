@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.configuration import ModelName
 from shared.data.source import DataSource
+from shared.devices import DeviceName
 from shared.transport import BaseUrl
 
 
@@ -23,7 +24,11 @@ class Settings(BaseSettings):
     state_dir: Annotated[Path, Field(description="Folder of adapters and updates; one agent owns it.")]
     slm: Annotated[ModelName, Field(description="The SLM: a Hugging Face directory or id.")]
     data: Annotated[DataSource, Field(description="The private examples.")]
-    device: Annotated[str, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
+    ca_file: Annotated[
+        Path | None,
+        Field(description="PEM file of a CA that is trusted beside the usual ones.", examples=["ca.pem"]),
+    ] = None
+    device: Annotated[DeviceName, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
     dtype: Annotated[Literal["float32", "bfloat16"], Field(description="Of the frozen base model.")] = "float32"
     threads: Annotated[int, Field(ge=1, description="Torch threads of the training process.")] = 1
     status_host: Annotated[str, Field(description="Address of the local status page.")] = "127.0.0.1"

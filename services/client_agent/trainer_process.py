@@ -24,12 +24,26 @@ class SyncTrainer(Protocol):
 def serve(make_trainer: Callable[[], SyncTrainer]) -> None:
     """Answer orders from standard input, one at a time, until it closes; then end, even in the middle of a step."""
     answers = _private_output()  # before the trainer's libraries can print
-    trainer = make_trainer()
+    try:
+        trainer = make_trainer()
+    except FedCoLLMError as error:  # a device that this machine does not have, say: the agent shows it
+        trainer = _Unable(error)
     orders: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read_orders, args=(orders,), daemon=True).start()
     while True:
         answer = _answer(trainer, TrainingOrder.model_validate_json(orders.get()), answers)
         _write(answers, answer)
+
+
+class _Unable:
+    """Answers every order with why there is no trainer."""
+
+    def __init__(self, why: FedCoLLMError) -> None:
+        self._why = why
+
+    def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:  # noqa: ARG002
+        """Say why not."""
+        raise self._why
 
 
 def _answer(trainer: SyncTrainer, order: TrainingOrder, answers: TextIO) -> Trained | Failed:

@@ -16,7 +16,7 @@ from services.coordinator.principals import read_principals
 from services.coordinator.settings import Settings
 from shared.configuration import read_settings
 from shared.errors import FedCoLLMError
-from shared.transport import listen
+from shared.listening import listen
 
 log = structlog.get_logger()
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
+from shared.access import refusal
 from shared.errors import ConfigurationError, NotAllowed, NotAuthenticated
 from shared.protocol.terms import FROZEN
 from shared.transport import Token
@@ -48,7 +49,10 @@ class TokenEntry(BaseModel):
     model_config = FROZEN
 
 
-class PrincipalsFile(RootModel[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], TokenEntry]]):
+PrincipalName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class PrincipalsFile(RootModel[dict[PrincipalName, TokenEntry]]):
     """The principals file: principal's name -> role and token."""
 
     model_config = ConfigDict(hide_input_in_errors=True)  # errors end in logs, and tokens must not
@@ -90,17 +94,20 @@ class Principals:
 
 
 def read_principals(path: Path) -> Principals:
-    """Read the principals' file.
+    """Read the principals' file; errors are those of ``read_entries``."""
+    return Principals(read_entries(path))
+
+
+def read_entries(path: Path) -> Mapping[str, TokenEntry]:
+    """Return whom the principals' file names, with role and token.
 
     Raises:
         ConfigurationError: it is not there or not what it should be.
     """
     try:
-        return Principals(
-            PrincipalsFile.model_validate(json.loads(path.read_bytes(), object_pairs_hook=_once_each)).root
-        )
+        return PrincipalsFile.model_validate(json.loads(path.read_bytes(), object_pairs_hook=_once_each)).root
     except OSError as error:
-        raise ConfigurationError(f"the principals file {path} cannot be read: {error.strerror}") from None
+        raise ConfigurationError(f"the principals file: {refusal(path, error)}") from None
     except (ValueError, ValidationError) as error:
         raise ConfigurationError(
             f"the principals file {path} must be JSON, a name for each principal, with its role and its token: {error}"

@@ -22,10 +22,10 @@ from services.coordinator.routes.problems import RETRY_AFTER_SECONDS, STATUS_BY_
 from services.coordinator.settings import Settings
 from shared import errors
 from shared.errors import FedCoLLMError, ProtocolError, StorageError
+from shared.listening import listen
 from shared.protocol.digests import digest_of, to_field
 from shared.protocol.messages import FailureRequest, Lease, Problem, ResultRequest
 from shared.protocol.rounds import RoundState
-from shared.transport import listen
 from tests.support.federations import (
     RUN,
     adapter,

@@ -11,7 +11,8 @@ import uvicorn
 from bench.federation import token_of
 from services.coordinator.app import create_app
 from services.coordinator.context import Context
-from shared.transport import AsgiApp, listen
+from shared.listening import listen
+from shared.transport import AsgiApp
 
 
 @contextmanager

@@ -79,7 +79,12 @@ async def connect(
     """Open a transport to the coordinator; it tries again for a while before it says that nobody answers."""
     token = BearerToken.read(settings.token_file)
     async with open_transport(
-        settings.coordinator_url, token, TrafficCount(), patience_seconds=patience_seconds, on_retry=on_retry
+        settings.coordinator_url,
+        token,
+        TrafficCount(),
+        patience_seconds=patience_seconds,
+        ca_file=settings.ca_file,
+        on_retry=on_retry,
     ) as transport:
         yield transport
 

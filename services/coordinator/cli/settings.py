@@ -18,3 +18,7 @@ class OperatorSettings(BaseSettings):
 
     coordinator_url: Annotated[BaseUrl, Field(description="Where the coordinator listens for operators.")]
     token_file: Annotated[Path, Field(description="File that holds the operator's token and nothing else.")]
+    ca_file: Annotated[
+        Path | None,
+        Field(description="PEM file of a CA that is trusted beside the usual ones.", examples=["ca.pem"]),
+    ] = None

@@ -13,6 +13,7 @@ import torch
 from services.coordinator.worker.loop import CoTuner, Worker
 from services.coordinator.worker.model_pair import ModelPair
 from services.coordinator.worker.settings import Settings
+from shared.access import require_readable
 from shared.configuration import read_settings
 from shared.errors import FedCoLLMError
 from shared.transport import BearerToken, TrafficCount, open_transport
@@ -22,7 +23,7 @@ async def serve(settings: Settings, cotuner: CoTuner) -> None:
     """Work until told to stop."""
     authenticator = BearerToken.read(settings.token_file)
     async with open_transport(
-        settings.coordinator_url, authenticator, TrafficCount(), patience_seconds=None
+        settings.coordinator_url, authenticator, TrafficCount(), patience_seconds=None, ca_file=settings.ca_file
     ) as transport:
         work = asyncio.create_task(Worker(transport, cotuner, settings.cache_dir, name=settings.name).run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
@@ -35,6 +36,8 @@ def run(config: Path | None) -> int:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         settings = read_settings(Settings, config)
+        require_readable(settings.auxiliary.path, "auxiliary.path")
+        require_readable(settings.validation.path, "validation.path")
         torch.set_num_threads(settings.threads)
         cotuner = ModelPair(
             auxiliary=settings.auxiliary,

@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.data.source import DataSource
+from shared.devices import DeviceName
 from shared.transport import BaseUrl
 
 
@@ -23,6 +24,10 @@ class Settings(BaseSettings):
     auxiliary: Annotated[DataSource, Field(description="D_a, what both models are co-tuned on.")]
     validation: Annotated[DataSource, Field(description="What candidates are evaluated on.")]
     name: Annotated[str, Field(description="What the coordinator's log calls this worker.")] = "worker"
-    device: Annotated[str, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
+    ca_file: Annotated[
+        Path | None,
+        Field(description="PEM file of a CA that is trusted beside the usual ones.", examples=["ca.pem"]),
+    ] = None
+    device: Annotated[DeviceName, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
     dtype: Annotated[Literal["float32", "bfloat16"], Field(description="Of the frozen base models.")] = "float32"
     threads: Annotated[int, Field(ge=1, description="Torch threads.")] = 1

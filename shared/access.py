@@ -1,0 +1,92 @@
+"""Whether what settings name can be read by the user that a process runs as; in a container that is another one."""
+
+import os
+import re
+import stat
+from difflib import get_close_matches
+from pathlib import Path
+
+from shared.errors import ConfigurationError
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def require_readable(path: Path, what: str) -> None:
+    """Check that this process may read the file or list the folder ``path``, which is the setting ``what``.
+
+    Raises:
+        ConfigurationError: it may not, or there is none.
+    """
+    try:
+        if path.is_dir():
+            os.scandir(path).close()
+        else:
+            path.open("rb").close()
+    except OSError as error:
+        raise ConfigurationError(f"{what}: {refusal(path, error)}") from None
+
+
+def require_model(name: str, what: str) -> None:
+    """Check that a base model, the setting ``what``, is a readable folder of Hugging Face's format, or a hub id.
+
+    Its files are not looked into, and no hub is asked: that takes time, and is for whoever loads it.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        if folder.is_absolute() or not _HUB_ID.fullmatch(name):
+            raise ConfigurationError(
+                f"{what}: there is no folder {name}: correct the path, or give a hub id like name or owner/name"
+            )
+        return
+    require_readable(folder, what)
+    for needed, found in (
+        ("config.json", folder / "config.json"),
+        ("*.safetensors", next(folder.glob("*.safetensors"), None)),
+    ):
+        if found is None or not found.exists():
+            raise ConfigurationError(
+                f"{what}: {folder} holds no {needed}: it is not the folder of a Hugging Face model with its weights as "
+                "safetensors; correct the path, or fetch the model again"
+            )
+        require_readable(found, what)
+
+
+def refusal(path: Path, error: OSError) -> str:
+    """Say why ``path`` cannot be read, and what to do; in a container it is mostly the user that is another one."""
+    if isinstance(error, FileNotFoundError):
+        return _not_there(path.absolute())
+    if isinstance(error, PermissionError):
+        return _not_allowed(path.absolute())
+    return f"{path} cannot be read: {error.strerror or error}"
+
+
+def _not_there(path: Path) -> str:
+    folder = next(parent for parent in path.parents if parent.exists())
+    if folder != path.parent:
+        return f"there is no {path}, nor its folder: {folder} is there; correct the path, or mount the folder"
+    close = get_close_matches(path.name, [other.name for other in folder.iterdir()], n=1)
+    meant = f"{close[0]!r} was meant?" if close else "correct the path"
+    return f"there is no {path.name!r} in {folder}: {meant}"
+
+
+def _not_allowed(path: Path) -> str:
+    """Say who may not read what, and how to change that; of a path, the first part that stands in the way."""
+    stops = next((part for part in (*reversed(path.parents), path) if not _accessible(part, path)), path)
+    state, user, group = stops.stat(), os.geteuid(), os.getegid()
+    need = "rx" if stat.S_ISDIR(state.st_mode) else "r"
+    return (
+        f"{path} cannot be read by this process, which runs as user {user} and group {group}: {stops} belongs to user "
+        f"{state.st_uid} and group {state.st_gid} and has mode {stat.S_IMODE(state.st_mode):04o}. Give it to that user "
+        f"(chown {user} {stops}), or let others read it (chmod o+{need} {stops}), or run the process or its container "
+        f"as user {state.st_uid}"
+    )
+
+
+def _accessible(part: Path, path: Path) -> bool:
+    need = os.R_OK if part == path else 0
+    return os.access(
+        part, need | (os.X_OK if part.is_dir() else 0), effective_ids=os.access in os.supports_effective_ids
+    )

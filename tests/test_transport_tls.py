@@ -1,0 +1,173 @@
+"""TLS with an organisation's own CA, and proxies: real sockets on loopback."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
+
+from shared.errors import ConfigurationError, Unreachable
+from shared.proxies import place, proxy_for
+from shared.transport import BearerToken, TrafficCount, open_transport
+from shared.trust import trusting
+from tests.support.tls import Certificates, certificates, proxy, served
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "a-very-secret-token"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+class Greeting(BaseModel):
+    """An answer."""
+
+    text: str
+
+
+async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Greet whoever asks."""
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": b'{"text": "hello"}'})
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates of an organisation's own CA."""
+    return certificates(tmp_path_factory.mktemp("own"))
+
+
+async def ask(url: str, ca_file: Path | None = None) -> str:
+    """Ask for a greeting."""
+    async with open_transport(
+        url, BearerToken(TOKEN), TrafficCount(), patience_seconds=None, ca_file=ca_file
+    ) as transport:
+        return (await transport.call("GET", "/v1/x", Greeting)).text
+
+
+async def test_a_private_ca_is_trusted_where_it_is_named(own: Certificates):
+    """An organisation's own CA is enough for TLS."""
+    with served(app, own) as url:
+        assert await ask(url, own.ca_file) == "hello"
+
+
+async def test_the_usual_cas_stay_trusted_beside_a_private_one(own: Certificates):
+    """ca_file adds to what is trusted, and takes nothing away."""
+    before, after = trusting(None).get_ca_certs(), trusting(own.ca_file).get_ca_certs()
+    assert before
+    assert all(one in after for one in before)
+    assert len(after) == len(before) + 1
+
+
+async def test_a_certificate_that_is_not_trusted_is_told_at_once(own: Certificates):
+    """It will not pass by itself: no retry, and what to set."""
+    with served(app, own) as url, pytest.raises(ConfigurationError, match=r"not trusted .* set ca_file") as told:
+        await ask(url)
+    assert url in str(told.value)
+    assert TOKEN not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"), [({"host": "elsewhere.test"}, "IP address mismatch"), ({"days": -1}, "certificate has expired")]
+)
+async def test_a_certificate_of_another_host_or_time_is_told_too(fault: dict[str, str | int], why: str, tmp_path: Path):
+    """Trusting the CA is not enough: name and time must be right, and the message says which is not."""
+    bad = certificates(tmp_path, **fault)  # type: ignore[arg-type]
+    with served(app, bad) as url, pytest.raises(ConfigurationError, match=why):
+        await ask(url, bad.ca_file)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "No such file"), ("nothing", "no certificate"), ("", "no certificate")]
+)
+def test_a_ca_file_that_is_none_is_named(content: str | None, why: str, tmp_path: Path):
+    """The file's name, and what is wrong with it."""
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigurationError, match=rf"ca\.pem cannot be used \(.*{why}"):
+        trusting(file)
+
+
+# --- proxies: a host that only the proxy knows ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates for a coordinator somewhere else."""
+    return certificates(tmp_path_factory.mktemp("far"), host="coordinator.test")
+
+
+async def test_a_proxy_of_the_environment_is_used_and_tls_goes_through_it(
+    far: Certificates, monkeypatch: pytest.MonkeyPatch
+):
+    """The proxy sees where the request goes, and none of it."""
+    with served(app, far) as url, proxy(url) as between:
+        monkeypatch.setenv("HTTPS_PROXY", between.url)
+        assert await ask("https://coordinator.test:8440", far.ca_file) == "hello"
+    assert between.asked == ["CONNECT coordinator.test:8440 HTTP/1.1"]
+
+
+async def test_a_proxy_is_used_for_http_too(monkeypatch: pytest.MonkeyPatch):
+    """HTTP_PROXY is for addresses without TLS."""
+    with served(app) as url, proxy(url) as between:
+        monkeypatch.setenv("HTTP_PROXY", between.url)
+        assert await ask("http://coordinator.test:8440") == "hello"
+    assert between.asked == ["GET http://coordinator.test:8440/v1/x HTTP/1.1"]
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "url", "expected"),
+    [
+        ("", "http://far.test:8440", "proxy.test:3128"),
+        ("far.test", "http://far.test:8440", None),
+        (".test", "http://far.test", None),
+        ("*", "http://far.test", None),
+        ("near.test", "http://far.test", "proxy.test:3128"),
+        ("", "http://127.0.0.1:8450", None),
+        ("", "http://localhost:8450", None),
+        ("", "http://[::1]:8450", None),
+        ("", "https://far.test", None),
+    ],
+)
+def test_no_proxy_and_this_machine_are_asked_directly(
+    no_proxy: str, url: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    """A proxy is for its own kind of address, for hosts that NO_PROXY does not name, and never for loopback."""
+    monkeypatch.setenv("http_proxy", "proxy.test:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    found = proxy_for(url)
+    assert (found and place(found)) == expected
+
+
+async def test_a_proxy_that_refuses_is_named_as_what_refused(far: Certificates, monkeypatch: pytest.MonkeyPatch):
+    """Nobody looks for a coordinator that is running well; the proxy's password is not repeated."""
+    with served(app, far) as url, proxy(url, refusing=True) as between:
+        monkeypatch.setenv("HTTPS_PROXY", between.url)
+        with pytest.raises(Unreachable, match="the proxy of this machine did not pass on") as told:
+            await ask("https://coordinator.test", far.ca_file)
+    assert "a-secret" not in str(told.value)
+
+
+async def test_a_proxy_of_another_kind_is_told_at_once(monkeypatch: pytest.MonkeyPatch):
+    """SOCKS is not spoken here."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://ada:a-secret@here:1080")
+    with pytest.raises(ConfigurationError, match="correct HTTPS_PROXY") as told:
+        await ask("https://coordinator.test")
+    assert "a-secret" not in str(told.value)
+
+
+async def test_the_coordinators_time_is_known_from_any_answer():
+    """A server says what time it is: a clock can be compared with it."""
+    with served(app) as url:
+        async with open_transport(url, BearerToken(TOKEN), TrafficCount(), patience_seconds=None) as transport:
+            there = await transport.time_there()
+    assert there is not None
+    assert there.tzinfo is not None
