@@ -7,6 +7,7 @@ piped, and what is told in between goes to standard error.
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
@@ -101,6 +102,15 @@ class Output:
         if not self.as_json:
             self._notes.print(text, soft_wrap=not self._notes.is_terminal)
 
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Show, on a terminal, what is being done while the block runs."""
+        if self.as_json or not self._notes.is_terminal:
+            yield
+            return
+        with self._notes.status(what):
+            yield
+
     def retrying(self, problem: TransportError | None) -> None:
         """Be a transport's OnRetry: tell of trouble when it begins and when it is over."""
         if problem is not None and not self._in_trouble:
@@ -149,6 +159,8 @@ def telling(*, as_json: bool) -> Iterator[Output]:
 def start(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> None:
     """Run the command line called ``name``, and end the process."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    # What a library will change one day is for its developers, and no part of what a command tells.
+    warnings.simplefilter("ignore", FutureWarning)
     # A command tells what matters itself; services set their own log up.
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     if "--json" not in arguments:

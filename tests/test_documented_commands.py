@@ -75,6 +75,7 @@ class Terminal:
 
     @property
     def environment(self) -> dict[str, str]:
+        """What a shell has in which the installation has been activated."""
         return {**os.environ, "PATH": self.path, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 
     def stop(self, command: str) -> None:

@@ -3,6 +3,8 @@
 import typer
 
 from services.client_agent.cli.adapters import adapters
+from services.client_agent.cli.doctor import doctor
+from services.client_agent.cli.init import init
 from services.client_agent.cli.status import AgentFile, status
 from shared.console import EXIT_CODES, start, telling
 from shared.errors import PartMissing
@@ -23,7 +25,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# `init` and `doctor` come here, so that they are first in the help.
+app.command()(init)
+app.command()(doctor)
 
 
 @app.command()

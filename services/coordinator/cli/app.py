@@ -6,6 +6,8 @@ from typing import Annotated, TypeAlias
 import typer
 
 from services.coordinator.cli.adapters import adapters
+from services.coordinator.cli.doctor import doctor
+from services.coordinator.cli.init import init
 from services.coordinator.cli.runs import runs
 from shared.console import EXIT_CODES, start, telling
 from shared.errors import PartMissing
@@ -29,7 +31,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# `init` and `doctor` come here, so that they are first in the help.
+app.command()(init)
+app.command()(doctor)
 
 ConfigFile: TypeAlias = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The service's settings; the environment wins over it.")

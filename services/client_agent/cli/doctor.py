@@ -1,0 +1,120 @@
+"""``fedcollm-agent doctor``: what is wrong with this installation, and what to do about it."""
+
+import asyncio
+from pathlib import Path
+from types import ModuleType
+
+import typer
+
+from services.client_agent.cli.status import AgentFile
+from services.client_agent.coordinator_client import CoordinatorClient
+from services.client_agent.settings import Settings
+from shared.checks import folder, ownership, packages, port, threads, token
+from shared.configuration import read_settings
+from shared.console import AsJson, ExitCode, telling
+from shared.data.proposal import likely_kind
+from shared.errors import ConfigurationError
+from shared.findings import Check, Finding, examine, failed, ok, summary, table
+from shared.folders import is_owned
+from shared.protocol.messages import Manifest
+from shared.protocol.terms import TaskTerms
+from shared.reachability import PATIENCE_SECONDS, reaching
+from shared.transport import BearerToken, TrafficCount, Transport, open_transport
+
+PACKAGES = ("fastapi", "httptools", "peft", "pyarrow", "torch", "transformers", "uvicorn")
+
+
+def doctor(*, config: AgentFile = None, as_json: AsJson = False) -> None:
+    """Check this agent's installation, and say what to do."""
+    with telling(as_json=as_json) as output:
+        report = examine(checks(config), output.busy)
+        output.result(report, table(report.checks), summary(report))
+        if report.failed:
+            raise typer.Exit(ExitCode.FAILED)
+
+
+def checks(config: Path | None) -> list[Check]:
+    """Return the checks of an agent; without settings that can be used there is little to look at."""
+    installed = Check("packages", lambda: packages(PACKAGES, extra="agent"))
+    try:
+        settings = read_settings(Settings, config)
+    except ConfigurationError as error:
+        told = failed(str(error))
+        return [installed, Check("settings", lambda: told)]
+    cache = settings.state_dir / "digests.json" if settings.state_dir.is_dir() else None
+    return [
+        installed,
+        Check("settings", lambda: ok(str(config or "from the environment"))),
+        Check("state folder", lambda: folder(settings.state_dir)),
+        Check("agent", lambda: ownership(settings.state_dir, "agent"), after=("state folder",)),
+        Check(
+            "status port",
+            lambda: port(
+                settings.status_host,
+                settings.status_port,
+                running=is_owned(settings.state_dir),
+                setting="status_port",
+            ),
+        ),
+        Check("token file", lambda: token(settings.token_file)),
+        Check("SLM", lambda: _models().base_model(settings.slm), after=("packages",)),
+        Check("SLM weights", lambda: _models().weights(settings.slm, cache), after=("SLM",)),
+        Check("data", lambda: _data(settings), after=("SLM",)),
+        Check("device", lambda: _models().device(settings.device), after=("packages",)),
+        Check("threads", lambda: threads(settings.threads)),
+        *reaching(
+            settings.coordinator_url,
+            token_file=settings.token_file,
+            ca_file=settings.ca_file,
+            ask=_wanted,
+        ),
+        Check("run", lambda: _run(settings, cache), after=("token accepted", "SLM weights", "data")),
+    ]
+
+
+def _models() -> ModuleType:
+    from shared.ml import checks as models  # noqa: PLC0415 - torch takes seconds, and may not be installed
+
+    return models
+
+
+def _data(settings: Settings) -> Finding:
+    """Check the private examples as a run would read them, by the kind of task that they are probably for."""
+    found: Finding = _models().data(settings.data, TaskTerms(kind=likely_kind(settings.data)), settings.slm)
+    return found
+
+
+async def _wanted(transport: Transport) -> str:
+    wanted = await CoordinatorClient(transport).wanted(None, wait_seconds=0)
+    if wanted.assignment is None:
+        return "as an agent's; nothing is wanted of it now"
+    return f"as an agent's; round {wanted.assignment.round} of run {wanted.assignment.run_id} waits for its update"
+
+
+def _run(settings: Settings, cache: Path | None) -> Finding:
+    """Compare this machine with what the run that is going on expects."""
+    manifest = asyncio.run(_manifest(settings))
+    if manifest is None:
+        return ok("none that this agent could be compared with")
+    models = _models()
+    mismatch = models.other_model(
+        settings.slm, tokenizer_digest=manifest.tokenizer_digest, base_digest=manifest.slm_digest, cache=cache
+    )
+    if mismatch is not None:
+        return failed(f"run {manifest.run_id}: {mismatch}", "install the base model that the operator names")
+    found: Finding = models.data(settings.data, manifest.task, settings.slm, max_tokens=manifest.training.max_tokens)
+    return found if found.verdict == "failed" else ok(f"{manifest.run_id}: its base model, and {found.detail}")
+
+
+async def _manifest(settings: Settings) -> Manifest | None:
+    async with open_transport(
+        settings.coordinator_url,
+        BearerToken.read(settings.token_file),
+        TrafficCount(),
+        patience_seconds=PATIENCE_SECONDS,
+        ca_file=settings.ca_file,
+    ) as transport:
+        coordinator = CoordinatorClient(transport)
+        wanted = await coordinator.wanted(None, wait_seconds=0)
+        known = wanted.assignment or wanted.published
+        return None if known is None else await coordinator.manifest(known.run_id)

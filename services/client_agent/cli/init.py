@@ -1,0 +1,124 @@
+"""``fedcollm-agent init``: write the agent's settings, after a few questions."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+
+from services.client_agent.settings import Settings
+from shared.commented_toml import commented_toml
+from shared.console import AsJson, Output, telling
+from shared.devices import DeviceName
+from shared.errors import ConfigurationError
+from shared.files_written import as_written, require_free, write_private, write_text
+from shared.protocol.terms import FROZEN
+from shared.questions import Questions, model, readable, typed
+from shared.transport import BaseUrl, BearerToken, Token
+
+HEAD = """Settings of a FedCoLLM agent, written by `fedcollm-agent init`.
+
+What is commented out has the value that is shown. Relative paths start at this file's folder.
+Each can be set in the environment too, which wins: slm as FEDCOLLM_AGENT_SLM, and path under [data]
+as FEDCOLLM_AGENT_DATA__PATH.
+"""
+
+
+class Written(BaseModel):
+    """What `init` wrote."""
+
+    files: tuple[Path, ...]
+    examples: int
+    model_config = FROZEN
+
+
+def _option(name: str, metavar: str, text: str) -> Any:  # noqa: ANN401 - what typer says it is
+    return typer.Option(name, metavar=metavar, help=text)
+
+
+def init(
+    *,
+    file: Annotated[Path, _option("--config", "FILE", "What is written.")] = Path("agent.toml"),
+    coordinator_url: Annotated[
+        str | None, _option("--coordinator-url", "URL", "Where the coordinator listens.")
+    ] = None,
+    ca_file: Annotated[Path | None, _option("--ca-file", "FILE", "Certificate of a private CA.")] = None,
+    token_file: Annotated[str | None, _option("--token-file", "FILE", "Holds the token.")] = None,
+    slm: Annotated[str | None, _option("--slm", "MODEL", "The SLM: a folder, or a hub id.")] = None,
+    data: Annotated[str | None, _option("--data", "FILE", "The private examples.")] = None,
+    column: Annotated[
+        list[str] | None, _option("--column", "SETTING=COLUMN", "What a column means, like question=stem; repeatable.")
+    ] = None,
+    state_dir: Annotated[str | None, _option("--state-dir", "FOLDER", "Where the agent keeps its state.")] = None,
+    device: Annotated[str | None, _option("--device", "NAME", "cpu, cuda, cuda:1, or auto.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing, and take defaults.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write an agent's settings, after a few questions."""
+    with telling(as_json=as_json) as output:
+        require_free([file], force=force)
+        questions = Questions(output, asking=not (yes or as_json))
+        url = questions.ask(
+            "Address of the coordinator", given=coordinator_url, option="--coordinator-url", check=typed(BaseUrl)
+        )
+        tokens, token = _token_file(questions, token_file, default=file.parent / "token")
+        base = questions.ask("SLM, a folder or a hub id", given=slm, option="--slm", check=model)
+        source, _, count = questions.ask_data(
+            "File of the private examples", given=data, option="--data", columns=column or []
+        )
+        state = questions.ask(
+            "Folder for the agent's state",
+            given=state_dir,
+            option="--state-dir",
+            check=Path,
+            default=str(file.parent / "state"),
+        )
+        picked = questions.ask("Device", given=device, option="--device", check=typed(DeviceName), default="auto")
+        values = {
+            "coordinator_url": url,
+            "token_file": as_written(tokens, file.parent),
+            "ca_file": None if ca_file is None else as_written(readable(str(ca_file)), file.parent),
+            "state_dir": as_written(state, file.parent),
+            "slm": str(as_written(Path(base), file.parent)) if Path(base).is_dir() else base,
+            "data": source.model_dump(exclude_unset=True) | {"path": as_written(source.path, file.parent)},
+            "device": picked,
+        }
+        settings, written = commented_toml(Settings, values, head=HEAD), [file]
+        if token is not None:
+            write_private(tokens, token)
+            written.append(tokens)
+        write_text(file, settings)
+        _tell(output, Written(files=tuple(written), examples=count), file)
+
+
+def _token_file(questions: Questions, given: str | None, *, default: Path) -> tuple[Path, str | None]:
+    """Return where the token lies, and the token itself where it is yet to be written there."""
+
+    def check(answer: str) -> tuple[Path, str | None]:
+        file = Path(answer).expanduser()
+        if file.exists():
+            BearerToken.read(file)
+            return file, None
+        if not questions.asking:
+            raise ConfigurationError(f"there is no token file {file}: put the token that the operator gave you there")
+        return file, questions.ask(
+            f"  {file} is yet to be made. Token (not shown)", given=None, option="", check=typed(Token), hidden=True
+        )
+
+    return questions.ask(
+        "File of the token that the operator gave you",
+        given=given,
+        option="--token-file",
+        check=check,
+        default=str(default),
+    )
+
+
+def _tell(output: Output, written: Written, file: Path) -> None:
+    output.result(
+        written,
+        *(f"wrote {path}" for path in written.files),
+        f"next: fedcollm-agent doctor --config {file}    says whether all is well",
+        f"      fedcollm-agent run --config {file}       takes part in runs",
+    )

@@ -1,0 +1,182 @@
+"""``fedcollm doctor``: what is wrong with a coordinator, its worker or a run's terms, and what to do about it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import typer
+
+from services.coordinator.principals import Role, read_entries
+from services.coordinator.settings import Settings as CoordinatorSettings
+from services.coordinator.worker.settings import Settings as WorkerSettings
+from shared.checks import folder, ownership, packages, port, private, threads, token
+from shared.configuration import Settings, read_settings, read_toml, validate
+from shared.console import AsJson, ExitCode, telling
+from shared.errors import BlobMissing, ConfigurationError, NotFound, RemoteProblem
+from shared.findings import Check, Finding, examine, failed, left_out, ok, summary, table, warning
+from shared.folders import is_owned
+from shared.protocol.messages import Accepted
+from shared.protocol.terms import RunTerms
+from shared.reachability import reaching
+from shared.transport import Transport
+
+COORDINATOR_PACKAGES = ("alembic", "fastapi", "httptools", "sqlalchemy", "uvicorn", "xxhash")
+WORKER_PACKAGES = ("peft", "pyarrow", "torch", "transformers")
+
+# A blob that no coordinator holds: asking for it tells whether a worker's token is known, and changes nothing.
+NO_BLOB = f"/v1/work/blobs/sha256:{'0' * 64}"
+
+_File = Path | None
+
+
+def doctor(
+    *,
+    config_dir: Annotated[
+        Path, typer.Option("--config-dir", metavar="FOLDER", help="Where the three files below are looked for.")
+    ] = Path(),
+    coordinator: Annotated[_File, typer.Option(metavar="FILE", help="The coordinator's settings.")] = None,
+    worker: Annotated[_File, typer.Option(metavar="FILE", help="The worker's settings.")] = None,
+    run: Annotated[_File, typer.Option(metavar="FILE", help="The terms of a run.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the coordinator, the worker and a run's terms, as far as they are here, and say what to do."""
+    with telling(as_json=as_json) as output:
+        named = {"coordinator": coordinator, "worker": worker, "run": run}
+        there = {name: config_dir / f"{name}.toml" for name in named}
+        files = {name: file or (there[name] if there[name].exists() else None) for name, file in named.items()}
+        if not any(files.values()):
+            raise ConfigurationError(
+                f"{config_dir.absolute()} has no coordinator.toml, worker.toml or run.toml: name the folder with "
+                "--config-dir, or write them with `fedcollm init`"
+            )
+        report = examine(checks(**files), output.busy)
+        output.result(report, table(report.checks), summary(report))
+        if report.failed:
+            raise typer.Exit(ExitCode.FAILED)
+
+
+def checks(*, coordinator: _File, worker: _File, run: _File) -> list[Check]:
+    """Return the checks of what there are files of."""
+    made: list[Check] = []
+    central = working = terms = None
+    if coordinator is not None:
+        central, read = _read(CoordinatorSettings, coordinator, "coordinator")
+        made += [read, *(_of_coordinator(central) if central else ())]
+    if worker is not None:
+        working, read = _read(WorkerSettings, worker, "worker")
+        made += [read, *(_of_worker(working, central) if working else ())]
+    if run is not None:
+        terms, read = _read_terms(run)
+        made += [read, *(_of_run(terms, central, working) if terms else ())]
+    return made
+
+
+def _read(kind: type[Settings], file: Path, name: str) -> tuple[Settings | None, Check]:
+    try:
+        settings = read_settings(kind, file)
+    except ConfigurationError as error:
+        told = failed(str(error))
+        return None, Check(name, lambda: told)
+    return settings, Check(name, lambda: ok(str(file)))
+
+
+def _read_terms(file: Path) -> tuple[RunTerms | None, Check]:
+    try:
+        terms = validate(RunTerms, read_toml(RunTerms, file), what=str(file))
+    except ConfigurationError as error:
+        told = failed(str(error))
+        return None, Check("run", lambda: told)
+    return terms, Check("run", lambda: ok(f"{file}: {terms.rounds} rounds of {terms.llm} with {terms.slm}"))
+
+
+def _of_coordinator(settings: CoordinatorSettings) -> Iterator[Check]:
+    def listens(host: str, number: int, setting: str) -> Finding:
+        return port(host, number, running=is_owned(settings.data_dir), setting=setting)
+
+    yield Check("coordinator packages", lambda: packages(COORDINATOR_PACKAGES, extra="coordinator"))
+    yield Check("data folder", lambda: folder(settings.data_dir))
+    yield Check("coordinator process", lambda: ownership(settings.data_dir, "coordinator"), after=("data folder",))
+    yield Check("principals file", lambda: _principals(settings.principals_file))
+    yield Check("public port", lambda: listens(settings.host, settings.port, "port"))
+    yield Check("work port", lambda: listens(settings.work_host, settings.work_port, "work_port"))
+
+
+def _of_worker(settings: WorkerSettings, central: CoordinatorSettings | None) -> Iterator[Check]:
+    yield Check("worker packages", lambda: packages(WORKER_PACKAGES, extra="worker"))
+    yield Check("cache folder", lambda: folder(settings.cache_dir))
+    yield Check("worker process", lambda: ownership(settings.cache_dir, "worker"), after=("cache folder",))
+    yield Check("token file", lambda: token(settings.token_file))
+    yield Check("device", lambda: _models().device(settings.device), after=("worker packages",))
+    yield Check("threads", lambda: threads(settings.threads))
+    if central is not None and not is_owned(central.data_dir):
+        yield Check("work API", lambda: left_out("the coordinator does not run now: start it, and ask again"))
+        return
+    yield from reaching(
+        settings.coordinator_url, token_file=settings.token_file, ca_file=settings.ca_file, ask=_ask_for_work
+    )
+
+
+def _of_run(terms: RunTerms, central: CoordinatorSettings | None, working: WorkerSettings | None) -> Iterator[Check]:
+    if central is not None:
+        yield Check("cohort", lambda: _cohort(terms, central.principals_file), after=("principals file",))
+    if working is None:
+        return
+    cache = working.cache_dir.with_suffix(".digests.json")
+    for name, model in (("LLM", terms.llm), ("SLM", terms.slm)):
+        yield Check(name, lambda model=model: _models().base_model(model), after=("worker packages",))  # type: ignore[misc]
+        yield Check(f"{name} weights", lambda model=model: _models().weights(model, cache), after=(name,))  # type: ignore[misc]
+    yield Check("tokenizer", lambda: _models().same_tokenizer(terms.llm, terms.slm), after=("LLM", "SLM"))
+    for name, source in (("auxiliary set", working.auxiliary), ("validation set", working.validation)):
+        yield Check(
+            name,
+            lambda source=source: _models().data(  # type: ignore[misc]
+                source, terms.task, terms.slm, max_tokens=terms.training.max_tokens
+            ),
+            after=("SLM",),
+        )
+    yield Check(
+        "separate sets",
+        lambda: _models().no_overlap(working.auxiliary, working.validation, terms.task),
+        after=("auxiliary set", "validation set"),
+    )
+
+
+def _models() -> ModuleType:
+    from shared.ml import checks as models  # noqa: PLC0415 - torch takes seconds, and may not be installed
+
+    return models
+
+
+def _principals(file: Path) -> Finding:
+    count = Counter(entry.role for entry in read_entries(file).values())
+    detail = f"{file}: {', '.join(_count(count[role], role) for role in Role if count[role]) or 'nobody'}"
+    missing = [role for role in (Role.OPERATOR, Role.WORKER, Role.AGENT) if not count[role]]
+    if missing:
+        return warning(f"{detail}; no {', no '.join(missing)}", "a run needs one of each: add them with a token each")
+    return private(file, detail)
+
+
+def _count(count: int, role: Role) -> str:
+    return f"{count} {role}{'s' if count > 1 else ''}"
+
+
+def _cohort(terms: RunTerms, file: Path) -> Finding:
+    agents = sum(entry.role is Role.AGENT for entry in read_entries(file).values())
+    cohort = terms.cohort
+    detail = f"{cohort.min_count} to {cohort.max_count} updates a round, of {_count(agents, Role.AGENT)}"
+    if cohort.min_count > agents:
+        return failed(detail, f"lower cohort.min_count to {agents} or fewer, or add agents: no round would ever close")
+    if cohort.max_count > agents:
+        return warning(detail, f"lower cohort.max_count to {agents}: each round would wait for its min_seconds")
+    return ok(detail)
+
+
+async def _ask_for_work(transport: Transport) -> str:
+    try:
+        await transport.call("GET", NO_BLOB, Accepted)
+    except RemoteProblem as problem:
+        if problem.code not in {NotFound.code, BlobMissing.code} or "no route" in problem.detail:
+            raise
+    return "as a worker's"

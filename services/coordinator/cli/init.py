@@ -1,0 +1,209 @@
+"""``fedcollm init``: write what coordinator, worker and operator need, a run's terms, and everybody's token."""
+
+import json
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic_settings import BaseSettings
+
+from services.coordinator.cli.settings import OperatorSettings
+from services.coordinator.principals import PrincipalName, Role
+from services.coordinator.settings import Settings as CoordinatorSettings
+from services.coordinator.worker.settings import Settings as WorkerSettings
+from shared.commented_toml import commented_toml
+from shared.console import AsJson, Output, telling
+from shared.data.source import DataSource
+from shared.errors import ConfigurationError
+from shared.files_written import as_written, require_free, write_private, write_text
+from shared.protocol.terms import (
+    FROZEN,
+    CohortTerms,
+    CotuningTerms,
+    OptimiserTerms,
+    RunTerms,
+    TaskTerms,
+    TrainingTerms,
+)
+from shared.questions import Questions, model, typed
+
+HEAD = """Settings of a FedCoLLM {of}, written by `fedcollm init`.
+
+What is commented out has the value that is shown. Relative paths start at this file's folder.
+Each can be set in the environment too, which wins: its name in capitals, after {prefix}.
+"""
+TERMS_HEAD = """Terms of a run, written by `fedcollm init`: `fedcollm runs start RUN --terms run.toml` makes the run.
+
+They are frozen once it is made. What is commented out has the value that is shown.
+"""
+
+LEARNING_RATE = 3e-5  # this and the weight decay are those of the paper's experiments (FedMKT, appendix D.1)
+WEIGHT_DECAY = 0.1
+HOUR, DAY = 3600.0, 86_400.0
+
+FILES = ("coordinator.toml", "worker.toml", "operator.toml", "run.toml", "principals.json")
+
+
+class Written(BaseModel):
+    """What `init` wrote; ``tokens`` says which file goes to whom."""
+
+    files: tuple[Path, ...]
+    tokens: dict[str, Path]
+    model_config = FROZEN
+
+
+def _option(name: str, metavar: str, text: str) -> Any:  # noqa: ANN401 - what typer says it is
+    return typer.Option(name, metavar=metavar, help=text)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where everything is written.")] = Path(),
+    *,
+    agents: Annotated[str | None, _option("--agents", "NAMES", "The agents' names, with commas between them.")] = None,
+    llm: Annotated[str | None, _option("--llm", "MODEL", "The LLM: a folder, or a hub id.")] = None,
+    slm: Annotated[str | None, _option("--slm", "MODEL", "The SLM: a folder, or a hub id.")] = None,
+    auxiliary: Annotated[str | None, _option("--auxiliary", "FILE", "The examples to co-tune on.")] = None,
+    validation: Annotated[str | None, _option("--validation", "FILE", "The examples to evaluate on.")] = None,
+    column: Annotated[
+        list[str] | None, _option("--column", "SETTING=COLUMN", "What a column means, like question=stem; repeatable.")
+    ] = None,
+    data_dir: Annotated[str | None, _option("--data-dir", "FOLDER", "Where the coordinator keeps its state.")] = None,
+    port: Annotated[str | None, _option("--port", "PORT", "For agents and operators.")] = None,
+    work_port: Annotated[str | None, _option("--work-port", "PORT", "For workers.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing, and take defaults.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there, tokens too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write what coordinator, worker and operator need, and everybody's token."""
+    with telling(as_json=as_json) as output:
+        require_free([folder / name for name in FILES], force=force)
+        questions = Questions(output, asking=not (yes or as_json))
+        names = questions.ask(
+            "Names of the agents, with commas",
+            given=agents,
+            option="--agents",
+            check=_names,
+            default="agent-1, agent-2",
+        )
+        large = questions.ask("LLM, a folder or a hub id", given=llm, option="--llm", check=model)
+        small = questions.ask("SLM, of the same family", given=slm, option="--slm", check=model)
+        known = column or []
+        learnt, kind, _ = questions.ask_data(
+            "File of the auxiliary examples", given=auxiliary, option="--auxiliary", columns=known
+        )
+        measured, _, _ = questions.ask_data(
+            "File of the validation examples", given=validation, option="--validation", columns=known
+        )
+        state = questions.ask(
+            "Folder for the coordinator's state",
+            given=data_dir,
+            option="--data-dir",
+            check=Path,
+            default=str(folder / "data"),
+        )
+        public = questions.ask("Port for agents", given=port, option="--port", check=_port, default="8440")
+        work = questions.ask("Port for workers", given=work_port, option="--work-port", check=_port, default="8441")
+
+        tokens = {name: folder / "tokens" / name for name in ("operator", "worker", *names)}
+        coordinator = _settings(
+            CoordinatorSettings,
+            {
+                "data_dir": as_written(state, folder),
+                "principals_file": "principals.json",
+                "port": public,
+                "work_port": work,
+            },
+        )
+        worker = _settings(
+            WorkerSettings,
+            {
+                "coordinator_url": f"http://127.0.0.1:{work}",
+                "token_file": "tokens/worker",
+                "cache_dir": "worker-cache",
+                "auxiliary": _source(learnt, folder),
+                "validation": _source(measured, folder),
+            },
+        )
+        operator = _settings(
+            OperatorSettings, {"coordinator_url": f"http://127.0.0.1:{public}", "token_file": "tokens/operator"}
+        )
+        terms = _terms(llm=_base(large), slm=_base(small), task=TaskTerms(kind=kind), agents=len(names))
+        run = commented_toml(RunTerms, terms.model_dump(exclude_none=True), head=TERMS_HEAD)
+        for name, text in (("coordinator", coordinator), ("worker", worker), ("operator", operator), ("run", run)):
+            write_text(folder / f"{name}.toml", text)
+        _write_principals(folder / "principals.json", tokens)
+        _tell(output, folder, Written(files=tuple(folder / name for name in FILES), tokens=tokens), public)
+
+
+def _terms(*, llm: str, slm: str, task: TaskTerms, agents: int) -> RunTerms:
+    """Return terms to begin with: all but one agent are enough after an hour."""
+    optimiser = OptimiserTerms(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    return RunTerms(
+        name="first",
+        llm=llm,
+        slm=slm,
+        seed=secrets.randbelow(2**31),
+        rounds=5,
+        task=task,
+        training=TrainingTerms(batch_size=4, optimiser=optimiser, max_tokens=512),
+        cotuning=CotuningTerms(batch_size=4, llm_optimiser=optimiser, slm_optimiser=optimiser),
+        cohort=CohortTerms(min_count=max(1, agents - 1), max_count=agents, min_seconds=HOUR, max_seconds=DAY),
+    )
+
+
+def _settings(kind: type[BaseSettings], values: dict[str, object]) -> str:
+    prefix = str(kind.model_config["env_prefix"])
+    return commented_toml(kind, values, head=HEAD.format(of=prefix.split("_")[1].lower(), prefix=prefix))
+
+
+def _write_principals(file: Path, tokens: dict[str, Path]) -> None:
+    """Give everybody a token: all of them for the coordinator, and each in a file of its own to hand out."""
+    entries: dict[str, dict[str, str]] = {}
+    for name, token_file in tokens.items():
+        role = name if name in {Role.OPERATOR, Role.WORKER} else Role.AGENT
+        entries[name] = {"role": role, "token": secrets.token_urlsafe(32)}
+        write_private(token_file, entries[name]["token"])
+    write_private(file, json.dumps(entries, indent=2))
+
+
+def _source(source: DataSource, folder: Path) -> dict[str, object]:
+    return source.model_dump(exclude_unset=True) | {"path": as_written(source.path, folder)}
+
+
+def _base(name: str) -> str:
+    """Return a model as terms name it: whole, because terms are read where the worker is started."""
+    return str(Path(name).absolute()) if Path(name).is_dir() else name
+
+
+def _names(answer: str) -> list[str]:
+    names = [name.strip() for name in answer.split(",") if name.strip()]
+    try:
+        TypeAdapter(list[PrincipalName]).validate_python(names)
+    except ValidationError:
+        raise ConfigurationError(
+            "a name begins with a letter or digit and has up to 64 letters, digits, dots, dashes and underscores"
+        ) from None
+    if not names or len({*names, "operator", "worker"}) != len(names) + 2:
+        raise ConfigurationError("name one agent or more, each differently, and none operator or worker")
+    return names
+
+
+def _port(answer: str) -> int:
+    return int(typed(Annotated[int, Field(ge=1, le=65535)])(answer))
+
+
+def _tell(output: Output, folder: Path, written: Written, port: int) -> None:
+    inside = "" if folder == Path() else f"cd {folder}\n      "
+    agents = [(name, file) for name, file in written.tokens.items() if name not in {"operator", "worker"}]
+    output.result(
+        written,
+        *(f"wrote {file}" for file in (*written.files, *written.tokens.values())),
+        f"next: {inside}fedcollm doctor                               says whether all is well",
+        "      fedcollm coordinator --config coordinator.toml",
+        "      fedcollm worker --config worker.toml          in another terminal",
+        "      fedcollm runs start first --terms run.toml    once agents are there",
+        *(f"give {file} to whoever runs {name}, and to nobody else" for name, file in agents),
+        f"agents on this machine reach the coordinator at http://127.0.0.1:{port}; for others, see docs/operating.md",
+    )

@@ -1,0 +1,177 @@
+"""Checks of the way to a coordinator, for `doctor`: proxy, name, port, certificate, answer, token, clock.
+
+Each step is tried on its own, so that what a request only tells as "no answer" has a place.
+"""
+
+import asyncio
+import hashlib
+import socket
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from shared.errors import ProtocolVersionMismatch, RemoteProblem
+from shared.findings import Check, Finding, failed, ok, warning
+from shared.proxies import place, port, proxy_for
+from shared.transport import BearerToken, TrafficCount, Transport, open_transport
+from shared.trust import say_untrusted, trusting
+
+CONNECT_SECONDS = 5.0
+PATIENCE_SECONDS = 3.0
+LARGEST_SKEW_SECONDS = 30.0
+SOON_SECONDS = 14 * 86_400
+
+ADVICE = {
+    "not_authenticated": "compare token_file with the token that the operator gave you",
+    "not_allowed": "ask the operator for a token of the right role, or look whether this is the right port",
+    "http_error": "correct coordinator_url: what answers there is no coordinator, or a proxy in front of it",
+    "not_found": "correct coordinator_url: what answers there does not know this request; is it the right port?",
+    ProtocolVersionMismatch.code: "install the release that the coordinator runs",
+}
+
+
+def reaching(
+    url: str, *, token_file: Path, ca_file: Path | None, ask: Callable[[Transport], Awaitable[str]]
+) -> list[Check]:
+    """Return the checks of the way to ``url``; ``ask`` makes a harmless request that the token is for."""
+
+    def over(request: Callable[[Transport], Awaitable[Finding]], *, authenticator: BearerToken) -> Finding:
+        async def answered() -> Finding:
+            async with open_transport(
+                url, authenticator, TrafficCount(), patience_seconds=PATIENCE_SECONDS, ca_file=ca_file
+            ) as transport:
+                return await request(transport)
+
+        return asyncio.run(answered())
+
+    async def token(transport: Transport) -> Finding:
+        try:
+            return ok(await ask(transport))
+        except RemoteProblem as problem:
+            return failed(str(problem), ADVICE.get(problem.code, "the coordinator's log says more"))
+
+    checks = [
+        Check("host name", lambda: host_name(url)),
+        Check("connection", lambda: connection(url), after=("host name",)),
+        Check("certificate", lambda: certificate(url, ca_file), after=("connection",)),
+        Check("clock", lambda: over(clock, authenticator=BearerToken("")), after=("connection", "certificate")),
+        Check(
+            "token accepted",
+            lambda: over(token, authenticator=BearerToken.read(token_file)),
+            after=("token file", "connection", "certificate"),
+        ),
+    ]
+    return (
+        checks
+        if urlsplit(url).scheme == "https"
+        else [
+            Check(check.name, check.look, tuple(name for name in check.after if name != "certificate"))
+            for check in checks
+            if check.name != "certificate"
+        ]
+    )
+
+
+def host_name(url: str) -> Finding:
+    """Check that the coordinator's host, or the proxy on the way to it, has an address."""
+    proxy = proxy_for(url)
+    if proxy is not None:
+        _addresses(proxy)
+        return ok(f"by the proxy {place(proxy)} (from the environment; NO_PROXY names what is asked directly)")
+    there = urlsplit(url)
+    try:
+        return ok(f"{there.hostname} is {_addresses(there)}, asked directly")
+    except socket.gaierror as error:
+        return failed(
+            f"{there.hostname} has no address here ({error.strerror})",
+            "correct coordinator_url; where only a proxy knows outside names, set HTTPS_PROXY",
+        )
+
+
+def connection(url: str) -> Finding:
+    """Check that something listens there."""
+    there = proxy_for(url) or urlsplit(url)
+    try:
+        socket.create_connection((there.hostname or "", port(there)), CONNECT_SECONDS).close()
+    except TimeoutError:
+        return failed(f"{place(there)} does not answer", "a firewall may be in between: have this port let out")
+    except OSError as error:
+        return failed(
+            f"nothing can be reached at {place(there)} ({error.strerror})",
+            "is the coordinator running, and is this its address and port?",
+        )
+    return ok(f"{place(there)} accepts connections")
+
+
+def certificate(url: str, ca_file: Path | None) -> Finding:
+    """Check that the coordinator's certificate is trusted, and for how long."""
+    trusted = trusting(ca_file)
+    try:
+        with _tls(url, trusted) as shown:
+            ends = ssl.cert_time_to_seconds(str((shown.getpeercert() or {})["notAfter"]))
+    except ssl.SSLCertVerificationError as fault:
+        return failed(f"{say_untrusted(url, fault)} (it has SHA-256 {_fingerprint(url)})")
+    except ssl.SSLError as error:
+        return failed(f"{url} does not speak TLS ({error.reason})", "was http:// meant, or another port?")
+    except OSError as error:
+        return failed(
+            f"{url} cannot be reached ({error})", "have the proxy let it through, or name its host in NO_PROXY"
+        )
+    days = f"{(ends - time.time()) / 86_400:.0f} days"
+    if ends - time.time() < SOON_SECONDS:
+        return warning(f"trusted, and ends in {days}", "remind the operator to renew it")
+    return ok(f"trusted for another {days}{f', with {ca_file}' if ca_file else ''}")
+
+
+async def clock(transport: Transport) -> Finding:
+    """Compare this machine's clock with the coordinator's, and see that a coordinator it is."""
+    try:
+        there = await transport.time_there()
+    except RemoteProblem as problem:
+        return failed(str(problem), ADVICE.get(problem.code, "the coordinator's log says more"))
+    if there is None:
+        return ok("the coordinator does not say what time it is")
+    skew = time.time() - there.timestamp()
+    if abs(skew) > LARGEST_SKEW_SECONDS:
+        return warning(
+            f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the coordinator's",
+            "set the clock (NTP) of the one that is wrong: logs cannot be compared, and certificates may seem invalid",
+        )
+    return ok("that of the coordinator")
+
+
+def _addresses(there: SplitResult) -> str:
+    found = socket.getaddrinfo(there.hostname, port(there), type=socket.SOCK_STREAM)
+    return ", ".join(sorted({str(address[0]) for *_, address in found}))
+
+
+def _tls(url: str, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """Open a TLS connection, by the proxy where there is one, and return its socket."""
+    there, proxy = urlsplit(url), proxy_for(url)
+    raw = proxy or there
+    opened = HTTPConnection(raw.hostname or "", port(raw), timeout=CONNECT_SECONDS)
+    if proxy is not None:
+        opened.set_tunnel(there.hostname or "", port(there), _proxy_fields(proxy))
+    opened.connect()
+    return context.wrap_socket(opened.sock, server_hostname=there.hostname)
+
+
+def _proxy_fields(proxy: SplitResult) -> dict[str, str]:
+    if proxy.username is None:
+        return {}
+    name = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": f"Basic {b64encode(name.encode()).decode()}"}
+
+
+def _fingerprint(url: str) -> str:
+    """Return the SHA-256 of the certificate that is shown there, trusted or not, as `openssl x509` prints it."""
+    anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anyone.check_hostname = False
+    anyone.verify_mode = ssl.CERT_NONE  # nothing is sent over it
+    with _tls(url, anyone) as shown:
+        digest = hashlib.sha256(shown.getpeercert(binary_form=True) or b"").hexdigest().upper()
+    return ":".join(digest[start : start + 2] for start in range(0, len(digest), 2))

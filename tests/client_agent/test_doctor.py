@@ -1,0 +1,203 @@
+"""`fedcollm-agent doctor`: each fault gives its finding, and what to do about it."""
+
+import json
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from bench.federation import token_of
+from services.client_agent.cli.app import app
+from services.client_agent.cli.doctor import PACKAGES
+from services.coordinator.app import create_app
+from services.coordinator.context import Context
+from shared.console import ExitCode
+from shared.folders import owned
+from shared.listening import listen
+from tests.support.federations import begin, coordinator
+from tests.support.served import served
+from tests.support.tiny_models import tiny_directory
+
+ROWS = '{"question": "Why?", "choices": ["x", "y"], "answer": "x"}\n' * 3
+
+
+@dataclass
+class Installation:
+    """An agent's installation, whose settings a test may bend."""
+
+    folder: Path
+    settings: dict[str, object] = field(default_factory=dict)
+
+    def run(self, *options: str) -> Result:
+        """Write the settings down, and call the doctor."""
+        lines = [f"{name} = {json.dumps(value)}" for name, value in self.settings.items()]  # JSON's values are TOML's
+        (self.folder / "agent.toml").write_text("\n".join(lines))
+        return CliRunner().invoke(app, ["doctor", "--config", str(self.folder / "agent.toml"), *options])
+
+    def findings(self) -> Mapping[str, tuple[str, str]]:
+        """Return what each check says, verdict and text."""
+        told = json.loads(self.run("--json").stdout)
+        return {one["name"]: (one["verdict"], f"{one['detail']} {one['advice']}") for one in told["checks"]}
+
+
+@pytest.fixture(scope="module")
+def slm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base model."""
+    return tiny_directory(tmp_path_factory.mktemp("slm"))
+
+
+@pytest.fixture
+def installed(tmp_path: Path, slm: Path, context: Context) -> Iterator[Installation]:
+    """An agent that could be started: model, data, token, and a coordinator that knows it."""
+    (tmp_path / "data.jsonl").write_text(ROWS)
+    (tmp_path / "token").touch(mode=0o600)
+    (tmp_path / "token").write_text(token_of("ada"))
+    with served(create_app(context)) as port:
+        yield Installation(
+            tmp_path,
+            {
+                "coordinator_url": f"http://127.0.0.1:{port}",
+                "token_file": "token",
+                "state_dir": "state",
+                "slm": str(slm),
+                "data.path": "data.jsonl",
+                "device": "cpu",
+                "status_port": 0,
+            },
+        )
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Context]:
+    """A coordinator on an empty folder."""
+    with coordinator(tmp_path / "coordinator", lambda: 1.7e9) as opened:
+        yield opened
+
+
+def test_a_good_installation_is_well(installed: Installation):
+    """Nothing failed, nothing was left out, and the exit code says so."""
+    told = installed.run()
+    assert told.exit_code == ExitCode.DONE, told.output
+    assert "all is well" in told.output
+    assert "left out" not in told.output
+
+
+def test_a_run_for_another_model_is_told(installed: Installation, context: Context):
+    """What the trainer would refuse is known before anything is trained."""
+    begin(context)
+    verdict, said = installed.findings()["run"]
+    assert verdict == "failed"
+    assert "the tokenizer of" in said
+    assert "install the base model that the operator names" in said
+
+
+@pytest.mark.parametrize(
+    ("bent", "check", "said"),
+    [
+        ({"coordinator_url": "http://127.0.0.1:1"}, "connection", "is the coordinator running"),
+        ({"coordinator_url": "http://nowhere.invalid"}, "host name", "nowhere.invalid has no address"),
+        ({"slm": "/nowhere"}, "SLM", "/nowhere"),
+        ({"data.path": "data.json"}, "data", "'data.jsonl' was meant?"),
+        ({"data.columns.question": "stem"}, "data", "line 1 has no column 'stem'; there are: 'question'"),
+        ({"device": "cuda:99"}, "device", "set the device to auto"),
+        ({"token_file": "tokn"}, "token file", "'token' was meant?"),
+        ({"state_dir": "data.jsonl"}, "state folder", "data.jsonl is no folder"),
+        ({"ca_file": "ca.pem"}, "clock", "ca.pem cannot be used"),
+        ({"divice": "cpu"}, "settings", "'device' was meant?"),
+    ],
+)
+def test_a_fault_is_found_where_it_is(installed: Installation, bent: dict[str, object], check: str, said: str):
+    """The check that fails is the one that looks at it."""
+    installed.settings |= bent
+    found = installed.findings()
+    assert found[check][0] == "failed"
+    assert said in found[check][1]
+
+
+def test_what_needs_a_thing_that_failed_is_left_out(installed: Installation):
+    """One cause is told once, and the exit code says that there is one."""
+    installed.settings |= {"coordinator_url": "http://127.0.0.1:1", "slm": "/nowhere"}
+    told = installed.run("--json")
+    verdicts = {one["name"]: one["verdict"] for one in json.loads(told.stdout)["checks"]}
+    assert told.exit_code == ExitCode.FAILED
+    assert {name for name, verdict in verdicts.items() if verdict == "failed"} == {"SLM", "connection"}
+    left_out = {name for name, verdict in verdicts.items() if verdict == "left out"}
+    assert left_out == {"SLM weights", "data", "clock", "token accepted", "run"}
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ("a-token-that-nobody-has-given", "compare token_file with the token that the operator gave you"),
+        (token_of("operator"), "ask the operator for a token of the right role"),
+    ],
+)
+def test_a_token_that_is_not_accepted_is_told(installed: Installation, token: str, said: str):
+    """An unknown one, and one of somebody else's."""
+    (installed.folder / "token").write_text(token)
+    verdict, told = installed.findings()["token accepted"]
+    assert verdict == "failed"
+    assert said in told
+    assert token not in told
+
+
+def test_a_token_that_others_can_read_is_a_warning(installed: Installation):
+    """Nothing fails, and the command that mends it is said."""
+    (installed.folder / "token").chmod(0o644)
+    verdict, said = installed.findings()["token file"]
+    assert verdict == "warning"
+    assert f"chmod 600 {installed.folder / 'token'}" in said
+    assert installed.run().exit_code == ExitCode.DONE
+
+
+def test_weights_that_are_not_there_are_told(installed: Installation, slm: Path):
+    """A folder with configuration and tokenizer alone."""
+    bare = installed.folder / "bare"
+    shutil.copytree(slm, bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    installed.settings["slm"] = str(bare)
+    verdict, said = installed.findings()["SLM weights"]
+    assert verdict == "failed"
+    assert "safetensors" in said
+
+
+def test_a_text_that_the_model_cannot_take_is_told(installed: Installation):
+    """The tiny model takes 128 tokens."""
+    (installed.folder / "data.jsonl").write_text(ROWS.replace("Why?", "why " * 100))
+    verdict, said = installed.findings()["data"]
+    assert verdict == "failed"
+    assert "takes 128" in said
+
+
+def test_a_completion_file_is_read_as_such(installed: Installation):
+    """No run says yet which kind of task there will be: the columns do."""
+    (installed.folder / "data.jsonl").write_text('{"prompt": "Say", "answer": "so"}\n')
+    assert installed.findings()["data"][0] == "ok"
+
+
+def test_a_running_agent_is_no_fault(installed: Installation):
+    """It holds its folder and its port, and both are its own."""
+    (installed.folder / "state").mkdir()
+    with owned(installed.folder / "state", "agent"), listen("127.0.0.1", 0) as page:
+        installed.settings["status_port"] = page.getsockname()[1]
+        found = installed.findings()
+    assert found["agent"] == ("ok", "running, and using this folder ")
+    assert found["status port"][0] == "ok"
+
+
+def test_a_port_that_somebody_else_has_is_told(installed: Installation):
+    """With the setting to change."""
+    with listen("127.0.0.1", 0) as other:
+        installed.settings["status_port"] = other.getsockname()[1]
+        verdict, said = installed.findings()["status port"]
+    assert verdict == "failed"
+    assert "status_port" in said
+
+
+def test_packages_that_are_looked_for_are_those_of_the_extra():
+    """pyproject.toml says what an agent needs, and the doctor looks for just that."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert sorted(PACKAGES) == sorted(project["optional-dependencies"]["agent"])

@@ -1,0 +1,152 @@
+"""`fedcollm-agent init`, as an organisation's administrator uses it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from services.client_agent.cli.app import app
+from services.client_agent.settings import Settings
+from shared.configuration import read_settings
+from shared.console import ExitCode
+
+TOKEN = "a-token-of-sixteen-or-more"
+ROWS = '{"question": "Why?", "choices": ["x", "y"], "answer": "x"}\n'
+SHEET = "Q,A,B,Key,Note\nWhy?,x,y,B,\nHow?,v,w,A,\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The present folder, with a model, data and a token in it."""
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "slm"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"")
+    (tmp_path / "data.jsonl").write_text(ROWS)
+    (tmp_path / "sheet.csv").write_text(SHEET)
+    (tmp_path / "given").write_text(TOKEN)
+    return tmp_path
+
+
+def init(*arguments: str, answers: str | None = None) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(app, ["init", *arguments], input=answers)
+
+
+def options(**changes: str | None) -> list[str]:
+    """Return options that answer every question, some of them changed or left out."""
+    usual = {"coordinator_url": "http://127.0.0.1:8440", "token_file": "given", "slm": "slm", "data": "data.jsonl"}
+    given = {name: value for name, value in (usual | changes).items() if value is not None}
+    return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+
+
+def test_answers_become_a_file_that_the_agent_reads(folder: Path):
+    """Questions, defaults taken with Enter; the token is pasted, and its file is nobody else's to read."""
+    told = init(answers=f"http://127.0.0.1:8440\n\n{TOKEN}\nslm\ndata.jsonl\n\n\n\n")
+    assert told.exit_code == ExitCode.DONE, told.output
+    settings = read_settings(Settings, folder / "agent.toml")
+    assert settings.coordinator_url == "http://127.0.0.1:8440"
+    assert settings.slm == str(folder / "slm")
+    assert settings.data.path == folder / "data.jsonl"
+    assert settings.state_dir == folder / "state"
+    assert (folder / "token").read_text().strip() == TOKEN
+    assert (folder / "token").stat().st_mode & 0o777 == 0o600
+    assert TOKEN not in told.output
+    assert "1 examples, multiple choice" in told.output
+    assert "fedcollm-agent doctor --config agent.toml" in told.output
+
+
+def test_an_answer_that_cannot_be_used_is_asked_again(folder: Path):
+    """Each at once, and with what is wrong about it."""
+    wrong = [
+        "here",
+        "http://here",
+        "given",
+        "nothing/like/this",
+        "slm",
+        "data.txt",
+        "data.jsonl",
+        "yes",
+        "state",
+        "gpu",
+        "cpu",
+    ]
+    told = init(answers="\n".join(wrong) + "\n")
+    assert told.exit_code == ExitCode.DONE, told.output
+    for said in ("http or https", "no folder nothing/like/this", "no 'data.txt' in", "a device is auto"):
+        assert said in told.output
+    assert read_settings(Settings, folder / "agent.toml").device == "cpu"
+
+
+def test_columns_of_a_sheet_are_proposed_and_kept(folder: Path):
+    """From the first row; what is agreed to is what the agent reads the data by."""
+    told = init(*options(data="sheet.csv"), answers="\n\n\n")
+    assert told.exit_code == ExitCode.DONE, told.output
+    columns = read_settings(Settings, folder / "agent.toml").data.columns
+    assert (columns.question, columns.choices, columns.labels, columns.answer) == ("Q", ("A", "B"), ("A", "B"), "Key")
+
+
+def test_columns_that_are_known_need_no_confirmation(folder: Path):
+    """What is said by options counts, and what follows from it is found."""
+    told = init(*options(data="sheet.csv", column="question=Note"), "--column", "question=Q", "--yes")
+    assert told.exit_code == ExitCode.DONE, told.output
+    columns = read_settings(Settings, folder / "agent.toml").data.columns
+    assert (columns.question, columns.answer_form) == ("Q", "label")
+
+
+def test_columns_are_asked_for_one_by_one_where_the_proposal_is_wrong(folder: Path):
+    """What is there is shown."""
+    answers = "n\nmultiple_choice\nQ\nA, B\nA, B\nKey\n\n\n\n"
+    told = init(*options(data="sheet.csv"), answers=answers)
+    assert "its columns: Q, A, B, Key, Note" in told.output
+    assert told.exit_code == ExitCode.DONE, told.output
+    assert read_settings(Settings, folder / "agent.toml").data.columns.answer == "Key"
+
+
+def test_without_questions_every_option_counts_and_json_says_what_was_written(folder: Path):
+    """For scripts: nothing is asked, paths are the file's, and the result is one JSON document."""
+    told = init(*options(), "--config", "etc/agent.toml", "--json")
+    assert told.exit_code == ExitCode.DONE, told.output
+    assert json.loads(told.stdout) == {"files": ["etc/agent.toml"], "examples": 1}
+    settings = read_settings(Settings, folder / "etc" / "agent.toml")
+    assert settings.token_file == folder / "given"
+    assert settings.data.path == folder / "data.jsonl"
+    assert settings.state_dir == folder / "etc" / "state"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"slm": None}, "say it with --slm"),
+        ({"slm": "/nowhere"}, "no folder /nowhere"),
+        ({"token_file": "nothing"}, "no token file nothing"),
+        ({"coordinator_url": "here"}, "http or https"),
+        ({"column": "stem=x"}, "SETTING is one of question"),
+        ({"device": "tpu"}, "a device is"),
+        ({"ca_file": "nothing.pem"}, "nothing.pem"),
+    ],
+)
+def test_without_questions_a_wrong_or_missing_answer_ends_it(folder: Path, changes: dict[str, str | None], said: str):
+    """With exit code 2, and nothing is written."""
+    told = init(*options(**changes), "--yes")
+    assert told.exit_code == ExitCode.WRONG_USAGE, told.output
+    assert said in told.stderr
+    assert not (folder / "agent.toml").exists()
+
+
+def test_a_file_is_replaced_only_by_force(folder: Path):
+    """Before the first question."""
+    (folder / "agent.toml").write_text("mine")
+    told = init(answers="")
+    assert "--force" in told.stderr
+    assert (folder / "agent.toml").read_text() == "mine"
+    assert init(*options(), "--yes", "--force").exit_code == ExitCode.DONE
+
+
+def test_who_breaks_off_leaves_nothing_behind(folder: Path):
+    """The end of the answers, or Ctrl-C, in the middle: no file, and the exit code of an interrupted command."""
+    told = init(answers="http://127.0.0.1:8440\n\n" + TOKEN)
+    assert told.exit_code == ExitCode.INTERRUPTED
+    assert sorted(file.name for file in folder.iterdir()) == ["data.jsonl", "given", "sheet.csv", "slm"]

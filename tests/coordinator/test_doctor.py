@@ -1,0 +1,222 @@
+"""`fedcollm doctor`: coordinator, worker and terms, each fault with what to do about it."""
+
+import json
+import shutil
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from bench.federation import ManualClock, token_of
+from services.coordinator.app import create_work_app
+from services.coordinator.cli.app import app
+from services.coordinator.cli.doctor import COORDINATOR_PACKAGES, WORKER_PACKAGES
+from shared.commented_toml import commented_toml
+from shared.console import ExitCode
+from shared.listening import listen
+from shared.protocol.terms import RunTerms
+from tests.support.federations import coordinator, terms_of
+from tests.support.served import served
+from tests.support.tiny_models import tiny_directory, wrapped
+
+ROW = '{{"question": "Why {0}?", "choices": ["x", "y"], "answer": "x"}}\n'
+
+
+@dataclass
+class Installation:
+    """The files of a coordinator, a worker and a run, which a test may bend."""
+
+    folder: Path
+    files: dict[str, dict[str, object]]
+    terms: dict[str, object] = field(default_factory=dict)
+
+    def run(self, *options: str) -> Result:
+        """Write the files, and call the doctor."""
+        for name, settings in self.files.items():
+            lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]  # JSON's values are TOML's
+            (self.folder / f"{name}.toml").write_text("\n".join(lines))
+        if self.terms:
+            values = terms_of(**self.terms).model_dump(exclude_none=True)
+            (self.folder / "run.toml").write_text(commented_toml(RunTerms, values, head="terms"))
+        return CliRunner().invoke(app, ["doctor", "--config-dir", str(self.folder), *options])
+
+    def findings(self) -> Mapping[str, tuple[str, str]]:
+        """Return what each check says, verdict and text."""
+        told = json.loads(self.run("--json").stdout)
+        return {one["name"]: (one["verdict"], f"{one['detail']} {one['advice']}") for one in told["checks"]}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pair of tiny models with one tokenizer."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("llm", "slm")):
+        tiny_directory(folder / name, seed=seed)
+    return folder
+
+
+@pytest.fixture
+def installed(tmp_path: Path, models: Path) -> Installation:
+    """What `fedcollm init` would have written, on a machine where nothing runs yet."""
+    roles = {"operator": "operator", "worker": "worker", "ada": "agent", "bob": "agent"}
+    principals = {name: {"role": role, "token": token_of(name)} for name, role in roles.items()}
+    for name, content in (("principals.json", json.dumps(principals)), ("token", token_of("worker"))):
+        (tmp_path / name).touch(mode=0o600)
+        (tmp_path / name).write_text(content)
+    (tmp_path / "auxiliary.jsonl").write_text(ROW.format(1) + ROW.format(2))
+    (tmp_path / "validation.jsonl").write_text(ROW.format(3))
+    return Installation(
+        tmp_path,
+        {
+            "coordinator": {"data_dir": "data", "principals_file": "principals.json", "port": 0, "work_port": 0},
+            "worker": {
+                "coordinator_url": "http://127.0.0.1:1",
+                "token_file": "token",
+                "cache_dir": "cache",
+                "device": "cpu",
+                "auxiliary.path": "auxiliary.jsonl",
+                "validation.path": "validation.jsonl",
+            },
+        },
+        {"llm": str(models / "llm"), "slm": str(models / "slm")},
+    )
+
+
+def test_a_good_installation_is_well_before_anything_runs(installed: Installation):
+    """What can only be asked of a coordinator that runs is left out, and everything else is well."""
+    told = installed.run()
+    assert told.exit_code == ExitCode.DONE, told.output
+    assert "all is well" in told.output
+    verdicts = {name: verdict for name, (verdict, _) in installed.findings().items()}
+    assert {name for name, verdict in verdicts.items() if verdict != "ok"} == {"work API"}
+
+
+def test_a_worker_is_told_whether_the_coordinator_takes_its_token(
+    installed: Installation, tmp_path: Path, clock: ManualClock
+):
+    """The coordinator runs, and its folder shows it; asking leases no work."""
+    installed.terms.clear()
+    with coordinator(tmp_path / "data", clock) as context, served(create_work_app(context)) as port:
+        installed.files["worker"]["coordinator_url"] = f"http://127.0.0.1:{port}"
+        good = installed.findings()
+        (tmp_path / "token").write_text(token_of("ada"))
+        bad = installed.findings()
+    assert good["token accepted"] == ("ok", "as a worker's ")
+    assert good["coordinator process"][1].startswith("running")
+    assert bad["token accepted"][0] == "failed"
+    assert "token of the right role" in bad["token accepted"][1]
+
+
+@pytest.mark.parametrize(
+    ("process", "bent", "check", "said"),
+    [
+        ("coordinator", {"principals_file": "nobody.json"}, "principals file", "there is no 'nobody.json' in"),
+        ("coordinator", {"data_dir": "token"}, "data folder", "token is no folder"),
+        ("coordinator", {"prot": 1}, "coordinator", "'port' was meant?"),
+        ("worker", {"auxiliary.path": "auxilary.jsonl"}, "auxiliary set", "'auxiliary.jsonl' was meant?"),
+        ("worker", {"token_file": "tokn"}, "token file", "'token' was meant?"),
+        ("worker", {"device": "cuda:99"}, "device", "set the device to auto"),
+    ],
+)
+def test_a_fault_is_found_where_it_is(
+    installed: Installation, process: str, bent: dict[str, object], check: str, said: str
+):
+    """The check that fails is the one that looks at it."""
+    installed.files[process] |= bent
+    found = installed.findings()
+    assert found[check][0] == "failed"
+    assert said in found[check][1]
+
+
+def test_a_port_that_somebody_else_has_is_told(installed: Installation):
+    """With the setting to change."""
+    with listen("127.0.0.1", 0) as other:
+        installed.files["coordinator"]["work_port"] = other.getsockname()[1]
+        verdict, said = installed.findings()["work port"]
+    assert verdict == "failed"
+    assert "work_port" in said
+
+
+def test_a_pair_without_a_common_tokenizer_is_told(installed: Installation, models: Path, tmp_path: Path):
+    """Before a worker prepares the run."""
+    from tokenizers import models as algorithms  # noqa: PLC0415
+
+    shutil.copytree(models / "llm", tmp_path / "other")
+    wrapped(algorithms.BPE(vocab={"a": 0, "b": 1}, merges=[])).save_pretrained(tmp_path / "other")
+    installed.terms["llm"] = str(tmp_path / "other")
+    verdict, said = installed.findings()["tokenizer"]
+    assert verdict == "failed"
+    assert "choose a pair of one family" in said
+
+
+def test_an_example_that_is_learnt_and_measured_is_a_warning(installed: Installation, tmp_path: Path):
+    """Accuracy would be better than it is."""
+    (tmp_path / "validation.jsonl").write_text(ROW.format(2) + ROW.format(3))
+    verdict, said = installed.findings()["separate sets"]
+    assert verdict == "warning"
+    assert said.startswith("1 example(s) are in both")
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict", "said"),
+    [
+        ((3, 4), "failed", "no round would ever close"),
+        ((1, 4), "warning", "lower cohort.max_count to 2"),
+        ((1, 2), "ok", ""),
+    ],
+)
+def test_a_cohort_is_compared_with_the_agents_that_there_are(
+    installed: Installation, counts: tuple[int, int], verdict: str, said: str
+):
+    """Two agents have tokens."""
+    cohort = {"min_count": counts[0], "max_count": counts[1], "min_seconds": 1, "max_seconds": 2}
+    installed.terms["cohort"] = cohort
+    found = installed.findings()["cohort"]
+    assert found[0] == verdict
+    assert said in found[1]
+
+
+def test_somebody_without_a_token_is_a_warning(installed: Installation, tmp_path: Path):
+    """A federation of nobody but a worker."""
+    (tmp_path / "principals.json").write_text(json.dumps({"w": {"role": "worker", "token": token_of("worker")}}))
+    verdict, said = installed.findings()["principals file"]
+    assert verdict == "warning"
+    assert "no operator, no agent" in said
+
+
+def test_terms_that_cannot_be_used_are_told(installed: Installation, tmp_path: Path):
+    """With the setting that is wrong."""
+    installed.terms.clear()
+    (tmp_path / "run.toml").write_text('llm = "x"\nround = 1\n')
+    verdict, said = installed.findings()["run"]
+    assert verdict == "failed"
+    assert "round is no setting: 'rounds' was meant?" in said
+
+
+def test_a_folder_with_nothing_to_check_is_told(tmp_path: Path):
+    """Exit code 2, and how to make one."""
+    told = CliRunner().invoke(app, ["doctor", "--config-dir", str(tmp_path)])
+    assert told.exit_code == ExitCode.WRONG_USAGE
+    assert "fedcollm init" in told.stderr
+
+
+def test_one_file_is_checked_alone(installed: Installation, tmp_path: Path):
+    """As in a container that holds one process."""
+    installed.run()
+    elsewhere = ["--config-dir", str(tmp_path / "nothing"), "--coordinator", str(tmp_path / "coordinator.toml")]
+    told = CliRunner().invoke(app, ["doctor", *elsewhere, "--json"])
+    names = [one["name"] for one in json.loads(told.stdout)["checks"]]
+    assert names[:2] == ["coordinator", "coordinator packages"]
+    assert "worker" not in names
+
+
+def test_packages_that_are_looked_for_are_those_of_the_extras():
+    """pyproject.toml says what each process needs, and the doctor looks for just that."""
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert sorted(COORDINATOR_PACKAGES) == sorted(extras["coordinator"])
+    assert sorted(WORKER_PACKAGES) == sorted(extras["worker"])

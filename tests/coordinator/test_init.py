@@ -1,0 +1,132 @@
+"""`fedcollm init`, as an operator uses it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from services.coordinator.cli.app import app
+from services.coordinator.cli.settings import OperatorSettings
+from services.coordinator.presets import read_terms
+from services.coordinator.principals import Role, read_entries
+from services.coordinator.settings import Settings as CoordinatorSettings
+from services.coordinator.worker.settings import Settings as WorkerSettings
+from shared.configuration import read_settings
+from shared.console import ExitCode
+from shared.transport import BearerToken
+
+ROWS = '{"question": "Why?", "choices": ["x", "y"], "answer": "x"}\n'
+PAIRS = '{"prompt": "Say", "answer": "so"}\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The present folder, with two sets of examples in it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("auxiliary", "validation"):
+        (tmp_path / f"{name}.jsonl").write_text(ROWS)
+    return tmp_path
+
+
+def init(*arguments: str, answers: str | None = None) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(app, ["init", *arguments], input=answers)
+
+
+def options(**changes: str) -> list[str]:
+    """Return options that answer every question for which there is no default."""
+    usual = {"llm": "org/large", "slm": "org/small", "auxiliary": "auxiliary.jsonl", "validation": "validation.jsonl"}
+    return [part for name, value in (usual | changes).items() for part in (f"--{name}", value)]
+
+
+def test_answers_become_a_federation_that_fits_together(folder: Path):
+    """Each process reads its file, and every token is one that the coordinator will know."""
+    answers = "clinic, port\norg/large\norg/small\nauxiliary.jsonl\n\nvalidation.jsonl\n\n\n\n\n"
+    told = init(answers=answers)
+    assert told.exit_code == ExitCode.DONE, told.output
+    coordinator = read_settings(CoordinatorSettings, folder / "coordinator.toml")
+    worker = read_settings(WorkerSettings, folder / "worker.toml")
+    operator = read_settings(OperatorSettings, folder / "operator.toml")
+    assert worker.coordinator_url.endswith(f":{coordinator.work_port}")
+    assert operator.coordinator_url.endswith(f":{coordinator.port}")
+    assert worker.auxiliary.path == folder / "auxiliary.jsonl"
+    entries = read_entries(coordinator.principals_file)
+    assert {name: entry.role for name, entry in entries.items()} == {
+        "operator": Role.OPERATOR,
+        "worker": Role.WORKER,
+        "clinic": Role.AGENT,
+        "port": Role.AGENT,
+    }
+    for name, entry in entries.items():
+        assert BearerToken.read(folder / "tokens" / name).token == entry.token
+    assert worker.token_file == folder / "tokens" / "worker"
+    assert operator.token_file == folder / "tokens" / "operator"
+    terms = read_terms(folder / "run.toml")
+    assert (terms.llm, terms.slm, terms.cohort.max_count) == ("org/large", "org/small", 2)
+
+
+def test_it_says_what_to_do_next_and_who_gets_which_token(folder: Path):
+    """And shows no token."""
+    told = init("fed", *options(agents="clinic,port"), "--yes")
+    assert told.exit_code == ExitCode.DONE, told.output
+    for said in (
+        "cd fed",
+        "fedcollm doctor",
+        "fedcollm coordinator --config",
+        "fedcollm worker --config",
+        "runs start",
+    ):
+        assert said in told.output
+    assert "give fed/tokens/clinic to whoever runs clinic" in told.output
+    for entry in read_entries(folder / "fed" / "principals.json").values():
+        assert entry.token not in told.output
+
+
+def test_secrets_are_for_their_owner_alone(folder: Path):
+    """Tokens and the principals file have mode 600, and no token is used twice in two federations."""
+    tokens = []
+    for name in ("one", "two"):
+        assert init(name, *options(), "--yes").exit_code == ExitCode.DONE
+        secret = [folder / name / "principals.json", *(folder / name / "tokens").iterdir()]
+        assert {file.stat().st_mode & 0o777 for file in secret} == {0o600}
+        tokens += [entry.token for entry in read_entries(folder / name / "principals.json").values()]
+    assert len(set(tokens)) == len(tokens) == 8
+
+
+def test_the_kind_of_task_is_that_of_the_auxiliary_set(folder: Path):
+    """Terms say by which kind everybody's data is read."""
+    for name in ("auxiliary", "validation"):
+        (folder / f"{name}.jsonl").write_text(PAIRS)
+    assert init(*options(), "--yes").exit_code == ExitCode.DONE
+    assert read_terms(folder / "run.toml").task.kind == "completion"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"agents": "worker"}, "none operator or worker"),
+        ({"agents": "a,a"}, "each differently"),
+        ({"agents": "../a"}, "a name begins with"),
+        ({"port": "70000"}, "less than or equal to 65535"),
+        ({"port": "8441"}, "each its own"),
+        ({"llm": "/nowhere"}, "no folder /nowhere"),
+        ({"validation": "auxiliar.jsonl"}, "'auxiliary.jsonl' was meant?"),
+    ],
+)
+def test_a_wrong_answer_ends_it_where_nobody_is_asked(folder: Path, changes: dict[str, str], said: str):
+    """With exit code 2, and nothing is written."""
+    told = init("fed", *options(**changes), "--yes")
+    assert told.exit_code == ExitCode.WRONG_USAGE, told.output
+    assert said in told.stderr
+    assert not (folder / "fed").exists()
+
+
+def test_nothing_is_replaced_but_by_force(folder: Path):
+    """New tokens would lock everybody out: one file of an older federation is enough to stop."""
+    (folder / "principals.json").write_text("{}")
+    told = init(*options(), "--yes", "--json")
+    assert json.loads(told.stderr)["code"] == "output_exists"
+    assert not (folder / "coordinator.toml").exists()
+    told = init(*options(), "--json", "--force")
+    assert set(json.loads(told.stdout)["tokens"]) == {"operator", "worker", "agent-1", "agent-2"}

@@ -1,0 +1,151 @@
+"""Checks of the way to a coordinator, against real sockets on loopback."""
+
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from shared.errors import RemoteProblem
+from shared.findings import Check, Finding, Verdict, examine, ok
+from shared.proxies import is_here
+from shared.reachability import certificate, clock, connection, host_name, reaching
+from shared.transport import Transport
+from tests.support.tls import Certificates, certificates, proxy, served
+
+NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Be another server than a coordinator."""
+    await receive()
+    await send({"type": "http.response.start", "status": 404, "headers": []})
+    await send({"type": "http.response.body", "body": b"<html>"})
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates of an organisation's own CA."""
+    return certificates(tmp_path_factory.mktemp("own"))
+
+
+def test_a_certificate_of_an_unknown_ca_is_shown_by_its_fingerprint(own: Certificates):
+    """What is to be set, and which certificate it is about: people compare it with the operator's."""
+    with served(app, own) as url:
+        found = certificate(url, None)
+    assert found.verdict is Verdict.FAILED
+    assert "set ca_file" in found.detail
+    assert own.fingerprint in found.detail
+
+
+def test_a_trusted_certificate_says_for_how_long(own: Certificates):
+    """With the CA that is trusted for it."""
+    with served(app, own) as url:
+        found = certificate(url, own.ca_file)
+    assert found.verdict is Verdict.OK
+    assert "another 30 days" in found.detail
+
+
+def test_a_certificate_that_ends_soon_is_a_warning(tmp_path: Path):
+    """Before everything stops at once."""
+    ending = certificates(tmp_path, days=5)
+    with served(app, ending) as url:
+        found = certificate(url, ending.ca_file)
+    assert found.verdict is Verdict.WARNING
+    assert "remind the operator" in found.advice
+
+
+def test_a_server_without_tls_is_told():
+    """The address says https and the port does not speak it."""
+    with served(app) as url:
+        found = certificate(url.replace("http:", "https:"), None)
+    assert found.verdict is Verdict.FAILED
+    assert "was http:// meant" in found.advice
+
+
+def test_a_certificate_is_looked_at_through_the_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where only the proxy knows the host; its name and password go to it alone."""
+    far = certificates(tmp_path, host="coordinator.test")
+    with served(app, far) as url, proxy(url) as between:
+        monkeypatch.setenv("HTTPS_PROXY", between.url)
+        assert certificate("https://coordinator.test:8440", far.ca_file).verdict is Verdict.OK
+        found = host_name("https://coordinator.test:8440")
+        assert connection("https://coordinator.test:8440").verdict is Verdict.OK
+    assert "by the proxy 127.0.0.1:" in found.detail
+    assert "a-secret" not in found.detail
+    assert [line.split()[:2] for line in between.asked] == [["CONNECT", "coordinator.test:8440"]]
+
+
+def test_a_proxy_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch):
+    """With who can change that."""
+    with served(app) as url, proxy(url, refusing=True) as between:
+        monkeypatch.setenv("HTTPS_PROXY", between.url)
+        found = certificate("https://coordinator.test:8440", None)
+    assert found.verdict is Verdict.FAILED
+    assert "403" in found.detail
+    assert "NO_PROXY" in found.advice
+
+
+class Telling(Transport):
+    """A coordinator whose answers carry a time."""
+
+    def __init__(self, there: datetime | Exception | None) -> None:
+        self._there = there
+
+    async def time_there(self) -> datetime | None:
+        """Say it."""
+        if isinstance(self._there, Exception):
+            raise self._there
+        return self._there
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("ahead", "verdict", "said"),
+    [(-10, "ok", "that of"), (-100, "warning", "100 s ahead of"), (3600, "warning", "behind")],
+)
+async def test_a_clock_that_is_wrong_is_a_warning(ahead: int, verdict: str, said: str):
+    """Half a minute is let pass."""
+    found = await clock(Telling(datetime.now(UTC) + timedelta(seconds=ahead)))
+    assert found.verdict == verdict
+    assert said in found.detail
+
+
+@pytest.mark.anyio
+async def test_a_server_that_is_no_coordinator_is_told_by_its_answer():
+    """A web page on the port of a coordinator."""
+    found = await clock(Telling(RemoteProblem("http_error", 404, "<html>")))
+    assert found.verdict is Verdict.FAILED
+    assert "what answers there is no coordinator" in found.advice
+
+
+def test_without_tls_no_certificate_is_looked_for(tmp_path: Path):
+    """An http address has four checks, and the token's goes on without."""
+
+    async def ask(_: Transport) -> str:
+        raise RemoteProblem("protocol_version_mismatch", 400, "this coordinator speaks 2")
+
+    (tmp_path / "token").write_text("a-token")
+    with served(app) as url:
+        checks = reaching(url, token_file=tmp_path / "token", ca_file=None, ask=ask)
+        report = examine([Check("token file", lambda: ok("")), *checks], lambda _: nullcontext())
+    found: dict[str, Finding] = {one.name: one for one in report.checks}
+    assert list(found) == ["token file", "host name", "connection", "clock", "token accepted"]
+    assert "install the release" in found["token accepted"].advice
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("localhost", True), ("127.0.0.9", True), ("::1", True), ("10.0.0.1", False), ("local.test", False), ("", False)],
+)
+def test_this_machine_is_known_by_its_name(host: str, *, here: bool):
+    """Loopback, whatever the address."""
+    assert is_here(host) is here
