@@ -4,24 +4,23 @@ import csv
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from examples.demo.processes import free_ports
 from tests.support.tiny_models import tiny_directory
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = {path.name: path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))}
 # Documents whose commands are a session in one folder, from the first to the last, in this order.
-SESSIONS = ("quickstart.md", "cli.md", "operating.md")
+SESSIONS = ("quickstart.md", "cli.md")
 SERVICES = ("fedcollm coordinator", "fedcollm worker", "fedcollm-agent run")
-PORTS = (8440, 8441, 8450, 8451)
 # What a test cannot do inside a test, and what does it: the file named must say it too.
 ELSEWHERE = {
     "make install": "Makefile",
@@ -43,10 +42,12 @@ class Terminal:
 
     folder: Path
     path: str
+    ports: Sequence[int] = field(default_factory=lambda: free_ports(4))
     services: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def type(self, command: str) -> None:
         """Run a command to its end; a service goes on, and takes the place of the same one before it."""
+        command = self.on_free_ports(command)
         if command.startswith("cd "):
             self.folder = self.folder / command.removeprefix("cd ")
         elif command.startswith(SERVICES):
@@ -73,6 +74,16 @@ class Terminal:
             logs = "".join(path.read_text(errors="replace")[-2000:] for path in sorted(self.folder.glob("*.log")))
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}\n{logs}"
 
+    def on_free_ports(self, command: str) -> str:
+        """Return a command with ports that nobody uses in place of the documents' own, which others here may use."""
+        public, work, first_page, second_page = self.ports
+        command = command.replace("8440", str(public)).replace("8451", str(second_page))
+        if command.startswith("fedcollm init"):
+            command += f" --port {public} --work-port {work}"
+        if command.startswith("fedcollm-agent init") and "--status-port" not in command:
+            command += f" --status-port {first_page}"
+        return command
+
     @property
     def environment(self) -> dict[str, str]:
         """What a shell has in which the installation has been activated."""
@@ -88,10 +99,6 @@ class Terminal:
 @pytest.fixture(scope="module")
 def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """A folder with what the quickstart asks its reader for, and the commands that an installation has."""
-    for port in PORTS:
-        with socket.socket() as free:
-            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            free.bind(("127.0.0.1", port))  # fails where something else of this machine uses the documents' ports
     folder = tmp_path_factory.mktemp("user")
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     (folder / "bin").mkdir()

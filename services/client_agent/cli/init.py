@@ -51,6 +51,9 @@ def init(
     ] = None,
     state_dir: Annotated[str | None, _option("--state-dir", "FOLDER", "Where the agent keeps its state.")] = None,
     device: Annotated[str | None, _option("--device", "NAME", "cpu, cuda, cuda:1, or auto.")] = None,
+    status_port: Annotated[
+        int | None, _option("--status-port", "PORT", "Of the status page; each agent of a machine needs its own.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing, and take defaults.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: AsJson = False,
@@ -84,6 +87,8 @@ def init(
             "data": source.model_dump(exclude_unset=True) | {"path": as_written(source.path, file.parent)},
             "device": picked,
         }
+        if status_port is not None:
+            values["status_port"] = status_port
         settings, written = commented_toml(Settings, values, head=HEAD), [file]
         if token is not None:
             write_private(tokens, token)

@@ -101,7 +101,7 @@ def init(
             given=data_dir,
             option="--data-dir",
             check=Path,
-            default=str(folder / "data"),
+            default=str(folder / "coordinator-state"),
         )
         public = questions.ask("Port for agents", given=port, option="--port", check=_port, default="8440")
         work = questions.ask("Port for workers", given=work_port, option="--work-port", check=_port, default="8441")
