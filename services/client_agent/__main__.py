@@ -29,9 +29,6 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
     """Take part and show the status page, until told to stop."""
     # uvicorn stops, and then sends the signal again: SIGTERM as such would end the process before it has cleaned up.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    # What can be seen at once is told at once; the training process finds out the rest.
-    require_model(settings.slm, "slm")
-    require_readable(settings.data.path, "data.path")
     state, status = StateFolder(settings.state_dir), Status()
     socket = listen(settings.status_host, settings.status_port)
     page = uvicorn.Config(
@@ -42,6 +39,9 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
         timeout_graceful_shutdown=1,
     )
     authenticator = BearerToken.read(settings.token_file)
+    # What can be seen at once is told at once; the training process finds out the rest.
+    require_model(settings.slm, "slm")
+    require_readable(settings.data.path, "data.path")
     with state.owned():
         async with open_transport(
             settings.coordinator_url,

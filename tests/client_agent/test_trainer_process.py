@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.client_agent.trainer import Progress, TrainerProcess, TrainingOrder
-from shared.errors import BaseModelMismatch, LossNotFinite, TrainerStopped
+from shared.errors import BaseModelMismatch, ConfigurationError, LossNotFinite, TrainerStopped
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Manifest
 from shared.protocol.terms import TaskTerms
@@ -44,6 +44,23 @@ def order_of(run_name: str, folder: Path) -> TrainingOrder:
         aggregation="PlaintextAggregation",
     )
     return TrainingOrder(manifest=manifest, adapter=folder / "theta", into=folder / "update", seed=5)
+
+
+async def test_a_child_that_cannot_train_says_why_to_every_order(tmp_path: Path) -> None:
+    """A device that this machine does not have: the agent shows it, and no traceback takes its place."""
+    child = (
+        "from services.client_agent.trainer_process import serve\n"
+        "from shared.errors import ConfigurationError\n"
+        "def unable(): raise ConfigurationError('no such device')\n"
+        "serve(unable)"
+    )
+    process = TrainerProcess((sys.executable, "-c", child))
+    try:
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="no such device"):
+                await process.train(order_of("train", tmp_path), lambda _: None)
+    finally:
+        await process.stop()
 
 
 async def test_the_child_trains_and_stays(trainer: TrainerProcess, tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""Paths that settings name, before anything is loaded from them."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.access import require_model, require_readable
+from shared.errors import ConfigurationError
+
+
+def test_a_file_and_a_folder_can_be_read(tmp_path: Path):
+    """Nothing is said of what is well."""
+    (tmp_path / "file").write_text("x")
+    require_readable(tmp_path / "file", "path")
+    require_readable(tmp_path, "path")
+
+
+def test_the_setting_is_named_with_what_was_meant(tmp_path: Path):
+    """A misspelt name, and a folder that is not mounted."""
+    (tmp_path / "token").write_text("x")
+    with pytest.raises(ConfigurationError, match=r"token_file: there is no 'tokn' in .*: 'token' was meant\?"):
+        require_readable(tmp_path / "tokn", "token_file")
+    with pytest.raises(ConfigurationError, match="mount the folder"):
+        require_readable(tmp_path / "no" / "such" / "folder", "state_dir")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "HuggingFaceTB/SmolLM2-135M", "org/name.v1_2"])
+def test_a_hub_id_needs_no_folder(name: str):
+    """Whether a hub has it is found out when it is loaded."""
+    require_model(name, "slm")
+
+
+@pytest.mark.parametrize("name", ["/models/slm", "./slm", "../slm", "models/deep/slm", "C:\\slm"])
+def test_a_path_without_a_folder_is_no_hub_id(name: str):
+    """A typing error does not become a question to a hub."""
+    with pytest.raises(ConfigurationError, match="slm: there is no folder"):
+        require_model(name, "slm")
+
+
+def test_a_folder_must_look_like_a_model(tmp_path: Path):
+    """Configuration and weights are looked for, and the message names what is missing."""
+    with pytest.raises(ConfigurationError, match=r"holds no config\.json"):
+        require_model(str(tmp_path), "slm")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match=r"holds no \*\.safetensors"):
+        require_model(str(tmp_path), "slm")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    require_model(str(tmp_path), "slm")
