@@ -44,6 +44,7 @@ AsgiApp: TypeAlias = Callable[
 
 PIECE_BYTES = 1 << 18
 TRY_AGAIN = frozenset({429, 502, 503, 504, 507})
+NO_DOCUMENT = "http_error"  # the code where no problem document came
 MAY_PASS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError)
 
 # Above the longest poll (25 s), so that a coordinator that says nothing for this long is gone.
@@ -359,7 +360,7 @@ def _target(path: str, params: Mapping[str, str | int | float] | None = None) ->
 
 def _try_again_after(error: Exception) -> bool | float:
     """Return whether a failed request is sent again, or after how many seconds if the coordinator said so."""
-    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in TRY_AGAIN:
+    if isinstance(error, httpx.HTTPStatusError):
         after = error.response.headers.get("Retry-After", "")
         return float(after) if after.isdecimal() else True
     return isinstance(error, MAY_PASS)
@@ -368,16 +369,19 @@ def _try_again_after(error: Exception) -> bool | float:
 def _require_success(response: httpx.Response) -> None:
     if response.is_success:
         return
-    if response.status_code in TRY_AGAIN:
+    problem = _problem(response)
+    # A server that is told to stop answers what it breaks off with a bare 500; what the coordinator itself fails on is
+    # a problem document, and would fail again.
+    if response.status_code in TRY_AGAIN or (problem.status, problem.code) == (500, NO_DOCUMENT):
         response.raise_for_status()
-    raise _problem(response)
+    raise problem
 
 
 def _problem(response: httpx.Response) -> RemoteProblem:
     try:
         problem = Problem.model_validate_json(response.content)
     except ValidationError:
-        return RemoteProblem("http_error", response.status_code, response.text[:500] or response.reason_phrase)
+        return RemoteProblem(NO_DOCUMENT, response.status_code, response.text[:500] or response.reason_phrase)
     return RemoteProblem(problem.code, problem.status, problem.detail)
 
 

@@ -217,6 +217,7 @@ async def test_the_traffic_count_adds_up_bodies() -> None:
         answer(504, "x"),
         answer(507, "storage_full"),
         httpx.Response(503, text="<html>a proxy speaks</html>"),
+        httpx.Response(500, text="Internal Server Error"),  # uvicorn's, for what it breaks off when it is stopped
     ],
 )
 async def test_what_may_pass_is_waited_out(fault: httpx.Response | Exception) -> None:
