@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -29,6 +29,9 @@ class _ModelName:
 
 # A Hugging Face directory or hub id.
 ModelName: TypeAlias = Annotated[str, _ModelName()]
+
+# How a frozen base model is held; nf4 has four bits a weight, and needs bitsandbytes.
+Precision: TypeAlias = Literal["float32", "bfloat16", "nf4"]
 
 
 def read_settings(

@@ -6,18 +6,17 @@ By content: a copied, renamed or resharded model keeps its digest. Weights are r
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from shared.errors import ModelUnreadable
-from shared.ml.models import load_tokenizer, model_directory
+from shared.ml.checkpoint import StoredTensor, damaged, read_config, stored_tensors
+from shared.ml.hub import model_directory
+from shared.ml.models import load_tokenizer
 
 _PIECE_BYTES = 1 << 20
-_LARGEST_HEADER_BYTES = 100_000_000  # the safetensors format's own limit
 
 # Fields of config.json that say how a model was saved or is to be run, not what it computes.
 _IRRELEVANT_CONFIG = frozenset(
@@ -80,31 +79,12 @@ def base_model_digest(path: str | Path, *, cache: Path | None = None) -> str:
     return digest
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """Where a tensor's bytes lie."""
-
-    file: Path
-    dtype: str
-    shape: list[int]
-    start: int
-    stop: int
-
-
 def _digest(directory: Path) -> str:
     whole = hashlib.sha256(b"fedcollm base model 1\n")
-    config = _read_json(directory / "config.json")
+    config = read_config(directory)
     whole.update(_canonical({name: value for name, value in config.items() if name not in _IRRELEVANT_CONFIG}))
     whole.update(f"\n{tokenizer_digest(load_tokenizer(directory))}\n".encode())
-    stored: dict[str, _Stored] = {}
-    for file in _weight_files(directory):
-        for name, tensor in _read_header(file):
-            if name in stored:
-                raise ModelUnreadable(
-                    f"tensor {name!r} is in both {stored[name].file.name} and {file.name} of {directory}: "
-                    "fetch the model again"
-                )
-            stored[name] = tensor
+    stored = stored_tensors(directory)
     for name in sorted(stored):
         tensor = stored[name]
         # Each tensor's own digest has a fixed length, so no bytes can move from one tensor to the next unseen.
@@ -113,44 +93,7 @@ def _digest(directory: Path) -> str:
     return _named(whole)
 
 
-def _weight_files(directory: Path) -> list[Path]:
-    """The files that transformers would load: others beside them (another format's copy, say) are not the model."""
-    single = directory / "model.safetensors"
-    if single.is_file():
-        return [single]
-    index = directory / "model.safetensors.index.json"
-    if not index.is_file():
-        raise ModelUnreadable(
-            f"{directory} has neither model.safetensors nor model.safetensors.index.json: "
-            "weights are read from safetensors only, convert the model"
-        )
-    weight_map = _read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelUnreadable(f"{index} has no weight_map: fetch the model again")
-    return [directory / name for name in sorted({str(name) for name in weight_map.values()})]
-
-
-def _read_header(file: Path) -> Iterator[tuple[str, _Stored]]:
-    """Yield the tensors that a safetensors file says it holds (8 bytes length, JSON, then the data)."""
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if length > min(size, _LARGEST_HEADER_BYTES):
-                raise _damaged(file)
-            header = json.loads(stream.read(length))
-        data = 8 + length
-        for name, entry in header.items():
-            if name != "__metadata__":
-                start, stop = entry["data_offsets"]
-                if not 0 <= start <= stop <= size - data:
-                    raise _damaged(file)
-                yield name, _Stored(file, str(entry["dtype"]), list(entry["shape"]), data + start, data + stop)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _damaged(file) from error
-
-
-def _bytes_digest(tensor: _Stored) -> str:
+def _bytes_digest(tensor: StoredTensor) -> str:
     own = hashlib.sha256()
     left = tensor.stop - tensor.start
     try:
@@ -159,26 +102,12 @@ def _bytes_digest(tensor: _Stored) -> str:
             while left:
                 piece = stream.read(min(left, _PIECE_BYTES))
                 if not piece:
-                    raise _damaged(tensor.file)
+                    raise damaged(tensor.file)
                 own.update(piece)
                 left -= len(piece)
     except OSError as error:
-        raise _damaged(tensor.file) from error
+        raise damaged(tensor.file) from error
     return own.hexdigest()
-
-
-def _damaged(file: Path) -> ModelUnreadable:
-    return ModelUnreadable(f"{file} is missing, or is not a whole safetensors file: fetch the model again")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelUnreadable(f"{file} is missing, or is not JSON: fetch the model again") from error
-    if not isinstance(content, dict):
-        raise ModelUnreadable(f"{file} is not a JSON object: fetch the model again")
-    return content
 
 
 def _file_stats(directory: Path) -> list[list[str | int]]:

@@ -1,23 +1,32 @@
 """Base models, tokenizers and LoRA, built from flat arguments.
 
-Knows where weights come from and which of them train. Knows nothing of data, losses, settings or the wire.
+Knows how weights are held and which of them train. Knows nothing of data, losses, settings or the wire.
 Weights are read from safetensors only, and code that came with a model is never run.
 """
 
+import importlib.util
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
+from shared.configuration import Precision
 from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing, ModelUnreadable
+from shared.ml.checkpoint import read_config, stored_tensors
+from shared.ml.hub import model_directory
 from shared.ml.seeding import seeded
 
 # The attention projections of each family: with rank 8 they give the parameter counts of the paper's Table 2.
@@ -38,28 +47,7 @@ _TARGETS: dict[str, tuple[str, ...]] = {
 # What Gemma 3's larger models see pictures with has projections of the same names, and has no part in any of this.
 _VISION = r".*\bvision_tower\..*"
 
-# What a base model consists of for us; keeps other checkpoints of the same repository from being fetched.
-_MODEL_FILES = ("*.json", "model*.safetensors", "tokenizer*", "merges.txt", "vocab.txt")
-
-
-def model_directory(path: str | Path) -> Path:
-    """Return the folder that holds the model's files: ``path`` itself, or the local snapshot of a hub id.
-
-    Whether a hub may be asked for what is not in the local cache is Hugging Face's own setting (HF_HUB_OFFLINE).
-
-    Raises:
-        ModelUnreadable: there is neither such a folder nor such a snapshot.
-    """
-    directory = Path(path)
-    if directory.is_dir():
-        return directory
-    try:
-        return Path(snapshot_download(str(path), allow_patterns=list(_MODEL_FILES)))
-    except (OSError, HFValidationError, HfHubHTTPError) as error:
-        raise ModelUnreadable(
-            f"{str(path)!r} is neither a folder nor a model that the Hugging Face cache or hub gives: "
-            f"name a folder with config.json and safetensors ({_first_line(error)})"
-        ) from error
+_CAUSAL = frozenset(str(name) for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
@@ -83,23 +71,31 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_base(path: str | Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+def load_base(path: str | Path, *, dtype: torch.dtype, device: torch.device, four_bit: bool = False) -> PreTrainedModel:
     """Return the causal language model at ``path``, frozen and in eval mode.
 
     Args:
         path: a folder in Hugging Face format, or a hub id.
         dtype: of the frozen weights; LoRA weights are float32 whatever this is.
         device: where the weights go.
+        four_bit: keep the weights of the linear modules as NF4 (QLoRA, arXiv 2305.14314); they are computed with in
+            ``dtype``, which the others have.
 
     Raises:
         ModelUnreadable: configuration or weights are missing, damaged, or not those of a causal language model.
     """
     directory = model_directory(path)
-    if not (directory / "config.json").is_file():
-        raise ModelUnreadable(f"{str(path)!r} has no config.json: it is not the folder of a Hugging Face model")
+    require_causal(read_config(directory), name=str(path))
+    stored_tensors(directory)  # transformers' own messages do not say which file is missing or cut short
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            directory,
+            dtype=dtype,
+            quantization_config=_four_bits(dtype) if four_bit else None,
+            device_map={"": device},  # straight to the device: this machine may have less memory than its GPU
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelUnreadable(
@@ -112,10 +108,37 @@ def load_base(path: str | Path, *, dtype: torch.dtype, device: torch.device) -> 
             f"the weights at {str(path)!r} lack {len(absent)} tensor(s) of the model, the first is {absent[0]!r}: "
             "fetch the model again"
         )
-    model.to(device)
     model.requires_grad_(requires_grad=False)
     model.eval()
     return model
+
+
+def _four_bits(dtype: torch.dtype) -> BitsAndBytesConfig:
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+
+
+def require_causal(config: Mapping[str, Any], *, name: str) -> None:
+    """Check that a model's ``config.json`` is that of a causal language model, where it says what it is.
+
+    Raises:
+        ModelUnreadable: it is not. Transformers would load a BERT, say, and let each token see those that follow.
+    """
+    architectures = [str(one) for one in config.get("architectures") or ()]
+    if architectures and not _CAUSAL.intersection(architectures):
+        raise ModelUnreadable(
+            f"{name!r} holds a {architectures[0]}, and that is no causal language model that this release's "
+            "transformers knows: choose one that predicts the next token (...ForCausalLM)"
+        )
+
+
+def recompute_activations(model: PeftModel) -> None:
+    """Keep only each layer's input for the backward pass and compute the rest again there, in far less memory.
+
+    It is slower; the gradients are the same, dropout included.
+    """
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def require_context(base: PreTrainedModel, *, max_tokens: int) -> None:
@@ -235,9 +258,18 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def pick_dtype(name: Literal["float32", "bfloat16"]) -> torch.dtype:
-    """Return the number format of the frozen base that a setting names."""
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+def pick_dtype(name: Precision) -> torch.dtype:
+    """Return the number format of the frozen base that a setting names; of nf4, the one it is computed with in.
+
+    Raises:
+        ConfigurationError: this machine cannot hold a model in it.
+    """
+    if name == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigurationError(
+            "dtype is nf4, and the package that holds a model in four bits is not installed: `pip install "
+            "bitsandbytes`, or set dtype to bfloat16 or float32"
+        )
+    return torch.float32 if name == "float32" else torch.bfloat16
 
 
 def _first_line(error: BaseException) -> str:

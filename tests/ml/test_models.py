@@ -8,14 +8,12 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
 from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing, ModelUnreadable
-from shared.ml import models
 from shared.ml.adapters import adapter_layout, adapter_tensors
 from shared.ml.models import (
     add_lora,
     load_base,
     load_tokenizer,
     lora_targets,
-    model_directory,
     pick_device,
     pick_dtype,
     require_context,
@@ -161,20 +159,6 @@ def test_a_tokenizer_is_loaded_without_a_pad_token(folder: Path):
     assert tokenizer("is red")["input_ids"] == tiny_tokenizer()("is red")["input_ids"]
 
 
-def test_a_hub_id_means_its_local_snapshot(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    """What is no folder is looked up as Hugging Face does; a failure names the model and what to do."""
-    monkeypatch.setattr(models, "snapshot_download", lambda *_, **__: str(folder))
-    assert model_directory("org/model") == folder
-
-    def refuse(*_: object, **__: object) -> str:
-        raise FileNotFoundError("offline")
-
-    monkeypatch.setattr(models, "snapshot_download", refuse)
-    for load in (load_tokenizer, lambda path: load_base(path, dtype=torch.float32, device=CPU)):
-        with pytest.raises(ModelUnreadable, match=r"'org/model' is neither a folder nor .* config\.json"):
-            load("org/model")
-
-
 def test_a_folder_that_does_not_exist_is_unreadable(tmp_path: Path):
     """No request goes out for what looks like a path."""
     with pytest.raises(ModelUnreadable, match="is neither a folder"):
@@ -188,15 +172,15 @@ def test_a_folder_without_configuration_weights_or_tokenizer_is_unreadable(folde
     with pytest.raises(ModelUnreadable, match=r"put its tokenizer\.json there"):
         load_tokenizer(tmp_path)
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    with pytest.raises(ModelUnreadable, match="weights as safetensors"):
+    with pytest.raises(ModelUnreadable, match="fetch the model's weights, or convert them to safetensors"):
         load_base(tmp_path, dtype=torch.float32, device=CPU)
 
 
 def test_pickled_weights_are_not_read(folder: Path, tmp_path: Path):
-    """Loading a pickle runs its code: such a model counts as one without weights."""
+    """Loading a pickle runs its code: such a model has to be converted first, and that is what its user is told."""
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(b"anything")
-    with pytest.raises(ModelUnreadable, match="weights as safetensors"):
+    with pytest.raises(ModelUnreadable, match=r"pytorch_model\.bin is not read.*: convert the model to safetensors"):
         load_base(tmp_path, dtype=torch.float32, device=CPU)
 
 
@@ -204,7 +188,7 @@ def test_damaged_weights_are_unreadable(folder: Path, tmp_path: Path):
     """A file cut short by a full disk is told as such."""
     weights = copy_of(folder, tmp_path) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ModelUnreadable, match="no causal language model can be loaded"):
+    with pytest.raises(ModelUnreadable, match=r"model\.safetensors is missing, or is not a whole safetensors file"):
         load_base(tmp_path, dtype=torch.float32, device=CPU)
 
 
@@ -223,6 +207,21 @@ def test_a_configuration_of_another_kind_is_unreadable(folder: Path, tmp_path: P
     config = json.loads((copy_of(folder, tmp_path) / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "nonesuch"}))
     with pytest.raises(ModelUnreadable, match="no causal language model can be loaded"):
+        load_base(tmp_path, dtype=torch.float32, device=CPU)
+
+
+def test_a_model_that_does_not_predict_the_next_token_is_refused(folder: Path, tmp_path: Path):
+    """Transformers would load an encoder as if it were one, with a warning at most."""
+    config = json.loads((copy_of(folder, tmp_path) / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["BertForMaskedLM"]}))
+    with pytest.raises(ModelUnreadable, match=r"holds a BertForMaskedLM.*choose one that predicts the next token"):
+        load_base(tmp_path, dtype=torch.float32, device=CPU)
+
+
+def test_a_model_cloned_without_its_large_files_is_told_so(folder: Path, tmp_path: Path):
+    """What git leaves in their place is a line of text."""
+    (copy_of(folder, tmp_path) / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ModelUnreadable, match="`git lfs pull`"):
         load_base(tmp_path, dtype=torch.float32, device=CPU)
 
 

@@ -1,0 +1,123 @@
+"""The files of a base model in Hugging Face format: which they are, and what their headers say. No torch.
+
+Nothing here reads the weights themselves, so that a model can be looked at before there is room for it.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.errors import ModelUnreadable
+
+_LARGEST_HEADER_BYTES = 100_000_000  # the safetensors format's own limit
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor's bytes lie."""
+
+    file: Path
+    dtype: str
+    shape: list[int]
+    start: int
+    stop: int
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """Return what ``config.json`` says.
+
+    Raises:
+        ModelUnreadable: there is none, or it is not JSON.
+    """
+    if not (directory / "config.json").is_file():
+        raise ModelUnreadable(f"{str(directory)!r} has no config.json: it is not the folder of a Hugging Face model")
+    return _read_json(directory / "config.json")
+
+
+def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
+    """Return where each tensor of the model lies, by its name.
+
+    Raises:
+        ModelUnreadable: weights are missing, damaged, or in no format that is safe to read.
+    """
+    stored: dict[str, StoredTensor] = {}
+    for file in _weight_files(directory):
+        for name, tensor in read_header(file):
+            if name in stored:
+                raise ModelUnreadable(
+                    f"tensor {name!r} is in both {stored[name].file.name} and {file.name} of {directory}: "
+                    "fetch the model again"
+                )
+            stored[name] = tensor
+    return stored
+
+
+def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
+    """Yield the tensors that a safetensors file says it holds (8 bytes length, JSON, then the data).
+
+    Raises:
+        ModelUnreadable: the file is missing, or does not hold what its header says.
+    """
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > min(size, _LARGEST_HEADER_BYTES):
+                raise damaged(file)
+            header = json.loads(stream.read(length))
+        data = 8 + length
+        for name, entry in header.items():
+            if name != "__metadata__":
+                start, stop = entry["data_offsets"]
+                if not 0 <= start <= stop <= size - data:
+                    raise damaged(file)
+                yield name, StoredTensor(file, str(entry["dtype"]), list(entry["shape"]), data + start, data + stop)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise damaged(file) from error
+
+
+def damaged(file: Path) -> ModelUnreadable:
+    """Return what is wrong with a file of weights that cannot be read to its end."""
+    return ModelUnreadable(
+        f"{file} is missing, or is not a whole safetensors file: fetch the model again (a copy made with git needs "
+        "`git lfs pull`)"
+    )
+
+
+def _weight_files(directory: Path) -> list[Path]:
+    """The files that transformers would load: others beside them (another format's copy, say) are not the model."""
+    single = directory / "model.safetensors"
+    if single.is_file():
+        return [single]
+    index = directory / "model.safetensors.index.json"
+    if not index.is_file():
+        raise _without_weights(directory)
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelUnreadable(f"{index} has no weight_map: fetch the model again")
+    return [directory / name for name in sorted({str(name) for name in weight_map.values()})]
+
+
+def _without_weights(directory: Path) -> ModelUnreadable:
+    pickled = sorted([*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.pth")])
+    what = f"{directory} has neither model.safetensors nor model.safetensors.index.json"
+    if pickled:
+        return ModelUnreadable(
+            f"{what}, and {pickled[0].name} is not read, because reading it may run code that came with it: convert "
+            "the model to safetensors where you trust it, with transformers' from_pretrained and save_pretrained"
+        )
+    return ModelUnreadable(
+        f"{what}: fetch the model's weights, or convert them to safetensors, the one format that is read"
+    )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelUnreadable(f"{file} is missing, or is not JSON: fetch the model again") from error
+    if not isinstance(content, dict):
+        raise ModelUnreadable(f"{file} is not a JSON object: fetch the model again")
+    return content
