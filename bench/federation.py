@@ -116,7 +116,13 @@ async def open_federation(
             operator=await connect("operator", TrafficCount()),
             worker=Worker(work, cotuner, folder / "worker", name="worker"),
             agents={
-                name: Agent(CoordinatorClient(transports[name]), trainer, StateFolder(folder / name), statuses[name])
+                name: Agent(
+                    CoordinatorClient(transports[name]),
+                    trainer,
+                    StateFolder(folder / name),
+                    statuses[name],
+                    slm=f"the SLM of {name}",
+                )
                 for name, trainer in trainers.items()
             },
             statuses=statuses,

@@ -52,7 +52,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
             on_retry=status.retrying,
         ) as transport:
             await trainer.start()
-            agent = Agent(CoordinatorClient(transport), trainer, state, status)
+            agent = Agent(CoordinatorClient(transport), trainer, state, status, slm=settings.slm)
             tasks = [asyncio.create_task(agent.run()), asyncio.create_task(uvicorn.Server(page).serve([socket]))]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

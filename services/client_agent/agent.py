@@ -33,11 +33,14 @@ class Agent:
         state: StateFolder,
         status: Status,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        slm: str,
     ) -> None:
         self._coordinator = coordinator
         self._trainer = trainer
         self._state = state
         self._status = status
+        self._slm = slm
         self._pause = pause
         self._manifest: Manifest | None = None
         if state.published is not None:
@@ -70,7 +73,9 @@ class Agent:
         self._status.enter(Phase.RECEIVING, run_id=published.run_id, round_number=published.round)
         manifest = await self._fetch_manifest(published.run_id)
         await self._fetch(published.digest, manifest)
-        self._state.keep_published(published, dict(manifest.adapter_config))
+        # The manifest names the SLM as the coordinator knows it; whoever loads the adapter here needs this machine's.
+        config = manifest.adapter_config | {"base_model_name_or_path": self._slm}
+        self._state.keep_published(published, config)
         self._status.hold(published)
 
     async def _take_part(self, assignment: Assignment) -> None:

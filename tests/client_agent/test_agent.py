@@ -35,6 +35,8 @@ from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, fede
 
 pytestmark = pytest.mark.anyio
 
+SLM = "the/agents/own/slm"
+
 
 class FailingTrainer:
     """Fails with the errors that it was given, then trains."""
@@ -85,7 +87,7 @@ async def opened(everybody: Federation) -> None:
 def agent_of(everybody: Federation, trainer: object, folder: Path, pause: object) -> Agent:
     """Return another agent object of ada's, on her folder."""
     client = CoordinatorClient(everybody.transports["ada"])
-    return Agent(client, trainer, StateFolder(folder / "ada"), everybody.statuses["ada"], pause)
+    return Agent(client, trainer, StateFolder(folder / "ada"), everybody.statuses["ada"], pause, slm=SLM)
 
 
 async def test_an_agent_takes_part_in_a_round(tmp_path: Path, clock: ManualClock) -> None:
@@ -102,6 +104,18 @@ async def test_an_agent_takes_part_in_a_round(tmp_path: Path, clock: ManualClock
             assert status.error is None
             assert status.received_bytes == 2 * len(adapter(0.0))
             assert status.sent_bytes >= len(adapter(0.0))
+
+
+async def test_the_adapter_that_an_agent_keeps_names_the_agents_own_base_model(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """The coordinator's path of it means nothing here, and no agent learns what its folders are called."""
+    async with federation(tmp_path, clock) as everybody:
+        await everybody.start(RUN, terms_of())
+        await everybody.finish(RUN)
+        artefact = everybody.context.lifecycle.artefacts(RUN)[0]
+    config = json.loads((tmp_path / "ada" / "slm-adapter" / "adapter_config.json").read_bytes())
+    assert config == artefact.adapter_config | {"base_model_name_or_path": "the SLM of ada"}
 
 
 async def test_agents_receive_theta_after_co_tuning_not_the_average(tmp_path: Path, clock: ManualClock) -> None:
@@ -167,7 +181,7 @@ async def test_what_a_coordinator_refuses_is_shown_by_its_code(tmp_path: Path) -
 
     status, pauses = Status(), Pauses(1)
     with pytest.raises(Enough):
-        await Agent(Refusing(), FailingTrainer(), StateFolder(tmp_path), status, pauses).run()
+        await Agent(Refusing(), FailingTrainer(), StateFolder(tmp_path), status, pauses, slm=SLM).run()
     assert status.view().error == "not_authenticated: no token that this coordinator knows (HTTP 401)"
 
 
@@ -180,7 +194,7 @@ async def test_a_coordinator_that_is_away_is_no_hot_loop(tmp_path: Path) -> None
 
     status, pauses = Status(), Pauses(2)
     with pytest.raises(Enough):
-        await Agent(Away(), FailingTrainer(), StateFolder(tmp_path), status, pauses).run()
+        await Agent(Away(), FailingTrainer(), StateFolder(tmp_path), status, pauses, slm=SLM).run()
     assert status.view().error == "unreachable: nobody there"
     assert pauses.seconds == [10.0, 10.0]
 
@@ -197,7 +211,7 @@ async def test_a_coordinator_that_is_away_shows_while_it_is(tmp_path: Path) -> N
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(coordinator), base_url="http://away") as client:
         transport = Transport(client, BearerToken(""), status.sent, patience_seconds=None, on_retry=status.retrying)
-        agent = Agent(CoordinatorClient(transport), FailingTrainer(), StateFolder(tmp_path), status)
+        agent = Agent(CoordinatorClient(transport), FailingTrainer(), StateFolder(tmp_path), status, slm=SLM)
         await agent.step(wait_seconds=0)
     assert shown[0] is None
     assert {error.split(" (")[0] for error in shown[1:]} == {"unreachable: http://away/v1/wanted did not answer"}
@@ -264,7 +278,7 @@ async def test_a_restarted_agent_does_not_train_again(tmp_path: Path, clock: Man
     async with with_ada(InProcess(trainer), tmp_path, clock) as everybody:
         await opened(everybody)
         state = StateFolder(tmp_path / "ada")
-        dying = Agent(DeafClient(everybody.transports["ada"]), InProcess(trainer), state, Status())
+        dying = Agent(DeafClient(everybody.transports["ada"]), InProcess(trainer), state, Status(), slm=SLM)
         with pytest.raises(Cut):
             await dying.step(wait_seconds=0)
         assert trainer.trainings == 1
@@ -317,7 +331,9 @@ async def test_a_manifest_that_is_not_the_assignments_is_not_trained_by(tmp_path
         await opened(everybody)
         client = Changing(everybody.transports["ada"])
         with pytest.raises(DigestMismatch, match=f"the manifest of run {RUN}"):
-            await Agent(client, InProcess(trainer), StateFolder(tmp_path / "other"), Status()).step(wait_seconds=0)
+            await Agent(client, InProcess(trainer), StateFolder(tmp_path / "other"), Status(), slm=SLM).step(
+                wait_seconds=0
+            )
     assert trainer.trainings == 0
 
 

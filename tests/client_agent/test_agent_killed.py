@@ -14,6 +14,8 @@ from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, federation, t
 
 pytestmark = pytest.mark.anyio
 
+SLM = "the/agents/own/slm"
+
 
 class Kill(BaseException):
     """The agent's process ends here."""
@@ -68,7 +70,9 @@ class Door:
 def ada(everybody: Federation, trainer: NoOpTrainer, folder: Path, life: Life) -> Agent:
     """Return a new agent of ada's on her folder: what a restarted process is."""
     client = everybody.agents["bob"]._coordinator.__class__(everybody.transports["ada"])
-    return Agent(life.door(client), life.door(InProcess(trainer)), life.door(StateFolder(folder / "ada")), Status())
+    return Agent(
+        life.door(client), life.door(InProcess(trainer)), life.door(StateFolder(folder / "ada")), Status(), slm=SLM
+    )
 
 
 async def finished(everybody: Federation) -> str:
