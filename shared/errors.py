@@ -13,6 +13,7 @@
     │   └── ExampleTooLong            data_example_too_long
     ├── ModelError                                               base model, tokenizer or LoRA do not fit
     │   ├── ModelUnreadable           model_unreadable
+    │   ├── MemoryTooSmall            memory_too_small           this machine's, for what was asked of it
     │   ├── ContextTooShort           context_too_short
     │   ├── LoraTargetMissing         lora_target_missing
     │   ├── TokenizerMismatch         tokenizer_mismatch
@@ -132,6 +133,12 @@ class ModelUnreadable(ModelError):
     code = "model_unreadable"
 
 
+class MemoryTooSmall(ModelError):
+    """The models and what tuning them takes do not fit into this machine's free memory."""
+
+    code = "memory_too_small"
+
+
 class ContextTooShort(ModelError):
     """A run's texts may be longer than what a base model takes in."""
 
@@ -151,7 +158,7 @@ class TokenizerMismatch(ModelError):
 
 
 class BaseModelMismatch(ModelError):
-    """The agent's base model is not the one that the run was made for."""
+    """The base model of an agent or worker is not the one that the run was prepared with."""
 
     code = "base_model_mismatch"
 

@@ -2,18 +2,27 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from peft import PeftModel
 
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from shared.configuration import Precision
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
 from shared.errors import BaseModelMismatch, LoraMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_layout, adapter_tensors, load_adapter
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.encoding import Encoded, encode_examples
-from shared.ml.models import add_lora, load_base, load_tokenizer, pick_device, pick_dtype, require_context
+from shared.ml.memory import estimate, largest_batch, require_memory
+from shared.ml.models import (
+    add_lora,
+    load_base,
+    load_tokenizer,
+    pick_device,
+    pick_dtype,
+    recompute_activations,
+    require_context,
+)
 from shared.ml.train import train_local
 from shared.protocol.codec import decode, encode
 from shared.protocol.digests import digest_of
@@ -24,12 +33,21 @@ class LoraTrainer:
     """Keeps the base model and the encoded data between rounds."""
 
     def __init__(
-        self, *, slm: str, data: DataSource, device: str, dtype: Literal["float32", "bfloat16"], digest_cache: Path
+        self,
+        *,
+        slm: str,
+        data: DataSource,
+        device: str,
+        dtype: Precision,
+        digest_cache: Path,
+        gradient_checkpointing: bool = False,
     ) -> None:
         self._slm = slm
         self._data = data
         self._device = pick_device(device)
         self._dtype = pick_dtype(dtype)
+        self._precision = dtype
+        self._gradient_checkpointing = gradient_checkpointing
         self._digest_cache = digest_cache
         self._loaded: tuple[Manifest, PeftModel, list[Encoded], int] | None = None
 
@@ -38,6 +56,7 @@ class LoraTrainer:
 
         Raises:
             BaseModelMismatch, TokenizerMismatch, LoraMismatch, ContextTooShort: this machine's model is not the run's.
+            MemoryTooSmall: this machine has no room for it.
             DataError, LossNotFinite: what is wrong with the data or the training.
         """
         model, examples, vocab_size = self._load(order.manifest)
@@ -72,9 +91,23 @@ class LoraTrainer:
                     f"the base model {self._slm} is {actual} and the run's is {manifest.slm_digest}: "
                     "install the base model that the operator names"
                 )
-            base = load_base(self._slm, dtype=self._dtype, device=self._device)
-            require_context(base, max_tokens=manifest.training.max_tokens)
+            examples = encode_examples(
+                tokenizer,
+                read_examples(self._data, manifest.task),
+                max_tokens=manifest.training.max_tokens,
+                too_long=manifest.task.too_long,
+            )
             lora = manifest.slm_lora
+            needed = estimate(
+                self._slm,
+                precision=self._precision,
+                lora=lora,
+                training=largest_batch(examples, manifest.training.batch_size),
+                gradient_checkpointing=self._gradient_checkpointing,
+            )
+            require_memory(needed, self._device)
+            base = load_base(self._slm, dtype=self._dtype, device=self._device, four_bit=self._precision == "nf4")
+            require_context(base, max_tokens=manifest.training.max_tokens)
             model = add_lora(
                 base,
                 rank=lora.rank,
@@ -88,11 +121,7 @@ class LoraTrainer:
                     f"LoRA on {self._slm} does not give the manifest's {len(manifest.layout)} tensors: "
                     "install the release that the coordinator runs"
                 )
-            examples = encode_examples(
-                tokenizer,
-                read_examples(self._data, manifest.task),
-                max_tokens=manifest.training.max_tokens,
-                too_long=manifest.task.too_long,
-            )
+            if self._gradient_checkpointing:
+                recompute_activations(model)
             self._loaded = (manifest, model, examples, len(tokenizer))
         return self._loaded[1:]

@@ -1,12 +1,12 @@
 """The agent's settings: a TOML file, or FEDCOLLM_AGENT_COORDINATOR_URL and so on in the environment."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.configuration import ModelName
+from shared.configuration import ModelName, Precision
 from shared.data.source import DataSource
 from shared.devices import DeviceName
 from shared.transport import BaseUrl
@@ -29,7 +29,12 @@ class Settings(BaseSettings):
         Field(description="PEM file of a CA that is trusted beside the usual ones.", examples=["ca.pem"]),
     ] = None
     device: Annotated[DeviceName, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
-    dtype: Annotated[Literal["float32", "bfloat16"], Field(description="Of the frozen base model.")] = "float32"
+    dtype: Annotated[
+        Precision, Field(description="Of the frozen base model; nf4 is 4 bits a weight and needs bitsandbytes.")
+    ] = "float32"
     threads: Annotated[int, Field(ge=1, description="Torch threads of the training process.")] = 1
+    gradient_checkpointing: Annotated[
+        bool, Field(description="Compute activations again for the backward pass: slower, in far less memory.")
+    ] = False
     status_host: Annotated[str, Field(description="Address of the local status page.")] = "127.0.0.1"
     status_port: Annotated[int, Field(ge=0, le=65535, description="Port of the local status page.")] = 8450

@@ -87,6 +87,7 @@ def lora_trainer(config: Path | None) -> SyncTrainer:
         data=settings.data,
         device=settings.device,
         dtype=settings.dtype,
+        gradient_checkpointing=settings.gradient_checkpointing,
         digest_cache=settings.state_dir / "digests.json",
     )
 

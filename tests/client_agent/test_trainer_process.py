@@ -91,6 +91,23 @@ async def test_a_program_that_speaks_another_language_is_stopped(line: str, tmp_
     assert trainer._process.returncode is not None
 
 
+async def test_a_trainer_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+    """A setting that this machine cannot serve reaches the agent's status page as what it is, not as a dead child."""
+    program = (
+        "from shared.errors import ConfigurationError\n"
+        "from services.client_agent.trainer_process import serve\n"
+        "def make(): raise ConfigurationError('dtype is nf4, and bitsandbytes is not installed')\n"
+        "serve(make)\n"
+    )
+    trainer = TrainerProcess((sys.executable, "-c", program))
+    try:
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="bitsandbytes is not installed"):
+                await trainer.train(order_of("train", tmp_path), lambda _: None)
+    finally:
+        await trainer.stop()
+
+
 @pytest.mark.parametrize("error", [BaseModelMismatch, LossNotFinite])
 async def test_an_error_of_the_child_is_the_same_error_here(
     error: type[Exception], trainer: TrainerProcess, tmp_path: Path

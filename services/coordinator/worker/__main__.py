@@ -44,6 +44,7 @@ def run(config: Path | None) -> int:
             validation=settings.validation,
             device=settings.device,
             dtype=settings.dtype,
+            gradient_checkpointing=settings.gradient_checkpointing,
             digest_cache=settings.cache_dir.with_suffix(".digests.json"),
         )
         asyncio.run(serve(settings, cotuner))

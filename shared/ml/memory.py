@@ -1,0 +1,227 @@
+"""How much memory a model will take to tune, and whether this machine has it: said before anything is loaded.
+
+An estimate, made of the model's configuration alone (docs/adr/0010 has the formula's reasons and how far it is off).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from shared.configuration import Precision
+from shared.errors import MemoryTooSmall, ModelUnreadable
+from shared.ml.checkpoint import read_config
+from shared.ml.encoding import Encoded
+from shared.ml.hub import model_directory
+from shared.ml.models import add_lora, require_causal
+from shared.protocol.terms import LoraTerms
+
+_GB = 1e9
+_FLOAT32 = 4
+
+# Of each LoRA weight, all float32: itself, its gradient, and AdamW's two moments.
+_BYTES_A_LORA_WEIGHT = 4 * _FLOAT32
+
+# NF4 with double quantisation: 4 bits a weight, 8 bits of scale for 64 of them, and 32 bits for 256 scales.
+_BYTES_A_FOUR_BIT_WEIGHT = 0.5 + 1 / 64 + 4 / (64 * 256)
+
+# What a layer keeps for the backward pass of each token. As wide as the model, and float32 whatever the base is,
+# because norms and LoRA compute in it: inputs of both norms and of the four LoRA targets, dropout of these, q, k, v and
+# the attention's output. As wide as the layer's widest module, in the base's own format: inside the feed-forward part.
+_KEPT_OF_HIDDEN = 13
+_KEPT_OF_WIDEST = 4
+
+# Freed pieces that the allocator keeps because they do not fit what comes next, and what libraries make at their first
+# step: both measured (docs/adr/0010).
+_SLACK = 1.5
+_FIRST_STEP = 100_000_000
+
+# Copies of the answer's logits that live at once: the head's, as float32, log-softmax, and their gradients; in
+# co-tuning also the peer's and the divergence.
+TRAINING_LOGITS = 4
+COTUNING_LOGITS = 8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes by what they are for."""
+
+    parts: Mapping[str, int]
+
+    @property
+    def total_bytes(self) -> int:
+        """All of them."""
+        return sum(self.parts.values())
+
+    def __str__(self) -> str:
+        return ", ".join(f"{size / _GB:.2f} GB {name}" for name, size in self.parts.items())
+
+
+@dataclass(frozen=True)
+class Load:
+    """What goes through a model at once: sequences, the tokens of the longest, and all their answers' tokens."""
+
+    rows: int
+    tokens: int
+    answer_tokens: int
+    logits: int = TRAINING_LOGITS
+
+
+def estimate(
+    model: str | Path,
+    *,
+    precision: Precision,
+    lora: LoraTerms,
+    training: Load,
+    evaluation: Load | None = None,
+    gradient_checkpointing: bool = False,
+) -> Estimate:
+    """Return what tuning a model will take, beside the process as it is before.
+
+    Args:
+        model: a folder in Hugging Face format, or a hub id.
+        precision: of the frozen base.
+        lora: rank and targets.
+        training: the largest step.
+        evaluation: the largest batch without gradients, where the same process evaluates.
+        gradient_checkpointing: whether activations are computed again for the backward pass.
+
+    Raises:
+        ModelUnreadable, LoraTargetMissing: the model is none that could be tuned.
+    """
+    base = _shapes(model)
+    text = base.config.get_text_config()
+    layers, hidden = int(text.num_hidden_layers), int(text.hidden_size)
+    number = torch.float32.itemsize if precision == "float32" else torch.bfloat16.itemsize
+    linear = {id(module.weight): module for module in base.modules() if isinstance(module, torch.nn.Linear | Conv1D)}
+    head: Any = base.get_output_embeddings()
+    entries = int(head.weight.shape[0])
+    widest = max(max(module.weight.shape) for module in linear.values() if module is not head)
+    weights = 0.0
+    for weight in base.parameters():
+        four_bit = precision == "nf4" and id(weight) in linear and linear[id(weight)] is not head
+        weights += weight.numel() * (_BYTES_A_FOUR_BIT_WEIGHT if four_bit else number)
+    with_lora = add_lora(base, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets, seed=0)
+    tuned = sum(weight.numel() for weight in with_lora.parameters() if weight.requires_grad)
+    a_layer = _KEPT_OF_HIDDEN * hidden * _FLOAT32 + _KEPT_OF_WIDEST * widest * number
+    a_token = layers * hidden * number + a_layer if gradient_checkpointing else layers * a_layer
+    activations: float = training.rows * training.tokens * a_token
+    logits = _logits(training, entries)
+    if evaluation is not None:
+        keys = int(getattr(text, "num_key_value_heads", text.num_attention_heads)) / int(text.num_attention_heads)
+        cache = 2 * layers * hidden * keys * number
+        activations = max(activations, evaluation.rows * evaluation.tokens * (cache + a_layer))
+        logits = max(logits, _logits(evaluation, entries))
+    return Estimate(
+        {
+            "base weights": round(weights),
+            "LoRA weights, gradients and optimiser": tuned * _BYTES_A_LORA_WEIGHT,
+            "activations": round(_SLACK * activations) + _FIRST_STEP,
+            "logits": logits,
+        }
+    )
+
+
+def largest_batch(encoded: Sequence[Encoded], batch_size: int, *, logits: int = TRAINING_LOGITS) -> Load:
+    """Return a batch that is as large as any of ``encoded`` can become."""
+    answers = sorted((len(one.token_ids) - one.answer_start for one in encoded), reverse=True)
+    rows = min(batch_size, len(encoded))
+    return Load(rows, max((len(one.token_ids) for one in encoded), default=0), sum(answers[:rows]), logits)
+
+
+def together(**models: Estimate) -> Estimate:
+    """Return what several models take that are in memory at once."""
+    return Estimate({f"{model} {name}": size for model, one in models.items() for name, size in one.parts.items()})
+
+
+def require_memory(needed: Estimate, device: torch.device) -> None:
+    """Check that this machine has the memory that an estimate asks for.
+
+    Raises:
+        MemoryTooSmall: it has not; the message lists what the memory is for.
+    """
+    free = free_bytes(device)
+    if needed.total_bytes > free:
+        raise MemoryTooSmall(
+            f"about {needed.total_bytes / _GB:.2f} GB of memory are needed on {device} and {free / _GB:.2f} GB are "
+            f"free ({needed}): set dtype to bfloat16 or nf4, set gradient_checkpointing, lower the run's batch_size "
+            "or max_tokens, choose a smaller model, or free memory"
+        )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return how many bytes of memory are free on a device, within what this process's container may use."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch keeps of models that are gone is free for the next
+        return int(torch.cuda.mem_get_info(device)[0])
+    in_groups = free_in_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+    return min([int(psutil.virtual_memory().available), *in_groups])
+
+
+def free_in_groups(own: Path, groups: Path) -> list[int]:
+    """What is left under the limits of the control groups that this process is in; those without a limit are left out.
+
+    A container's memory is such a limit, and the machine's own figures know nothing of it. Pages of files count as
+    used by the group and are given back when memory is wanted.
+    """
+    free = []
+    for line in own.read_text().splitlines() if own.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root, limit_in, used_in, files = groups, "memory.max", "memory.current", "inactive_file"
+        elif controllers == "memory":
+            root, limit_in = groups / "memory", "memory.limit_in_bytes"
+            used_in, files = "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        group = root / path.removeprefix("/")
+        # Inside a container the path may be the machine's, which is not there, and the root is the container's own.
+        for folder in (group, *group.parents) if group.is_dir() else (root,):
+            if (limit := _number(folder / limit_in)) is not None:
+                used = (_number(folder / used_in) or 0) - _statistic(folder / "memory.stat", files)
+                free.append(max(limit - used, 0))
+            if folder == root:
+                break
+    return free
+
+
+def _number(file: Path) -> int | None:
+    try:
+        text = file.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None  # "max" is no limit
+
+
+def _statistic(file: Path, name: str) -> int:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0)
+
+
+def _logits(load: Load, entries: int) -> int:
+    return load.answer_tokens * entries * _FLOAT32 * load.logits
+
+
+def _shapes(model: str | Path) -> PreTrainedModel:
+    """The model without any weights: torch's meta device knows shapes only."""
+    directory = model_directory(model)
+    require_causal(read_config(directory), name=str(model))
+    try:
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+        with torch.device("meta"):
+            base = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+        raise ModelUnreadable(
+            f"the config.json of {str(model)!r} is not one of a causal language model that this release's transformers "
+            f"knows ({type(error).__name__}): choose another model"
+        ) from error
+    base.requires_grad_(requires_grad=False)
+    return base
