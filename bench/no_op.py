@@ -13,7 +13,7 @@ from services.client_agent.trainer_process import SyncTrainer
 from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
 from shared.protocol.codec import decode, encode
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import BaseScores, RoundScores, Score
+from shared.protocol.messages import BaseScores, PreparedDigests, RoundScores, Score
 from shared.protocol.tensors import Layout
 from shared.protocol.terms import RunTerms
 
@@ -83,6 +83,7 @@ class NoOpCoTuner:
         self,
         terms: RunTerms,  # noqa: ARG002 - no models
         *,
+        prepared: PreparedDigests,  # noqa: ARG002
         seed: int,  # noqa: ARG002
         slm: Path,
         llm: Path,
@@ -99,6 +100,7 @@ class NoOpCoTuner:
         self,
         terms: RunTerms,  # noqa: ARG002
         *,
+        prepared: PreparedDigests,  # noqa: ARG002
         slm_aggregated: Path,  # noqa: ARG002
         slm: Path,  # noqa: ARG002
         llm: Path,  # noqa: ARG002

@@ -11,6 +11,9 @@ from shared.protocol.rounds import FAILED_ROUNDS_THAT_FAIL_A_RUN, RoundEvent, Ro
 
 SYSTEM = "coordinator"
 
+# A job that was leased this often and never finished is given up: it may be what kills its workers.
+MAX_LEASES = 5
+
 
 def go_on(tx: Transaction, run: Run, now: float) -> Run:
     """Give a running run what it lacks: its preparation, its next round, or its end."""
@@ -110,6 +113,14 @@ def came_to_nothing(
     tx.change_round(current, event, actor=SYSTEM, detail={"reason": reason}, reason=reason, scores=scores)
     run = tx.change_run(run, actor=SYSTEM, failed_in_a_row=run.failed_in_a_row + 1)
     return go_on(tx, run, now)
+
+
+def unfinished(tx: Transaction, run: Run, job: Job, what: str, now: float) -> Run:
+    """Put a job that a worker did not finish before the others, or give up on it; ``what`` the worker did instead."""
+    if job.token < MAX_LEASES:
+        tx.change_job(job, state=JobState.PENDING)
+        return run
+    return abandon(tx, run, job, f"{job.token} workers in a row did not finish it, and the last {what}", now)
 
 
 def abandon(tx: Transaction, run: Run, job: Job, reason: str, now: float) -> Run:

@@ -14,7 +14,7 @@ from services.coordinator.aggregating import PlaintextAggregation
 from services.coordinator.blobs import IncomingBlob
 from services.coordinator.manifest import manifest_of
 from services.coordinator.ports import Blobs, Clock, Store
-from services.coordinator.progress import SYSTEM, abandon, came_to_nothing, go_on, order
+from services.coordinator.progress import SYSTEM, came_to_nothing, go_on, order, unfinished
 from services.coordinator.records import Job, JobState, Round, Run, Update
 from services.coordinator.store import Transaction
 from shared.errors import (
@@ -32,9 +32,6 @@ from shared.protocol.codec import require_file, require_size
 from shared.protocol.messages import Assignment, CotuneTask, PublishedAdapter, UpdateReceipt, Wanted, manifest_digest
 from shared.protocol.rounds import RoundEvent, RoundState, RunState, Verdict, data_seed, verdict
 from shared.protocol.tensors import Layout
-
-# A job that was leased this often and never finished kills its workers.
-MAX_LEASES = 5
 
 log = structlog.get_logger()
 
@@ -222,7 +219,13 @@ class RoundEngine:
                 aggregate=aggregate.digest,
             )
             seed = data_seed(run.terms.seed, closing.number, "cotuning")
-            task = CotuneTask(slm_adapter=aggregate.digest, llm_adapter=closing.llm_adapter, seed=seed)
+            assert run.prepared is not None  # noqa: S101 - our own invariant: rounds follow the preparation
+            task = CotuneTask(
+                prepared=run.prepared.digests,
+                slm_adapter=aggregate.digest,
+                llm_adapter=closing.llm_adapter,
+                seed=seed,
+            )
             order(tx, tx.run(run_id), task, self._clock())
 
 
@@ -238,10 +241,7 @@ def _expire(tx: Transaction, run: Run, job: Job, now: float) -> Run:
     if job.state is not JobState.LEASED or job.expires_at is None or job.expires_at > now:
         return run
     tx.note(run.id, job.round or None, "work.lease_expired", SYSTEM, {"kind": job.task.kind, "lease": job.token})
-    if job.token < MAX_LEASES:
-        tx.change_job(job, state=JobState.PENDING)
-        return run
-    return abandon(tx, run, job, f"{job.token} workers in a row fell silent over it", now)
+    return unfinished(tx, run, job, "fell silent", now)
 
 
 def _takes_updates(run: Run, current: Round) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.coordinator.blobs import IncomingBlob
 from services.coordinator.ports import Blobs, Clock, Store
-from services.coordinator.progress import SYSTEM, abandon, evaluated, order, prepared
+from services.coordinator.progress import SYSTEM, abandon, evaluated, order, prepared, unfinished
 from services.coordinator.records import Job, JobState, Run
 from services.coordinator.store import Detail, Transaction
 from shared.errors import BlobTooLarge, LeaseLost, MessageInvalid
@@ -112,15 +112,20 @@ class WorkDesk:
                 case EvaluateResult():
                     evaluated(tx, run, tx.round(run.id, job.round), result.scores, self._clock())
 
-    def fail(self, job_id: str, token: int, code: str, message: str, *, actor: str) -> None:
-        """Take a worker's word that the work cannot be done; the same word again changes nothing."""
+    def fail(self, job_id: str, token: int, code: str, message: str, *, actor: str, elsewhere: bool = False) -> None:
+        """Take a worker's word that the work cannot be done, there or at all; the same word again changes nothing."""
         with self._store.write() as tx:
             job = tx.job(job_id)
-            if job.state is JobState.FAILED and job.token == token:
+            if job.state in {JobState.FAILED, JobState.PENDING} and job.token == token:
                 return
             job = _held(tx, job_id, token)
-            _note(tx, job, "failed", actor)
-            abandon(tx, tx.run(job.run_id), job, f"{code}: {message}", self._clock())
+            run, reason, now = tx.run(job.run_id), f"{code}: {message}", self._clock()
+            if elsewhere:
+                _note(tx, job, "returned", actor, reason=reason)
+                unfinished(tx, run, job, f"said {reason}", now)
+            else:
+                _note(tx, job, "failed", actor)
+                abandon(tx, run, job, reason, now)
 
     def blob_path(self, digest: str) -> Path:
         """Return where any stored adapter lies, published or not."""
@@ -158,8 +163,12 @@ class WorkDesk:
             slm_candidate=result.slm_adapter,
             llm_candidate=result.llm_adapter,
         )
+        assert run.prepared is not None  # noqa: S101 - our own invariant: rounds follow the preparation
         task = EvaluateTask(
-            slm_aggregated=current.aggregate, slm_adapter=result.slm_adapter, llm_adapter=result.llm_adapter
+            prepared=run.prepared.digests,
+            slm_aggregated=current.aggregate,
+            slm_adapter=result.slm_adapter,
+            llm_adapter=result.llm_adapter,
         )
         order(tx, run, task, self._clock())
 
@@ -211,9 +220,9 @@ def _open(tx: Transaction) -> Iterator[tuple[Run, Job]]:
             yield run, job
 
 
-def _note(tx: Transaction, job: Job, what: str, principal: str) -> None:
+def _note(tx: Transaction, job: Job, what: str, principal: str, **more: str) -> None:
     """Log who did what to a piece of work: the principal is known by its token, the worker's name is its own word."""
-    detail: Detail = {"kind": job.task.kind, "lease": job.token, "worker": job.worker}
+    detail: Detail = {"kind": job.task.kind, "lease": job.token, "worker": job.worker, **more}
     tx.note(job.run_id, job.round or None, f"work.{what}", principal, detail)
 
 

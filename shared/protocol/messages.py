@@ -230,6 +230,15 @@ class UpdateReceipt(BaseModel):
 # --- work -------------------------------------------------------------------------------------------------------
 
 
+class PreparedDigests(BaseModel):
+    """Which models a run was prepared with; a worker that has others may not go on with it."""
+
+    tokenizer: Digest
+    slm: Digest
+    llm: Digest
+    model_config = FROZEN
+
+
 class PrepareTask(BaseModel):
     """Load both models, make theta^0 and omega^0, and evaluate them (docs/protocol.md step 1)."""
 
@@ -241,6 +250,7 @@ class CotuneTask(BaseModel):
     """Co-tune from the aggregate and omega^t (docs/protocol.md step 7)."""
 
     kind: Literal["cotune"] = "cotune"
+    prepared: PreparedDigests
     slm_adapter: Digest
     llm_adapter: Digest
     seed: Annotated[int, Field(ge=0)]
@@ -251,6 +261,7 @@ class EvaluateTask(BaseModel):
     """Evaluate the aggregate and the candidates (docs/protocol.md step 8)."""
 
     kind: Literal["evaluate"] = "evaluate"
+    prepared: PreparedDigests
     slm_aggregated: Digest
     slm_adapter: Digest
     llm_adapter: Digest
@@ -279,6 +290,11 @@ class PrepareResult(BaseModel):
     llm: PreparedModel
     scores: BaseScores
     model_config = FROZEN
+
+    @property
+    def digests(self) -> PreparedDigests:
+        """Which models these are."""
+        return PreparedDigests(tokenizer=self.tokenizer_digest, slm=self.slm.base_digest, llm=self.llm.base_digest)
 
 
 class CotuneResult(BaseModel):
@@ -354,9 +370,10 @@ class ResultRequest(BaseModel):
 
 
 class FailureRequest(BaseModel):
-    """The work cannot be done, by this worker or any other."""
+    """The work cannot be done, by this worker or any other; or, with ``elsewhere``, perhaps by another."""
 
     token: int
+    elsewhere: bool = False
     code: Annotated[str, Field(max_length=64)]
     message: Message
     model_config = FROZEN

@@ -13,12 +13,22 @@ from services.coordinator.worker import model_pair
 from services.coordinator.worker.model_pair import EVALUATION_BATCH, ModelPair
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
-from shared.errors import ContextTooShort, ExampleTooLong, LeaseLost
+from shared.errors import (
+    BaseModelMismatch,
+    ContextTooShort,
+    ExampleTooLong,
+    LeaseLost,
+    MemoryTooSmall,
+    TokenizerMismatch,
+)
+from shared.ml import memory
 from shared.ml.adapters import adapter_layout, load_adapter
+from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.evaluate import evaluate
 from shared.ml.models import add_lora, load_base
 from shared.protocol.codec import decode, encode
-from shared.protocol.messages import Score
+from shared.protocol.digests import digest_of
+from shared.protocol.messages import PreparedDigests, Score
 from shared.protocol.terms import LoraTerms, RunTerms, TaskTerms
 from tests.support.federations import terms_of
 from tests.support.tiny_models import tiny_directory, tiny_tokenizer
@@ -46,6 +56,15 @@ class Machine:
         """Return terms for the two models."""
         lora = {"slm_lora": LoraTerms(rank=2, alpha=4), "llm_lora": LoraTerms(rank=4, alpha=8)}
         return terms_of(llm=str(self.folder / "llm"), slm=str(self.folder / "slm"), **(lora | changes))
+
+    def prepared(self, **changes: str) -> PreparedDigests:
+        """Return the digests of the models that are here."""
+        own = {
+            "tokenizer": tokenizer_digest(tiny_tokenizer()),
+            "slm": base_model_digest(self.folder / "slm"),
+            "llm": base_model_digest(self.folder / "llm"),
+        }
+        return PreparedDigests(**(own | changes))
 
     def adapter(self, name: str, base: str, lora: LoraTerms, *, seed: int) -> Path:
         """Write an adapter that says something."""
@@ -98,7 +117,9 @@ def test_each_adapter_is_evaluated_on_its_own_model(machine: Machine) -> None:
     aggregated = machine.adapter("aggregated", "slm", terms.slm_lora, seed=1)
     slm = machine.adapter("theta", "slm", terms.slm_lora, seed=2)
     llm = machine.adapter("omega", "llm", terms.llm_lora, seed=3)
-    scores = machine.pair().evaluate(terms, slm_aggregated=aggregated, slm=slm, llm=llm, require_lease=lambda: None)
+    scores = machine.pair().evaluate(
+        terms, prepared=machine.prepared(), slm_aggregated=aggregated, slm=slm, llm=llm, require_lease=lambda: None
+    )
     assert scores.slm_aggregated == machine.score("slm", terms.slm_lora, aggregated)
     assert scores.slm == machine.score("slm", terms.slm_lora, slm)
     assert scores.llm == machine.score("llm", terms.llm_lora, llm)
@@ -115,6 +136,48 @@ def test_completions_that_are_too_long_are_left_out_of_the_score(machine: Machin
     assert (prepared.scores.slm.examples, prepared.scores.slm.chance) == (7, 0.0)
     with pytest.raises(ExampleTooLong, match=r"data\.jsonl, line 1: "):
         machine.pair().prepare(machine.terms(task=TaskTerms(kind="completion")), **files, require_lease=lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "told"),
+    [
+        ("tokenizer", TokenizerMismatch, "the tokenizer of .*slm is sha256:.* and was"),
+        ("slm", BaseModelMismatch, "the base model .*slm is sha256:.* and was"),
+        ("llm", BaseModelMismatch, "the base model .*llm is sha256:.* and was"),
+    ],
+)
+def test_no_round_goes_on_with_other_models_than_the_run_was_prepared_with(
+    machine: Machine, what: str, error: type[Exception], told: str
+) -> None:
+    """A worker whose folder holds other weights under the same name says which, and computes nothing."""
+    other = digest_of(b"another machine's")
+    terms = machine.terms()
+    slm = machine.adapter("theta", "slm", terms.slm_lora, seed=2)
+    llm = machine.adapter("omega", "llm", terms.llm_lora, seed=3)
+    with pytest.raises(error, match=f"{told} {other} when the run was prepared"):
+        machine.pair().evaluate(
+            terms,
+            prepared=machine.prepared(**{what: other}),
+            slm_aggregated=slm,
+            slm=slm,
+            llm=llm,
+            require_lease=lambda: None,
+        )
+
+
+def test_a_pair_that_does_not_fit_into_memory_is_refused_before_it_is_loaded(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says what each model takes, and no weight was read."""
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 1_000_000)
+    monkeypatch.setattr(model_pair, "load_base", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(MemoryTooSmall, match=r"0\.00 GB are free \(.* GB LLM base weights, .* GB SLM activations"):
+        machine.pair().prepare(
+            machine.terms(),
+            slm_into=machine.folder / "theta",
+            llm_into=machine.folder / "omega",
+            require_lease=lambda: None,
+        )
 
 
 @pytest.mark.parametrize("short", ["llm", "slm"])
@@ -150,8 +213,8 @@ def test_another_runs_models_are_let_go_before_new_ones_are_loaded(
 
     alive: list[int] = []
     monkeypatch.setattr(model_pair, "load_base", load)
-    pair.evaluate(terms, **adapters, require_lease=lambda: None)
-    pair.evaluate(machine.terms(seed=2), **adapters, require_lease=lambda: None)
+    pair.evaluate(terms, prepared=machine.prepared(), **adapters, require_lease=lambda: None)
+    pair.evaluate(machine.terms(seed=2), prepared=machine.prepared(), **adapters, require_lease=lambda: None)
     assert alive == [0, 1, 0, 1]
 
 
@@ -165,8 +228,8 @@ def test_every_task_stops_between_steps_when_its_lease_is_lost(machine: Machine,
     into = {"slm_into": machine.folder / "slm.new", "llm_into": machine.folder / "llm.new"}
     tasks: dict[str, dict[str, Any]] = {
         "prepare": into,
-        "cotune": {"seed": 1, "slm": slm, "llm": llm, **into},
-        "evaluate": {"slm_aggregated": slm, "slm": slm, "llm": llm},
+        "cotune": {"prepared": machine.prepared(), "seed": 1, "slm": slm, "llm": llm, **into},
+        "evaluate": {"prepared": machine.prepared(), "slm_aggregated": slm, "slm": slm, "llm": llm},
     }
     asked = []
 

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from bench.federation import ManualClock
+from bench.no_op import NO_MODEL
 from services.coordinator.context import Context
 from shared.errors import (
     BlobMissing,
@@ -16,7 +17,7 @@ from shared.errors import (
     ValuesNotFinite,
 )
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import CotuneResult, CotuneTask, EvaluateTask, Lease, PrepareResult
+from shared.protocol.messages import CotuneResult, CotuneTask, EvaluateTask, Lease, PreparedDigests, PrepareResult
 from shared.protocol.rounds import RoundState, RunState, data_seed
 from tests.support.federations import (
     LLM_LAYOUT,
@@ -69,7 +70,10 @@ def test_work_says_all_that_a_worker_must_know(context: Context) -> None:
     with context.store.read() as tx:
         current = tx.round(RUN, 1)
     assert granted.task == CotuneTask(
-        slm_adapter=current.aggregate, llm_adapter=current.llm_adapter, seed=data_seed(1, 1, "cotuning")
+        prepared=PreparedDigests(tokenizer=NO_MODEL, slm=NO_MODEL, llm=NO_MODEL),
+        slm_adapter=current.aggregate,
+        llm_adapter=current.llm_adapter,
+        seed=data_seed(1, 1, "cotuning"),
     )
     assert granted.terms == terms_of(rounds=2)
     assert current.state is RoundState.COTUNING
@@ -77,6 +81,7 @@ def test_work_says_all_that_a_worker_must_know(context: Context) -> None:
     evaluation = lease(context).task
     assert isinstance(evaluation, EvaluateTask)
     assert evaluation.slm_aggregated == current.aggregate
+    assert evaluation.prepared == granted.task.prepared
     assert evaluation.slm_adapter == digest_of(adapter(3.0))
 
 
@@ -258,9 +263,38 @@ def test_five_workers_that_fell_silent_abort_the_round(context: Context, clock: 
     reconciled_after(context, clock, LEASE_SECONDS)
     aborted, following = context.lifecycle.rounds(RUN)
     assert aborted.state is RoundState.ABORTED
-    assert "5 workers in a row fell silent" in aborted.reason
+    assert "5 workers in a row did not finish it, and the last fell silent" in aborted.reason
     assert following.state is RoundState.OPEN
     assert kinds(context).count("work.lease_expired") == 5
+
+
+def test_work_that_a_worker_hands_back_goes_to_the_next_at_once(context: Context) -> None:
+    """What is one machine's trouble is logged with its reason and ends nothing; the same word again changes nothing."""
+    first = cotuning(context)
+    for _ in range(3):
+        context.work.fail(first.job_id, first.token, "model_unreadable", "no disk", actor="worker", elsewhere=True)
+    told = [event.detail["reason"] for event in context.lifecycle.events(RUN, after=0) if event.kind == "work.returned"]
+    assert told == ["model_unreadable: no disk"]
+    second = lease(context, "other")
+    assert (second.job_id, second.token) == (first.job_id, first.token + 1)
+    with pytest.raises(LeaseLost):
+        context.work.fail(first.job_id, first.token, "model_unreadable", "no disk", actor="worker", elsewhere=True)
+    context.work.complete(second.job_id, second.token, candidate(context), actor="worker")
+    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+
+
+def test_work_that_five_workers_hand_back_aborts_the_round(context: Context) -> None:
+    """Nobody can do it, and its operator reads what the last one said."""
+    granted = cotuning(context)
+    for attempt in range(1, 6):
+        context.work.fail(granted.job_id, granted.token, "machine", "disk full", actor="worker", elsewhere=True)
+        if attempt < 5:
+            granted = lease(context, f"worker-{attempt}")
+    aborted = context.lifecycle.rounds(RUN)[0]
+    assert aborted.state is RoundState.ABORTED
+    assert aborted.reason == (
+        "cotune failed: 5 workers in a row did not finish it, and the last said machine: disk full"
+    )
 
 
 def test_a_failure_report_aborts_the_round(context: Context) -> None:

@@ -12,9 +12,18 @@ from services.coordinator.app import create_work_app
 from services.coordinator.context import Context
 from services.coordinator.worker import loop
 from services.coordinator.worker.loop import Cotuned, Worker
-from shared.errors import LeaseLost, LossNotFinite, StoreBusy, TokenizerMismatch, Unreachable
+from shared.errors import (
+    BaseModelMismatch,
+    LeaseLost,
+    LossNotFinite,
+    MemoryTooSmall,
+    ModelUnreadable,
+    StoreBusy,
+    TokenizerMismatch,
+    Unreachable,
+)
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import RoundScores
+from shared.protocol.messages import PreparedDigests, RoundScores
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import RunTerms
 from shared.transport import BearerToken, TrafficCount, open_in_process
@@ -131,6 +140,35 @@ async def test_models_that_do_not_fit_fail_the_run(context: Context, tmp_path: P
     assert "tokenizer_mismatch" in run_of(context).reason
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BaseModelMismatch("the base model x is another here"), "base_model_mismatch: worker: the base model x"),
+        (TokenizerMismatch("its tokenizer is another here"), "tokenizer_mismatch: worker: its tokenizer"),
+        (ModelUnreadable("the folder is gone"), "model_unreadable: worker: the folder is gone"),
+        (MemoryTooSmall("2 GB are free"), "memory_too_small: worker: 2 GB are free"),
+        (OSError(28, "No space left on device"), "machine: worker: [Errno 28] No space left"),
+    ],
+)
+async def test_a_machines_own_trouble_is_told_and_another_worker_goes_on(
+    error: Exception, reason: str, context: Context, tmp_path: Path
+) -> None:
+    """A worker that is set up wrongly ends no round: it says why, and whoever is set up rightly takes over."""
+    to_cotuning(context)
+    cotuner = BadCoTuner()
+    cotuner.act = raising(error)
+    async with (
+        worker_of(context, cotuner, tmp_path / "bad") as bad,
+        worker_of(context, BadCoTuner(), tmp_path / "good") as good,
+    ):
+        with pytest.raises(type(error)):  # `run` logs it, and pauses before it asks again
+            await bad.step(wait_seconds=0)
+        told = next(event for event in context.lifecycle.events(RUN, after=0) if event.kind == "work.returned")
+        assert str(told.detail["reason"]).startswith(reason)
+        assert await good.step(wait_seconds=0)
+    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+
+
 async def test_a_worker_that_lost_its_lease_drops_the_work(
     context: Context, tmp_path: Path, clock: ManualClock
 ) -> None:
@@ -243,9 +281,11 @@ async def test_a_damaged_adapter_in_the_cache_is_fetched_again(
     """What a power cut or a bad disk left behind is neither computed with nor the run's failure."""
 
     class ReadingCoTuner(AddingCoTuner):
-        def evaluate(self, terms: RunTerms, *, require_lease: Callable[[], None], **files: Path) -> RoundScores:
+        def evaluate(
+            self, terms: RunTerms, *, prepared: PreparedDigests, require_lease: Callable[[], None], **files: Path
+        ) -> RoundScores:
             read.extend(digest_of(file.read_bytes()) for file in files.values())
-            return super().evaluate(terms, require_lease=require_lease, **files)
+            return super().evaluate(terms, prepared=prepared, require_lease=require_lease, **files)
 
     read: list[str] = []
     to_cotuning(context)

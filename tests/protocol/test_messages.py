@@ -16,10 +16,12 @@ from shared.protocol.messages import (
     EvaluateTask,
     Event,
     EventList,
+    FailureRequest,
     Lease,
     LeaseAnswer,
     LeaseRequest,
     Manifest,
+    PreparedDigests,
     PreparedModel,
     PrepareResult,
     Problem,
@@ -44,13 +46,14 @@ SCORE = Score(accuracy=0.75, loss=0.5, examples=8, chance=0.25)
 TERMS = terms_of(rounds=2)
 PUBLISHED = PublishedAdapter(run_id="run", round=1, digest=DIGEST)
 PREPARED = PreparedModel(base_digest=DIGEST, adapter=DIGEST, layout=SLM_LAYOUT, adapter_config={"peft_type": "LORA"})
+MODELS_OF_RUN = PreparedDigests(tokenizer=DIGEST, slm=DIGEST, llm=DIGEST)
 LEASE = Lease(
     job_id="run-1-cotune",
     token=2,
     run_id="run",
     round=1,
     terms=TERMS,
-    task=CotuneTask(slm_adapter=DIGEST, llm_adapter=DIGEST, seed=7),
+    task=CotuneTask(prepared=MODELS_OF_RUN, slm_adapter=DIGEST, llm_adapter=DIGEST, seed=7),
     expires_at=1_700_000_030.0,
 )
 
@@ -114,6 +117,7 @@ ON_THE_WIRE: dict[str, BaseModel] = {
     "result-cotune": ResultRequest(
         token=2, result=CotuneResult(slm_adapter=DIGEST, llm_adapter=DIGEST, steps=3, losses={"slm_loss": 0.5})
     ),
+    "failure": FailureRequest(token=2, elsewhere=True, code="base_model_mismatch", message="other models"),
     "problem": Problem(title="Conflict", status=409, code="round_closed", detail="round 1 of run x is published"),
 }
 
@@ -188,7 +192,7 @@ def test_terms_survive_the_wire() -> None:
 
 def test_tasks_are_told_apart_by_their_kind() -> None:
     """A worker cannot take one kind of work for another."""
-    evaluate = EvaluateTask(slm_aggregated=DIGEST, slm_adapter=DIGEST, llm_adapter=DIGEST)
+    evaluate = EvaluateTask(prepared=MODELS_OF_RUN, slm_aggregated=DIGEST, slm_adapter=DIGEST, llm_adapter=DIGEST)
     lease = LEASE.model_copy(update={"task": evaluate})
     assert Lease.model_validate_json(lease.model_dump_json()).task == evaluate
     with pytest.raises(ValidationError):

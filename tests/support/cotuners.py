@@ -8,7 +8,7 @@ import numpy as np
 from bench.no_op import NO_MODEL
 from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
 from shared.protocol.codec import decode, encode
-from shared.protocol.messages import BaseScores, RoundScores, Score
+from shared.protocol.messages import BaseScores, PreparedDigests, RoundScores, Score
 from shared.protocol.tensors import Layout
 from shared.protocol.terms import RunTerms
 
@@ -44,6 +44,7 @@ class AddingCoTuner:
         self,
         terms: RunTerms,  # noqa: ARG002 - no models
         *,
+        prepared: PreparedDigests,  # noqa: ARG002
         seed: int,  # noqa: ARG002
         slm: Path,
         llm: Path,
@@ -62,6 +63,7 @@ class AddingCoTuner:
         self,
         terms: RunTerms,  # noqa: ARG002
         *,
+        prepared: PreparedDigests,  # noqa: ARG002
         slm_aggregated: Path,  # noqa: ARG002
         slm: Path,  # noqa: ARG002
         llm: Path,  # noqa: ARG002

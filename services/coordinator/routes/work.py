@@ -60,7 +60,9 @@ def complete(context: AnyContext, worker: Worker, job_id: JobId, request: Result
 
 @router.post("/{job_id}/failure", summary="Say that work cannot be done", responses=problems(NotFound, LeaseLost))
 def fail(context: AnyContext, worker: Worker, job_id: JobId, request: FailureRequest) -> Accepted:
-    context.work.fail(job_id, request.token, request.code, request.message, actor=worker.name)
+    context.work.fail(
+        job_id, request.token, request.code, request.message, actor=worker.name, elsewhere=request.elsewhere
+    )
     return Accepted()
 
 

@@ -16,13 +16,17 @@ import structlog
 from pydantic import JsonValue
 
 from shared.errors import (
+    BaseModelMismatch,
     BlobTooLarge,
     DigestMismatch,
     FedCoLLMError,
     LayoutMismatch,
     LeaseLost,
+    MemoryTooSmall,
     MessageInvalid,
+    ModelUnreadable,
     RemoteProblem,
+    TokenizerMismatch,
     TransportError,
     ValuesNotFinite,
 )
@@ -41,12 +45,14 @@ from shared.protocol.messages import (
     Lease,
     LeaseAnswer,
     LeaseRequest,
+    PreparedDigests,
     PreparedModel,
     PrepareResult,
     PrepareTask,
     Result,
     ResultRequest,
     RoundScores,
+    Task,
 )
 from shared.protocol.tensors import Layout
 from shared.protocol.terms import RunTerms
@@ -55,6 +61,7 @@ from shared.transport import Transport
 LONGEST_POLL_SECONDS = 25.0
 HEARTBEAT_SECONDS = 5.0
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
+OF_THIS_MACHINE = (BaseModelMismatch, MemoryTooSmall, ModelUnreadable, TokenizerMismatch)
 REFUSED_FOR_GOOD = frozenset({BlobTooLarge.code, LayoutMismatch.code, MessageInvalid.code, ValuesNotFinite.code})
 
 log = structlog.get_logger()
@@ -103,6 +110,7 @@ class CoTuner(Protocol):
         self,
         terms: RunTerms,
         *,
+        prepared: PreparedDigests,
         seed: int,
         slm: Path,
         llm: Path,
@@ -110,13 +118,24 @@ class CoTuner(Protocol):
         llm_into: Path,
         require_lease: Callable[[], None],
     ) -> Cotuned:
-        """Write theta^{t+1} and omega^{t+1}, co-tuned from the adapters given."""
+        """Write theta^{t+1} and omega^{t+1}, co-tuned from the adapters given.
+
+        Raises:
+            BaseModelMismatch, TokenizerMismatch: these are not the models that the run was prepared with.
+        """
         ...
 
     def evaluate(
-        self, terms: RunTerms, *, slm_aggregated: Path, slm: Path, llm: Path, require_lease: Callable[[], None]
+        self,
+        terms: RunTerms,
+        *,
+        prepared: PreparedDigests,
+        slm_aggregated: Path,
+        slm: Path,
+        llm: Path,
+        require_lease: Callable[[], None],
     ) -> RoundScores:
-        """Evaluate the SLM after aggregation, and both models after co-tuning."""
+        """Evaluate the SLM after aggregation, and both models after co-tuning; raise as ``cotune`` does."""
         ...
 
 
@@ -167,12 +186,15 @@ class Worker:
             result = await self._result(lease, require_lease)
         except RemoteProblem as problem:
             await self._give_up(lease, problem)
-        except LeaseLost:
-            raise  # there is nobody to hand anything in to
-        except (TransportError, DigestMismatch, OSError):
-            raise  # this machine's trouble, not the work's: the lease runs out, and another worker may do better
-        except FedCoLLMError as error:
-            await self._hand_in_failure(lease, error.code, str(error))
+        except (LeaseLost, TransportError):
+            raise  # nobody waits for it, or nobody can be told: the lease runs out, and another worker may do better
+        except (FedCoLLMError, OSError) as error:
+            code = error.code if isinstance(error, FedCoLLMError) else "machine"
+            if not _of_this_machine(error, lease.task):
+                await self._hand_in_failure(lease, code, str(error))
+                return
+            await self._hand_in_failure(lease, code, f"{self._name}: {error}", elsewhere=True)
+            raise
         except Exception as error:
             # The run's owner must read why; nobody reads a worker's log at night.
             log.exception("work.crashed", job=lease.job_id)
@@ -190,8 +212,8 @@ class Worker:
             raise problem
         await self._hand_in_failure(lease, problem.code, problem.detail)
 
-    async def _hand_in_failure(self, lease: Lease, code: str, message: str) -> None:
-        body = FailureRequest(token=lease.token, code=code, message=message[:4000])
+    async def _hand_in_failure(self, lease: Lease, code: str, message: str, *, elsewhere: bool = False) -> None:
+        body = FailureRequest(token=lease.token, elsewhere=elsewhere, code=code, message=message[:4000])
         await self._transport.call("POST", f"/v1/work/{lease.job_id}/failure", Accepted, body=body)
 
     async def _result(self, lease: Lease, require_lease: Callable[[], None]) -> Result:
@@ -215,6 +237,7 @@ class Worker:
                 cotuned = await asyncio.to_thread(
                     self._cotuner.cotune,
                     lease.terms,
+                    prepared=task.prepared,
                     seed=task.seed,
                     slm=await self._fetch(task.slm_adapter),
                     llm=await self._fetch(task.llm_adapter),
@@ -235,7 +258,7 @@ class Worker:
                     "llm": await self._fetch(task.llm_adapter),
                 }
                 scores = await asyncio.to_thread(
-                    self._cotuner.evaluate, lease.terms, **paths, require_lease=require_lease
+                    self._cotuner.evaluate, lease.terms, prepared=task.prepared, **paths, require_lease=require_lease
                 )
                 self._forget_all_but({*paths.values()})
                 return EvaluateResult(scores=scores)
@@ -293,6 +316,16 @@ class Worker:
         for file in self._adapters.iterdir():
             if file not in wanted:
                 file.unlink()
+
+
+def _of_this_machine(error: FedCoLLMError | OSError, task: Task) -> bool:
+    """Return whether another worker may do better: this disk fails, or this machine has not the models or the room.
+
+    Of models that no machine has prepared yet, that is the run's own trouble, which its operator is to read at once.
+    """
+    if isinstance(error, DigestMismatch | OSError):
+        return True
+    return isinstance(error, OF_THIS_MACHINE) and not isinstance(task, PrepareTask)
 
 
 def _prepared(base: PreparedBase, adapter: str) -> PreparedModel:

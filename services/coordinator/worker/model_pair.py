@@ -3,23 +3,32 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
+from shared.configuration import Precision
 from shared.data.examples import Example, read_examples
 from shared.data.source import DataSource
-from shared.errors import TokenizerMismatch
+from shared.errors import BaseModelMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_config, adapter_layout, adapter_tensors, load_adapter
 from shared.ml.cotune import cotune
 from shared.ml.digests import base_model_digest, tokenizer_digest
-from shared.ml.encoding import Encoded, encode_examples
+from shared.ml.encoding import Encoded, encode_choices, encode_examples
 from shared.ml.evaluate import evaluate
-from shared.ml.models import add_lora, load_base, load_tokenizer, pick_device, pick_dtype, require_context
+from shared.ml.memory import COTUNING_LOGITS, estimate, largest_batch, require_memory, together
+from shared.ml.models import (
+    add_lora,
+    load_base,
+    load_tokenizer,
+    pick_device,
+    pick_dtype,
+    recompute_activations,
+    require_context,
+)
 from shared.protocol.codec import decode, encode
-from shared.protocol.messages import BaseScores, RoundScores, Score
+from shared.protocol.messages import BaseScores, PreparedDigests, RoundScores, Score
 from shared.protocol.terms import LoraTerms, RunTerms
 
 EVALUATION_BATCH = 32
@@ -30,6 +39,7 @@ class _Loaded:
     """What is kept between the tasks of a run."""
 
     terms: RunTerms
+    digests: PreparedDigests
     tokenizer: PreTrainedTokenizerBase
     slm: PeftModel
     llm: PeftModel
@@ -46,13 +56,16 @@ class ModelPair:
         auxiliary: DataSource,
         validation: DataSource,
         device: str,
-        dtype: Literal["float32", "bfloat16"],
+        dtype: Precision,
         digest_cache: Path,
+        gradient_checkpointing: bool = False,
     ) -> None:
         self._auxiliary = auxiliary
         self._validation = validation
         self._device = pick_device(device)
         self._dtype = pick_dtype(dtype)
+        self._precision = dtype
+        self._gradient_checkpointing = gradient_checkpointing
         self._digest_cache = digest_cache
         self._loaded: _Loaded | None = None
 
@@ -65,9 +78,9 @@ class ModelPair:
         slm_into.write_bytes(encode(adapter_tensors(pair.slm)))
         llm_into.write_bytes(encode(adapter_tensors(pair.llm)))
         return PreparedPair(
-            tokenizer_digest=tokenizer_digest(pair.tokenizer),
-            slm=self._base(terms.slm, pair.slm),
-            llm=self._base(terms.llm, pair.llm),
+            tokenizer_digest=pair.digests.tokenizer,
+            slm=_base(terms.slm, pair.digests.slm, pair.slm),
+            llm=_base(terms.llm, pair.digests.llm, pair.llm),
             scores=BaseScores(
                 slm=self._score(pair, pair.slm, require_lease), llm=self._score(pair, pair.llm, require_lease)
             ),
@@ -77,6 +90,7 @@ class ModelPair:
         self,
         terms: RunTerms,
         *,
+        prepared: PreparedDigests,
         seed: int,
         slm: Path,
         llm: Path,
@@ -85,7 +99,7 @@ class ModelPair:
         require_lease: Callable[[], None],
     ) -> Cotuned:
         """Co-tune on the auxiliary set (Eq. 4 to 6)."""
-        pair = self._load(terms)
+        pair = self._load(terms, prepared)
         _load_file(pair.slm, slm)
         _load_file(pair.llm, llm)
         report = cotune(
@@ -108,10 +122,17 @@ class ModelPair:
         return Cotuned(steps=report.steps, losses=losses)
 
     def evaluate(
-        self, terms: RunTerms, *, slm_aggregated: Path, slm: Path, llm: Path, require_lease: Callable[[], None]
+        self,
+        terms: RunTerms,
+        *,
+        prepared: PreparedDigests,
+        slm_aggregated: Path,
+        slm: Path,
+        llm: Path,
+        require_lease: Callable[[], None],
     ) -> RoundScores:
         """Evaluate on the validation set."""
-        pair = self._load(terms)
+        pair = self._load(terms, prepared)
         _load_file(pair.slm, slm_aggregated)
         aggregated = self._score(pair, pair.slm, require_lease)
         _load_file(pair.slm, slm)
@@ -122,8 +143,13 @@ class ModelPair:
             llm=self._score(pair, pair.llm, require_lease),
         )
 
-    def _load(self, terms: RunTerms) -> _Loaded:
-        """Return the models of a run, loaded if the last task was of another run."""
+    def _load(self, terms: RunTerms, prepared: PreparedDigests | None = None) -> _Loaded:
+        """Return the models of a run, loaded if the last task was of another run.
+
+        Raises:
+            BaseModelMismatch, TokenizerMismatch: they are not those that the run was prepared with.
+            MemoryTooSmall: this machine has no room for them.
+        """
         if self._loaded is None or self._loaded.terms != terms:
             self._loaded = None  # before the next pair is loaded: this machine may have no room for two
             tokenizer = load_tokenizer(terms.slm)
@@ -132,23 +158,51 @@ class ModelPair:
                     f"{terms.llm} and {terms.slm} do not share a tokenizer, so their distributions cannot be compared: "
                     "choose a pair of one family"
                 )
+            digests = PreparedDigests(
+                tokenizer=tokenizer_digest(tokenizer),
+                slm=base_model_digest(terms.slm, cache=self._digest_cache),
+                llm=base_model_digest(terms.llm, cache=self._digest_cache),
+            )
+            _require_prepared(terms, digests, prepared or digests)
+            longest, too_long = terms.training.max_tokens, terms.task.too_long
             auxiliary = read_examples(self._auxiliary, terms.task)
+            tuned_on = encode_examples(tokenizer, auxiliary, max_tokens=longest, too_long=too_long)
+            validation = read_examples(self._validation, terms.task)
+            scored_on = encode_choices(tokenizer, validation, max_tokens=longest, too_long=too_long)
+            self._require_memory(terms, tuned_on, [one for _, choices in scored_on for one in choices])
             self._loaded = _Loaded(
                 terms=terms,
+                digests=digests,
                 tokenizer=tokenizer,
                 slm=self._with_lora(terms.slm, terms.slm_lora, terms),
                 llm=self._with_lora(terms.llm, terms.llm_lora, terms),
-                auxiliary=encode_examples(
-                    tokenizer, auxiliary, max_tokens=terms.training.max_tokens, too_long=terms.task.too_long
-                ),
-                validation=read_examples(self._validation, terms.task),
+                auxiliary=tuned_on,
+                validation=validation,
             )
+        _require_prepared(terms, self._loaded.digests, prepared or self._loaded.digests)
         return self._loaded
 
+    def _require_memory(self, terms: RunTerms, auxiliary: Sequence[Encoded], scored: Sequence[Encoded]) -> None:
+        """Check that both models fit into this machine's memory, tuned on D_a and evaluated."""
+        training = largest_batch(auxiliary, terms.cotuning.batch_size, logits=COTUNING_LOGITS)
+        evaluation = largest_batch(scored, EVALUATION_BATCH)
+        needed = {
+            name: estimate(
+                path,
+                precision=self._precision,
+                lora=lora,
+                training=training,
+                evaluation=evaluation,
+                gradient_checkpointing=self._gradient_checkpointing,
+            )
+            for name, path, lora in (("LLM", terms.llm, terms.llm_lora), ("SLM", terms.slm, terms.slm_lora))
+        }
+        require_memory(together(**needed), self._device)
+
     def _with_lora(self, path: str, lora: LoraTerms, terms: RunTerms) -> PeftModel:
-        base = load_base(path, dtype=self._dtype, device=self._device)
+        base = load_base(path, dtype=self._dtype, device=self._device, four_bit=self._precision == "nf4")
         require_context(base, max_tokens=terms.training.max_tokens)
-        return add_lora(
+        model = add_lora(
             base,
             rank=lora.rank,
             alpha=lora.alpha,
@@ -156,13 +210,9 @@ class ModelPair:
             targets=lora.targets,
             seed=terms.seed,
         )
-
-    def _base(self, path: str, model: PeftModel) -> PreparedBase:
-        return PreparedBase(
-            base_digest=base_model_digest(path, cache=self._digest_cache),
-            layout=adapter_layout(model),
-            adapter_config=adapter_config(model, base_model=path),
-        )
+        if self._gradient_checkpointing:
+            recompute_activations(model)
+        return model
 
     @staticmethod
     def _score(pair: _Loaded, model: PeftModel, require_lease: Callable[[], None]) -> Score:
@@ -177,6 +227,27 @@ class ModelPair:
             too_long=pair.terms.task.too_long,
         )
         return Score(accuracy=result.accuracy, loss=result.loss, examples=result.examples, chance=result.chance)
+
+
+def _require_prepared(terms: RunTerms, here: PreparedDigests, prepared: PreparedDigests) -> None:
+    """Check that the models of this machine are those that the run was prepared with, perhaps on another one."""
+    if here.tokenizer != prepared.tokenizer:
+        raise TokenizerMismatch(
+            f"the tokenizer of {terms.slm} is {here.tokenizer} here and was {prepared.tokenizer} when the run was "
+            "prepared: install the same models on every worker"
+        )
+    for path, digest, expected in ((terms.slm, here.slm, prepared.slm), (terms.llm, here.llm, prepared.llm)):
+        if digest != expected:
+            raise BaseModelMismatch(
+                f"the base model {path} is {digest} here and was {expected} when the run was prepared: "
+                "install the same models on every worker"
+            )
+
+
+def _base(path: str, digest: str, model: PeftModel) -> PreparedBase:
+    return PreparedBase(
+        base_digest=digest, layout=adapter_layout(model), adapter_config=adapter_config(model, base_model=path)
+    )
 
 
 def _load_file(model: PeftModel, file: Path) -> None:
