@@ -13,7 +13,8 @@ from shared.findings import Finding, failed, ok, warning
 from shared.ml.digests import base_model_digest
 from shared.ml.digests import tokenizer_digest as digest_of_tokenizer
 from shared.ml.encoding import encode_examples
-from shared.ml.models import load_tokenizer, lora_targets, model_directory, pick_device
+from shared.ml.hub import model_directory
+from shared.ml.models import load_tokenizer, lora_targets, pick_device
 from shared.protocol.terms import TaskTerms
 
 # No text of anybody is as long as this: how long the longest is, is what is asked.
