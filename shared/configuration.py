@@ -18,17 +18,14 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 
 from shared.access import refusal
 from shared.errors import ConfigurationError
+from shared.protocol.terms import ModelMark
 
 Model = TypeVar("Model", bound=BaseModel)
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 
-class _ModelName:
-    """Marks a setting that is a folder where there is one by that name, and a hub id elsewhere."""
-
-
 # A Hugging Face directory or hub id.
-ModelName: TypeAlias = Annotated[str, _ModelName()]
+ModelName: TypeAlias = Annotated[str, ModelMark()]
 
 # How a frozen base model is held; nf4 has four bits a weight, and needs bitsandbytes.
 Precision: TypeAlias = Literal["float32", "bfloat16", "nf4"]
@@ -47,7 +44,7 @@ def read_settings(
     _require_known_variables(kind)
     values = {} if file is None else read_toml(kind, file)
     try:
-        values = _merged(_merged(values, EnvSettingsSource(kind)()), given or {})
+        values = merged(merged(values, EnvSettingsSource(kind)()), given or {})
         return validate(kind, values, what=_name(kind, file))
     except SettingsError as error:
         raise ConfigurationError(f"{_name(kind, file)}: {error}") from None
@@ -89,11 +86,11 @@ def _line(kind: type[BaseModel], location: tuple[str | int, ...], error: str, me
         return f"{name} is missing: set it{variable}"
     if error == "extra_forbidden":
         known = sorted(_fields_at(kind, location[:-1]))
-        return f"{name} is no setting: {_meant(str(location[-1]), known)}"
+        return f"{name} is no setting: {meant(str(location[-1]), known)}"
     return f"{name}: {message.removeprefix('Value error, ')}"
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
+def meant(name: str, known: Iterable[str]) -> str:
     """Say what may have been meant by an unknown name."""
     known = list(known)
     close = get_close_matches(name, known, n=1)
@@ -105,7 +102,7 @@ def _require_known_variables(kind: type[BaseSettings]) -> None:
     known = [f"{prefix}{field.upper()}" for field in kind.model_fields]
     for variable in sorted(os.environ):
         if variable.startswith(prefix) and variable.partition("__")[0] not in known:
-            raise ConfigurationError(f"{variable} in the environment is no setting: {_meant(variable, known)}")
+            raise ConfigurationError(f"{variable} in the environment is no setting: {meant(variable, known)}")
 
 
 def _variable(kind: type[BaseSettings], location: tuple[str | int, ...]) -> str:
@@ -125,12 +122,13 @@ def _fields_at(kind: type[BaseModel], location: tuple[str | int, ...]) -> Mappin
     return kind.model_fields
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of both; where both have one, ``above`` wins, and tables are merged in turn."""
+    both = dict(below)
     for name, value in above.items():
-        under = merged.get(name)
-        merged[name] = _merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
-    return merged
+        under = both.get(name)
+        both[name] = merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return both
 
 
 def _absolute(kind: type[BaseModel], values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -139,7 +137,7 @@ def _absolute(kind: type[BaseModel], values: Mapping[str, Any], folder: Path) ->
     for name, field in kind.model_fields.items():
         value = values.get(name)
         if isinstance(value, str):
-            is_model = any(isinstance(mark, _ModelName) for mark in field.metadata)
+            is_model = any(isinstance(mark, ModelMark) for mark in field.metadata)
             if _is_path(field.annotation) or (is_model and (folder / value).is_dir()):
                 absolute[name] = str(folder / value)
         elif isinstance(value, Mapping):

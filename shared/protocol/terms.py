@@ -17,6 +17,13 @@ QUESTION = "{question}"
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
+class ModelMark:
+    """Marks what names a model: a folder where there is one by that name, and a hub id elsewhere."""
+
+
+ModelReference = Annotated[str, Field(min_length=1, max_length=1024), ModelMark()]
+
+
 class TaskTerms(BaseModel):
     """What all parties' examples have in common: their kind, and the text that becomes of a question.
 
@@ -126,8 +133,8 @@ class RunTerms(BaseModel):
     model_config = FROZEN
 
     name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
-    llm: Annotated[str, Field(min_length=1, max_length=1024)]
-    slm: Annotated[str, Field(min_length=1, max_length=1024)]
+    llm: ModelReference
+    slm: ModelReference
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     task: TaskTerms = TaskTerms()
