@@ -10,23 +10,17 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings
 
 from services.coordinator.cli.settings import OperatorSettings
+from services.coordinator.presets import PRESETS, preset_terms
 from services.coordinator.principals import PrincipalName, Role
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.commented_toml import commented_toml
 from shared.console import AsJson, Output, telling
+from shared.data.proposal import Kind
 from shared.data.source import DataSource
 from shared.errors import ConfigurationError
 from shared.files_written import as_written, require_free, write_private, write_text
-from shared.protocol.terms import (
-    FROZEN,
-    CohortTerms,
-    CotuningTerms,
-    OptimiserTerms,
-    RunTerms,
-    TaskTerms,
-    TrainingTerms,
-)
+from shared.protocol.terms import FROZEN, CohortTerms, RunTerms, TaskTerms
 from shared.questions import Questions, model, typed
 
 HEAD = """Settings of a FedCoLLM {of}, written by `fedcollm init`.
@@ -39,9 +33,9 @@ TERMS_HEAD = """Terms of a run, written by `fedcollm init`: `fedcollm runs start
 They are frozen once it is made. What is commented out has the value that is shown.
 """
 
-LEARNING_RATE = 3e-5  # this and the weight decay are those of the paper's experiments (FedMKT, appendix D.1)
-WEIGHT_DECAY = 0.1
+USUAL_PRESET = "smollm2"
 HOUR, DAY = 3600.0, 86_400.0
+LONGEST_CONTEXT = 1 << 20  # above what any preset asks for
 
 FILES = ("coordinator.toml", "worker.toml", "operator.toml", "run.toml", "principals.json")
 
@@ -62,6 +56,7 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where everything is written.")] = Path(),
     *,
     agents: Annotated[str | None, _option("--agents", "NAMES", "The agents' names, with commas between them.")] = None,
+    preset: Annotated[str | None, _option("--preset", "NAME", "What terms and models begin with.")] = None,
     llm: Annotated[str | None, _option("--llm", "MODEL", "The LLM: a folder, or a hub id.")] = None,
     slm: Annotated[str | None, _option("--slm", "MODEL", "The SLM: a folder, or a hub id.")] = None,
     auxiliary: Annotated[str | None, _option("--auxiliary", "FILE", "The examples to co-tune on.")] = None,
@@ -87,8 +82,11 @@ def init(
             check=_names,
             default="agent-1, agent-2",
         )
-        large = questions.ask("LLM, a folder or a hub id", given=llm, option="--llm", check=model)
-        small = questions.ask("SLM, of the same family", given=slm, option="--slm", check=model)
+        begun = questions.ask(
+            f"Preset ({', '.join(PRESETS)})", given=preset, option="--preset", check=preset_terms, default=USUAL_PRESET
+        )
+        large = questions.ask("LLM, a folder or a hub id", given=llm, option="--llm", check=model, default=begun.llm)
+        small = questions.ask("SLM, of the same family", given=slm, option="--slm", check=model, default=begun.slm)
         known = column or []
         learnt, kind, _ = questions.ask_data(
             "File of the auxiliary examples", given=auxiliary, option="--auxiliary", columns=known
@@ -129,7 +127,7 @@ def init(
         operator = _settings(
             OperatorSettings, {"coordinator_url": f"http://127.0.0.1:{public}", "token_file": "tokens/operator"}
         )
-        terms = _terms(llm=_base(large), slm=_base(small), task=TaskTerms(kind=kind), agents=len(names))
+        terms = _terms(begun, llm=_base(large), slm=_base(small), kind=kind, agents=len(names))
         run = commented_toml(RunTerms, terms.model_dump(exclude_none=True), head=TERMS_HEAD)
         for name, text in (("coordinator", coordinator), ("worker", worker), ("operator", operator), ("run", run)):
             write_text(folder / f"{name}.toml", text)
@@ -137,20 +135,29 @@ def init(
         _tell(output, folder, Written(files=tuple(folder / name for name in FILES), tokens=tokens), public)
 
 
-def _terms(*, llm: str, slm: str, task: TaskTerms, agents: int) -> RunTerms:
-    """Return terms to begin with: all but one agent are enough after an hour."""
-    optimiser = OptimiserTerms(learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    return RunTerms(
-        name="first",
-        llm=llm,
-        slm=slm,
-        seed=secrets.randbelow(2**31),
-        rounds=5,
-        task=task,
-        training=TrainingTerms(batch_size=4, optimiser=optimiser, max_tokens=512),
-        cotuning=CotuningTerms(batch_size=4, llm_optimiser=optimiser, slm_optimiser=optimiser),
-        cohort=CohortTerms(min_count=max(1, agents - 1), max_count=agents, min_seconds=HOUR, max_seconds=DAY),
+def _terms(begun: RunTerms, *, llm: str, slm: str, kind: Kind, agents: int) -> RunTerms:
+    """Return a preset's terms for these models and agents: all but one agent are enough after an hour."""
+    return begun.model_copy(
+        update={
+            "name": "first",
+            "llm": llm,
+            "slm": slm,
+            "seed": secrets.randbelow(2**31),
+            "task": TaskTerms(kind=kind, template=begun.task.template),
+            "training": begun.training.model_copy(
+                update={"max_tokens": min(begun.training.max_tokens, _context(llm), _context(slm))}
+            ),
+            "cohort": CohortTerms(min_count=max(1, agents - 1), max_count=agents, min_seconds=HOUR, max_seconds=DAY),
+        }
     )
+
+
+def _context(name: str) -> int:
+    """Return how many tokens a model in a folder takes, where its configuration says so; no hub is asked."""
+    if not Path(name).is_dir():
+        return LONGEST_CONTEXT
+    config = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
+    return int(config.get("max_position_embeddings") or config.get("n_positions") or LONGEST_CONTEXT)
 
 
 def _settings(kind: type[BaseSettings], values: dict[str, object]) -> str:
