@@ -2,7 +2,6 @@
 
 import csv
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,26 +13,23 @@ from pathlib import Path
 import pytest
 
 from examples.demo.processes import free_ports
+from tests.support.documents import DOCUMENTS, ROOT, commands
 from tests.support.tiny_models import tiny_directory
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = {path.name: path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))}
 # Documents whose commands are a session in one folder, from the first to the last, in this order.
-SESSIONS = ("quickstart.md", "cli.md")
+SESSIONS = ("quickstart.md", "cli.md", "operating.md")
 SERVICES = ("fedcollm coordinator", "fedcollm worker", "fedcollm-agent run")
-# What a test cannot do inside a test, and what does it: the file named must say it too.
+# What a test cannot do inside a test, and what does it: the file named says it too.
 ELSEWHERE = {
     "make install": "Makefile",
     ". .venv/bin/activate": "Makefile",
-    "make test": ".ci/run",
     "make check": ".ci/run",
+    "make test": ".ci/run",
+    "make test-all": "Makefile",
+    "make demo": "tests/examples/test_demo_run.py",
 }
-
-
-def commands(document: Path) -> list[str]:
-    """Return the lines of a document's console blocks, those with a backslash at their end put together."""
-    blocks = re.findall(r"^```console\n(.*?)^```", document.read_text(), flags=re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in re.sub(r"\\\n\s*", "", block).splitlines() if line]
+# Documents all of whose commands another test runs.
+TESTED_APART = {"docker.md": "tests/docker/test_compose_up.py"}
 
 
 @dataclass
@@ -134,14 +130,15 @@ def write_what_a_user_has(folder: Path) -> None:
 def test_the_documents_sessions_run_to_their_ends(terminal: Terminal):
     """Quickstart first, and in the federation that it made what the other documents say."""
     for name in SESSIONS:
-        for command in commands(DOCUMENTS[name]):
+        for command in commands(name):
             if command not in ELSEWHERE:
                 terminal.type(command)
 
 
 def test_no_command_is_left_out():
-    """What is in no session is done elsewhere, where it is named."""
-    others = {command for name, path in DOCUMENTS.items() if name not in SESSIONS for command in commands(path)}
+    """What is in no session is done elsewhere, by what is named for it."""
+    apart = {*SESSIONS, *TESTED_APART}
+    others = {command for name in DOCUMENTS if name not in apart for command in commands(name)}
     assert others <= ELSEWHERE.keys()
-    for command, where in ELSEWHERE.items():
-        assert command.removeprefix("make ") in (ROOT / where).read_text(), command
+    for document, test in TESTED_APART.items():
+        assert f'commands("{document}")' in (ROOT / test).read_text()

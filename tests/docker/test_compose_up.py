@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -17,9 +18,10 @@ from examples.demo.processes import free_ports
 from shared.protocol.messages import EventList, RoundList, RunView
 from shared.protocol.rounds import ENDED_RUNS, RunState
 from shared.transport import BearerToken, TrafficCount, Transport, open_transport
+from tests.support.documents import commands
 
 ROOT = Path(__file__).parents[2]
-RUN = "/v1/runs/demo"
+RUN = "/v1/runs/with-a-restart"
 TRY = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3)"
 STATUS = """
 from http.client import HTTPConnection
@@ -95,6 +97,17 @@ def test_agents_reach_the_coordinators_public_port_and_nothing_else(compose: Com
     assert compose.reaches("worker", address, 8441)
     for host in ("coordinator", "work.coordinator", "worker", address):
         assert not compose.reaches("agent-1", host, 8441), host
+
+
+def test_the_documents_commands_run(compose: Composition):
+    """Line by line, a whole run among them; in the end the page stops everything, and it comes up again."""
+    shown = commands("docker.md")
+    assert len(shown) > 4
+    for command in shown:
+        assert command.startswith("docker compose "), command
+        verb, *rest = shlex.split(command.removeprefix("docker compose "))
+        compose(verb, *(["-T"] if verb == "exec" else []), *rest)  # a test has no terminal
+    compose("up", "--detach", "--wait")
 
 
 def test_nothing_can_be_written_outside_the_volumes(compose: Composition):
