@@ -138,7 +138,7 @@ def recompute_activations(model: PeftModel) -> None:
 
     It is slower; the gradients are the same, dropout included.
     """
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
 
 def require_context(base: PreTrainedModel, *, max_tokens: int) -> None:

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 from pathlib import Path
 
@@ -7,8 +8,12 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
+from shared.data.examples import Example
 from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing, ModelUnreadable
 from shared.ml.adapters import adapter_layout, adapter_tensors
+from shared.ml.digests import base_model_digest
+from shared.ml.encoding import Encoded
+from shared.ml.evaluate import evaluate
 from shared.ml.models import (
     add_lora,
     load_base,
@@ -16,9 +21,12 @@ from shared.ml.models import (
     lora_targets,
     pick_device,
     pick_dtype,
+    recompute_activations,
     require_context,
 )
+from shared.ml.train import train_local
 from shared.protocol.tensors import parameter_count
+from shared.protocol.terms import OptimiserTerms
 from tests.support.tiny_models import FAMILIES, tiny_base, tiny_directory, tiny_lora, tiny_tokenizer
 
 CPU = torch.device("cpu")
@@ -150,6 +158,84 @@ def test_a_base_model_is_loaded_frozen_and_in_eval_mode(folder: Path):
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
     exact = load_base(folder, dtype=torch.float32, device=CPU)
     assert torch.equal(exact(torch.arange(8)[None]).logits, tiny_base()(torch.arange(8)[None]).logits)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
+def test_recomputed_activations_give_the_same_gradients_from_less_memory(family: str):
+    """Dropout included, and to the bit: the setting costs time and nothing else."""
+    kept, gradients = {}, {}
+    for recompute in (False, True):
+        model = tiny_lora(family, dropout=0.1, spread=0.3)
+        if recompute:
+            recompute_activations(model)
+        model.train()
+        saved: list[int] = []
+
+        def count(tensor: torch.Tensor, saved: list[int] = saved) -> torch.Tensor:
+            saved.append(tensor.numel())
+            return tensor
+
+        torch.manual_seed(3)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            loss = model(input_ids=torch.arange(24).view(2, 12), use_cache=False).logits.square().mean()
+        kept[recompute] = sum(saved)
+        loss.backward()
+        gradients[recompute] = {
+            name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None
+        }
+    assert kept[True] < kept[False] / 2
+    assert gradients[True].keys() == gradients[False].keys()
+    assert any(gradient.any() for gradient in gradients[True].values())
+    for name, gradient in gradients[False].items():
+        assert torch.equal(gradients[True][name], gradient), name
+
+
+def test_four_bits_need_a_package_that_is_named(monkeypatch: pytest.MonkeyPatch):
+    """A setting that this machine cannot serve is refused when it is read, with what to install."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ConfigurationError, match=r"dtype is nf4.*`pip install bitsandbytes`, or set dtype to"):
+        pick_dtype("nf4")
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_base_model_in_four_bits_is_trained_and_scored(family: str, tmp_path: Path):
+    """Its linear modules are packed, its LoRA is float32 and learns, and it answers much as the whole model does."""
+    pytest.importorskip("bitsandbytes", reason="four bits need bitsandbytes")
+    tiny_directory(tmp_path, family)
+    digest = base_model_digest(tmp_path)
+    base = load_base(tmp_path, dtype=pick_dtype("nf4"), device=CPU, four_bit=True)
+    packed = [weight for weight in base.parameters() if weight.dtype == torch.uint8]
+    assert packed
+    assert not any(weight.requires_grad for weight in base.parameters())
+    ids = torch.arange(8)[None]
+    whole = tiny_base(family)(ids).logits.flatten()
+    assert torch.corrcoef(torch.stack([base(ids).logits.flatten().float(), whole]))[0, 1] > 0.9
+    model = add_lora(base, rank=4, alpha=8, dropout=0.0, targets=None, seed=0)
+    assert {weight.dtype for weight in model.parameters() if weight.requires_grad} == {torch.float32}
+    examples = [Encoded(tuple(range(10)), 6)] * 4
+    report = train_local(
+        model,
+        examples,
+        epochs=5,
+        batch_size=2,
+        optimiser=OptimiserTerms(learning_rate=1e-2),
+        seed=1,
+        vocab_size=260,
+        on_step=lambda *_: None,
+    )
+    assert report.last_loss < report.first_loss
+    assert {tensor.dtype.name for tensor in adapter_tensors(model).values()} == {"float32"}
+    scored = evaluate(
+        model,
+        tiny_tokenizer(),
+        [Example("it is", ("red", "blue"), 0)],
+        batch_size=4,
+        max_tokens=64,
+        vocab_size=260,
+        on_batch=lambda: None,
+    )
+    assert scored.examples == 1
+    assert base_model_digest(tmp_path) == digest
 
 
 def test_a_tokenizer_is_loaded_without_a_pad_token(folder: Path):
