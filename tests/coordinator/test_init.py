@@ -42,7 +42,7 @@ def options(**changes: str) -> list[str]:
 
 def test_answers_become_a_federation_that_fits_together(folder: Path):
     """Each process reads its file, and every token is one that the coordinator will know."""
-    answers = "clinic, port\norg/large\norg/small\nauxiliary.jsonl\n\nvalidation.jsonl\n\n\n\n\n"
+    answers = "clinic, port\n\norg/large\norg/small\nauxiliary.jsonl\n\nvalidation.jsonl\n\n\n\n\n"
     told = init(answers=answers)
     assert told.exit_code == ExitCode.DONE, told.output
     coordinator = read_settings(CoordinatorSettings, folder / "coordinator.toml")
