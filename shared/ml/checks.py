@@ -6,16 +6,26 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, PreTrainedConfig
 
+from shared.configuration import Precision
 from shared.data.examples import Example, read_examples
 from shared.data.source import DataSource
 from shared.errors import LoraTargetMissing, ModelUnreadable
 from shared.findings import Finding, failed, ok, warning
 from shared.ml.digests import base_model_digest
 from shared.ml.digests import tokenizer_digest as digest_of_tokenizer
-from shared.ml.encoding import encode_examples
+from shared.ml.encoding import Encoded, encode_choices, encode_examples
 from shared.ml.hub import model_directory
+from shared.ml.memory import (
+    COTUNING_LOGITS,
+    Estimate,
+    estimate,
+    free_bytes,
+    largest_batch,
+    require_memory,
+    together,
+)
 from shared.ml.models import load_tokenizer, lora_targets, pick_device
-from shared.protocol.terms import TaskTerms
+from shared.protocol.terms import LoraTerms, RunTerms, TaskTerms
 
 # No text of anybody is as long as this: how long the longest is, is what is asked.
 NO_LIMIT = 1 << 40
@@ -61,12 +71,9 @@ def same_tokenizer(llm: str, slm: str) -> Finding:
 
 def data(source: DataSource, task: TaskTerms, model: str, *, max_tokens: int | None = None) -> Finding:
     """Check that examples can be read and turned into tokens; ``max_tokens`` is a run's limit."""
-    examples = read_examples(source, task)
-    encoded = encode_examples(
-        load_tokenizer(model), examples, max_tokens=max_tokens or NO_LIMIT, too_long=task.too_long
-    )
+    encoded = _encoded(source, task, model, max_tokens)
     longest = max(len(one.token_ids) for one in encoded)
-    detail = f"{len(examples)} examples in {source.path}, the longest {longest} tokens"
+    detail = f"{len(encoded)} examples in {source.path}, the longest {longest} tokens"
     context = getattr(_config(model).get_text_config(), "max_position_embeddings", None)
     if context is not None and longest > context:
         return failed(f"{detail}, and {model} takes {context}", "shorten the texts, or choose a model that takes more")
@@ -91,6 +98,77 @@ def device(name: str) -> Finding:
     if picked.type == "cuda":
         return ok(f"{picked}: {torch.cuda.get_device_name(picked)}")
     return ok(f"{picked}{' (auto: no CUDA device is seen)' if name == 'auto' else ''}")
+
+
+def memory_to_train(
+    model: str,
+    source: DataSource,
+    task: TaskTerms,
+    *,
+    lora: LoraTerms,
+    batch_size: int,
+    max_tokens: int | None = None,
+    precision: Precision,
+    gradient_checkpointing: bool,
+    device: str,
+) -> Finding:
+    """Compare what an agent's training will take with what is free, as the trainer will."""
+    needed = estimate(
+        model,
+        precision=precision,
+        lora=lora,
+        training=largest_batch(_encoded(source, task, model, max_tokens), batch_size),
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    return _fits(needed, device)
+
+
+def memory_to_cotune(
+    terms: RunTerms,
+    auxiliary: DataSource,
+    validation: DataSource,
+    *,
+    evaluation_batch: int,
+    precision: Precision,
+    gradient_checkpointing: bool,
+    device: str,
+) -> Finding:
+    """Compare what both models will take with what is free, as the worker will."""
+    limit = terms.training.max_tokens
+    tuned_on = _encoded(auxiliary, terms.task, terms.slm, limit)
+    scored_on = encode_choices(
+        load_tokenizer(terms.slm),
+        read_examples(validation, terms.task),
+        max_tokens=limit,
+        too_long=terms.task.too_long,
+    )
+    needed = {
+        name: estimate(
+            model,
+            precision=precision,
+            lora=lora,
+            training=largest_batch(tuned_on, terms.cotuning.batch_size, logits=COTUNING_LOGITS),
+            evaluation=largest_batch([one for _, choices in scored_on for one in choices], evaluation_batch),
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        for name, model, lora in (("LLM", terms.llm, terms.llm_lora), ("SLM", terms.slm, terms.slm_lora))
+    }
+    return _fits(together(**needed), device)
+
+
+def _fits(needed: Estimate, device: str) -> Finding:
+    picked = pick_device(device)
+    require_memory(needed, picked)
+    return ok(f"about {needed.total_bytes / 1e9:.2f} GB, and {free_bytes(picked) / 1e9:.2f} GB are free on {picked}")
+
+
+def _encoded(source: DataSource, task: TaskTerms, model: str, max_tokens: int | None) -> list[Encoded]:
+    return encode_examples(
+        load_tokenizer(model),
+        read_examples(source, task),
+        max_tokens=max_tokens or NO_LIMIT,
+        too_long=task.too_long,
+    )
 
 
 def _contents(examples: Sequence[Example]) -> set[tuple[str, str]]:

@@ -126,7 +126,7 @@ def test_what_needs_a_thing_that_failed_is_left_out(installed: Installation):
     assert told.exit_code == ExitCode.FAILED
     assert {name for name, verdict in verdicts.items() if verdict == "failed"} == {"SLM", "connection"}
     left_out = {name for name, verdict in verdicts.items() if verdict == "left out"}
-    assert left_out == {"SLM weights", "data", "clock", "token accepted", "run"}
+    assert left_out == {"SLM weights", "data", "memory", "clock", "token accepted", "run"}
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,18 @@ def test_weights_that_are_not_there_are_told(installed: Installation, slm: Path)
     verdict, said = installed.findings()["SLM weights"]
     assert verdict == "failed"
     assert "safetensors" in said
+
+
+def test_a_model_that_does_not_fit_into_memory_is_told(installed: Installation, slm: Path):
+    """By its configuration, before anything is loaded: here one of many terabytes."""
+    shutil.copytree(slm, installed.folder / "huge")
+    config = installed.folder / "huge" / "config.json"
+    sizes = {"hidden_size": 1 << 18, "intermediate_size": 1 << 20}
+    config.write_text(json.dumps(json.loads(config.read_text()) | sizes))
+    installed.settings["slm"] = str(installed.folder / "huge")
+    verdict, said = installed.findings()["memory"]
+    assert verdict == "failed"
+    assert "choose a smaller model" in said
 
 
 def test_a_text_that_the_model_cannot_take_is_told(installed: Installation):

@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from services.coordinator.cli.app import app
 from services.coordinator.cli.settings import OperatorSettings
-from services.coordinator.presets import read_terms
+from services.coordinator.presets import preset_terms, read_terms
 from services.coordinator.principals import Role, read_entries
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
@@ -102,6 +102,21 @@ def test_the_kind_of_task_is_that_of_the_auxiliary_set(folder: Path):
     assert read_terms(folder / "run.toml").task.kind == "completion"
 
 
+def test_terms_begin_with_a_preset_and_fit_the_models(folder: Path):
+    """What the preset trains by, for the agents that there are, and no text longer than a model takes."""
+    for name in ("large", "small"):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps({"max_position_embeddings": 64}))
+        (folder / name / "model.safetensors").write_bytes(b"")
+    chosen = options(llm="large", slm="small", preset="paper-opt", agents="a,b,c")
+    assert init(*chosen, "--yes").exit_code == ExitCode.DONE
+    terms, preset = read_terms(folder / "run.toml"), preset_terms("paper-opt")
+    assert (terms.llm, terms.slm) == (str(folder / "large"), str(folder / "small"))
+    assert (terms.cotuning, terms.rounds, terms.gate) == (preset.cotuning, preset.rounds, preset.gate)
+    assert terms.training.max_tokens == 64
+    assert terms.cohort.max_count == 3
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -110,6 +125,7 @@ def test_the_kind_of_task_is_that_of_the_auxiliary_set(folder: Path):
         ({"agents": "../a"}, "a name begins with"),
         ({"port": "70000"}, "less than or equal to 65535"),
         ({"port": "8441"}, "each its own"),
+        ({"preset": "smolm2"}, "'smollm2' was meant?"),
         ({"llm": "/nowhere"}, "no folder /nowhere"),
         ({"validation": "auxiliar.jsonl"}, "'auxiliary.jsonl' was meant?"),
     ],

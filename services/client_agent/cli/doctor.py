@@ -14,14 +14,17 @@ from shared.configuration import read_settings
 from shared.console import AsJson, ExitCode, telling
 from shared.data.proposal import likely_kind
 from shared.errors import ConfigurationError
-from shared.findings import Check, Finding, examine, failed, ok, summary, table
+from shared.findings import Check, Finding, Verdict, examine, failed, ok, summary, table
 from shared.folders import is_owned
 from shared.protocol.messages import Manifest
-from shared.protocol.terms import TaskTerms
+from shared.protocol.terms import LoraTerms, TaskTerms
 from shared.reachability import PATIENCE_SECONDS, reaching
 from shared.transport import BearerToken, TrafficCount, Transport, open_transport
 
-PACKAGES = ("fastapi", "httptools", "peft", "pyarrow", "torch", "transformers", "uvicorn")
+PACKAGES = ("fastapi", "httptools", "peft", "psutil", "pyarrow", "torch", "transformers", "uvicorn")
+
+# What the presets train at once; a run says itself.
+USUAL_BATCH = 4
 
 
 def doctor(*, config: AgentFile = None, as_json: AsJson = False) -> None:
@@ -61,6 +64,7 @@ def checks(config: Path | None) -> list[Check]:
         Check("SLM weights", lambda: _models().weights(settings.slm, cache), after=("SLM",)),
         Check("data", lambda: _data(settings), after=("SLM",)),
         Check("device", lambda: _models().device(settings.device), after=("packages",)),
+        Check("memory", lambda: _memory(settings), after=("data", "device")),
         Check("threads", lambda: threads(settings.threads)),
         *reaching(
             settings.coordinator_url,
@@ -84,6 +88,21 @@ def _data(settings: Settings) -> Finding:
     return found
 
 
+def _memory(settings: Settings) -> Finding:
+    """Estimate what training takes, as long as no run says how, by terms as runs have them."""
+    found: Finding = _models().memory_to_train(
+        settings.slm,
+        settings.data,
+        TaskTerms(kind=likely_kind(settings.data)),
+        lora=LoraTerms(),
+        batch_size=USUAL_BATCH,
+        precision=settings.dtype,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        device=settings.device,
+    )
+    return ok(f"{found.detail} (for batches of {USUAL_BATCH})")
+
+
 async def _wanted(transport: Transport) -> str:
     wanted = await CoordinatorClient(transport).wanted(None, wait_seconds=0)
     if wanted.assignment is None:
@@ -102,8 +121,22 @@ def _run(settings: Settings, cache: Path | None) -> Finding:
     )
     if mismatch is not None:
         return failed(f"run {manifest.run_id}: {mismatch}", "install the base model that the operator names")
-    found: Finding = models.data(settings.data, manifest.task, settings.slm, max_tokens=manifest.training.max_tokens)
-    return found if found.verdict == "failed" else ok(f"{manifest.run_id}: its base model, and {found.detail}")
+    terms = manifest.training
+    found: Finding = models.data(settings.data, manifest.task, settings.slm, max_tokens=terms.max_tokens)
+    if found.verdict is not Verdict.OK:
+        return found
+    room: Finding = models.memory_to_train(
+        settings.slm,
+        settings.data,
+        manifest.task,
+        lora=manifest.slm_lora,
+        batch_size=terms.batch_size,
+        max_tokens=terms.max_tokens,
+        precision=settings.dtype,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        device=settings.device,
+    )
+    return ok(f"{manifest.run_id}: its base model; {found.detail}; {room.detail}")
 
 
 async def _manifest(settings: Settings) -> Manifest | None:

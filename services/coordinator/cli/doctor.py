@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from services.coordinator.presets import read_terms
 from services.coordinator.principals import Role, read_entries
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.checks import folder, ownership, packages, port, private, threads, token
-from shared.configuration import Settings, read_settings, read_toml, validate
+from shared.configuration import Settings, read_settings
 from shared.console import AsJson, ExitCode, telling
 from shared.errors import BlobMissing, ConfigurationError, NotFound, RemoteProblem
 from shared.findings import Check, Finding, examine, failed, left_out, ok, summary, table, warning
@@ -23,7 +24,7 @@ from shared.reachability import reaching
 from shared.transport import Transport
 
 COORDINATOR_PACKAGES = ("alembic", "fastapi", "httptools", "sqlalchemy", "uvicorn", "xxhash")
-WORKER_PACKAGES = ("peft", "pyarrow", "torch", "transformers")
+WORKER_PACKAGES = ("peft", "psutil", "pyarrow", "torch", "transformers")
 
 # A blob that no coordinator holds: asking for it tells whether a worker's token is known, and changes nothing.
 NO_BLOB = f"/v1/work/blobs/sha256:{'0' * 64}"
@@ -84,7 +85,7 @@ def _read(kind: type[Settings], file: Path, name: str) -> tuple[Settings | None,
 
 def _read_terms(file: Path) -> tuple[RunTerms | None, Check]:
     try:
-        terms = validate(RunTerms, read_toml(RunTerms, file), what=str(file))
+        terms = read_terms(file)
     except ConfigurationError as error:
         told = failed(str(error))
         return None, Check("run", lambda: told)
@@ -141,6 +142,26 @@ def _of_run(terms: RunTerms, central: CoordinatorSettings | None, working: Worke
         lambda: _models().no_overlap(working.auxiliary, working.validation, terms.task),
         after=("auxiliary set", "validation set"),
     )
+    yield Check(
+        "memory",
+        lambda: _memory(terms, working),
+        after=("LLM", "SLM", "auxiliary set", "validation set", "device"),
+    )
+
+
+def _memory(terms: RunTerms, working: WorkerSettings) -> Finding:
+    from services.coordinator.worker.model_pair import EVALUATION_BATCH  # noqa: PLC0415 - torch
+
+    found: Finding = _models().memory_to_cotune(
+        terms,
+        working.auxiliary,
+        working.validation,
+        evaluation_batch=EVALUATION_BATCH,
+        precision=working.dtype,
+        gradient_checkpointing=working.gradient_checkpointing,
+        device=working.device,
+    )
+    return found
 
 
 def _models() -> ModuleType:
