@@ -119,7 +119,7 @@ def table(found: Sequence[NamedFinding]) -> Table:
     lines = Table(box=None, show_header=False, pad_edge=False)
     lines.add_column(no_wrap=True)
     lines.add_column(no_wrap=True)
-    lines.add_column()
+    lines.add_column(overflow="fold")  # a digest is of no use in part
     for one in found:
         text = Text(one.detail)
         if one.advice:

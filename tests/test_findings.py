@@ -67,6 +67,16 @@ def test_the_table_says_what_to_do_and_fits_80_columns():
     assert lines[-1].split() == ["→", "do", "this"]
 
 
+def test_a_word_that_is_too_long_is_folded_and_not_cut():
+    """Digests and paths are compared and copied."""
+    digest = "0123456789abcdef" * 8
+    report = examine([Check("name", lambda: ok(digest))], lambda _: nullcontext())
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(table(report.checks))
+    assert digest in "".join(captured.get().split())
+
+
 def test_the_last_line_says_what_it_comes_to():
     """Failed, warned, or well."""
     for finding, said in (
