@@ -32,7 +32,7 @@ from examples.demo.watching import Watched, watch, write_events
 from services.client_agent.state import export_adapter
 from services.coordinator.cli.display import accuracy_table, event_line, part_seconds, reason_lines, time_table
 from services.coordinator.cli.following import Followed
-from shared.console import percent, size
+from shared.cli.console import percent, size
 from shared.errors import FedCoLLMError
 from shared.protocol.messages import ArtefactList, BaseScores, RunView
 from shared.protocol.rounds import RunState

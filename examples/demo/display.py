@@ -8,7 +8,7 @@ from rich.text import Text
 from examples.demo.watching import Watched
 from services.client_agent.status import Phase, StatusView
 from services.coordinator.cli.display import accuracy_table, event_line, plain_table
-from shared.console import size
+from shared.cli.console import size
 
 NEWEST_EVENTS = 6
 

@@ -18,7 +18,7 @@ from services.client_agent.state import StateFolder
 from services.client_agent.status import Phase, Status, StatusView
 from services.client_agent.status_page import create_status_page
 from shared.adapter_folder import CONFIG, WEIGHTS
-from shared.console import ExitCode
+from shared.cli.console import ExitCode
 from shared.ml.adapters import adapter_config, adapter_tensors
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PublishedAdapter

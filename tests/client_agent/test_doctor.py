@@ -15,7 +15,7 @@ from services.client_agent.cli.app import app
 from services.client_agent.cli.doctor import PACKAGES
 from services.coordinator.app import create_app
 from services.coordinator.context import Context
-from shared.console import ExitCode
+from shared.cli.console import ExitCode
 from shared.folders import owned
 from shared.listening import listen
 from tests.support.federations import begin, coordinator

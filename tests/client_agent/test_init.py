@@ -8,8 +8,8 @@ from typer.testing import CliRunner, Result
 
 from services.client_agent.cli.app import app
 from services.client_agent.settings import Settings
+from shared.cli.console import ExitCode
 from shared.configuration import read_settings
-from shared.console import ExitCode
 
 TOKEN = "a-token-of-sixteen-or-more"
 ROWS = '{"question": "Why?", "choices": ["x", "y"], "answer": "x"}\n'

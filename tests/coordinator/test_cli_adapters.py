@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from services.coordinator.cli.app import app
 from services.coordinator.context import Context
 from shared.adapter_folder import CONFIG, WEIGHTS, Written
-from shared.console import ExitCode
+from shared.cli.console import ExitCode
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import ArtefactList
 from tests.support.federations import RUN, begin, play_round, theta_of

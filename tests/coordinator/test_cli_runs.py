@@ -17,7 +17,7 @@ from services.coordinator.app import create_app
 from services.coordinator.cli.app import app
 from services.coordinator.cli.report import Report
 from services.coordinator.context import Context
-from shared.console import ExitCode
+from shared.cli.console import ExitCode
 from shared.errors import RunConflict
 from shared.protocol.messages import Event, RunList
 from shared.protocol.rounds import RunState

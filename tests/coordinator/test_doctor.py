@@ -14,8 +14,8 @@ from bench.federation import ManualClock, token_of
 from services.coordinator.app import create_work_app
 from services.coordinator.cli.app import app
 from services.coordinator.cli.doctor import COORDINATOR_PACKAGES, WORKER_PACKAGES
-from shared.commented_toml import commented_toml
-from shared.console import ExitCode
+from shared.cli.commented_toml import commented_toml
+from shared.cli.console import ExitCode
 from shared.listening import listen
 from shared.protocol.terms import RunTerms
 from tests.support.federations import coordinator, terms_of

@@ -12,8 +12,8 @@ from services.coordinator.presets import preset_terms, read_terms
 from services.coordinator.principals import Role, read_entries
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
+from shared.cli.console import ExitCode
 from shared.configuration import read_settings
-from shared.console import ExitCode
 from shared.transport import BearerToken
 
 ROWS = '{"question": "Why?", "choices": ["x", "y"], "answer": "x"}\n'

@@ -11,8 +11,8 @@ from services.client_agent.cli.status import AgentFile
 from services.client_agent.settings import Settings
 from services.client_agent.state import StateFolder
 from shared.adapter_folder import CONFIG, WEIGHTS, Written, bytes_in
+from shared.cli.console import AsJson, Output, size, telling
 from shared.configuration import read_settings
-from shared.console import AsJson, Output, size, telling
 from shared.errors import BlobMissing, ConfigurationError, PartMissing
 from shared.folders import appearing, is_whole
 from shared.protocol.messages import PublishedAdapter

@@ -6,7 +6,7 @@ from services.client_agent.cli.adapters import adapters
 from services.client_agent.cli.doctor import doctor
 from services.client_agent.cli.init import init
 from services.client_agent.cli.status import AgentFile, status
-from shared.console import EXIT_CODES, start, telling
+from shared.cli.console import EXIT_CODES, start, telling
 from shared.errors import PartMissing
 
 # One step a line, each short enough for 80 columns.

@@ -9,16 +9,16 @@ import typer
 from services.client_agent.cli.status import AgentFile
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.settings import Settings
-from shared.checks import folder, ownership, packages, port, threads, token
+from shared.cli.checks import folder, ownership, packages, port, threads, token
+from shared.cli.console import AsJson, ExitCode, telling
+from shared.cli.reachability import PATIENCE_SECONDS, reaching
 from shared.configuration import read_settings
-from shared.console import AsJson, ExitCode, telling
 from shared.data.proposal import likely_kind
 from shared.errors import ConfigurationError
 from shared.findings import Check, Finding, Verdict, examine, failed, ok, summary, table
 from shared.folders import is_owned
 from shared.protocol.messages import Manifest
 from shared.protocol.terms import LoraTerms, TaskTerms
-from shared.reachability import PATIENCE_SECONDS, reaching
 from shared.transport import BearerToken, TrafficCount, Transport, open_transport
 
 PACKAGES = ("fastapi", "httptools", "peft", "psutil", "pyarrow", "torch", "transformers", "uvicorn")

@@ -7,13 +7,13 @@ import typer
 from pydantic import BaseModel
 
 from services.client_agent.settings import Settings
-from shared.commented_toml import commented_toml
-from shared.console import AsJson, Output, telling
+from shared.cli.commented_toml import commented_toml
+from shared.cli.console import AsJson, Output, telling
+from shared.cli.files_written import as_written, require_free, write_private, write_text
+from shared.cli.questions import Questions, model, readable, typed
 from shared.devices import DeviceName
 from shared.errors import ConfigurationError
-from shared.files_written import as_written, require_free, write_private, write_text
 from shared.protocol.terms import FROZEN
-from shared.questions import Questions, model, readable, typed
 from shared.transport import BaseUrl, BearerToken, Token
 
 HEAD = """Settings of a FedCoLLM agent, written by `fedcollm-agent init`.

@@ -9,8 +9,8 @@ import typer
 
 from services.client_agent.settings import Settings
 from services.client_agent.status import Phase, StatusView
+from shared.cli.console import AsJson, ExitCode, size, telling
 from shared.configuration import read_settings
-from shared.console import AsJson, ExitCode, size, telling
 from shared.errors import Unreachable
 from shared.transport import BearerToken, TrafficCount, open_transport
 

@@ -31,7 +31,7 @@ from shared.adapter_folder import (
     require_adapter,
     write_adapter_config,
 )
-from shared.console import AsJson, Output, size, telling
+from shared.cli.console import AsJson, Output, size, telling
 from shared.errors import ConfigurationError, NotFound, PartMissing
 from shared.folders import appearing
 from shared.protocol.messages import Artefact, ArtefactList

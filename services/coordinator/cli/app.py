@@ -9,7 +9,7 @@ from services.coordinator.cli.adapters import adapters
 from services.coordinator.cli.doctor import doctor
 from services.coordinator.cli.init import init
 from services.coordinator.cli.runs import runs
-from shared.console import EXIT_CODES, start, telling
+from shared.cli.console import EXIT_CODES, start, telling
 from shared.errors import PartMissing
 
 # One step a line, each short enough for 80 columns.

@@ -10,8 +10,8 @@ import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from services.coordinator.cli.settings import OperatorSettings
+from shared.cli.console import Output
 from shared.configuration import read_settings
-from shared.console import Output
 from shared.errors import ConfigurationError
 from shared.protocol.messages import RunId
 from shared.transport import Answer, BearerToken, OnRetry, TrafficCount, Transport, open_transport

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich import box
 from rich.table import Table
 
-from shared.console import duration, percent
+from shared.cli.console import duration, percent
 from shared.protocol.messages import Event, RoundView, RunView, Score
 
 PARTS = {

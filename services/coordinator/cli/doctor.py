@@ -12,15 +12,15 @@ from services.coordinator.presets import read_terms
 from services.coordinator.principals import Role, read_entries
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
-from shared.checks import folder, ownership, packages, port, private, threads, token
+from shared.cli.checks import folder, ownership, packages, port, private, threads, token
+from shared.cli.console import AsJson, ExitCode, telling
+from shared.cli.reachability import reaching
 from shared.configuration import Settings, read_settings
-from shared.console import AsJson, ExitCode, telling
 from shared.errors import BlobMissing, ConfigurationError, NotFound, RemoteProblem
 from shared.findings import Check, Finding, examine, failed, left_out, ok, summary, table, warning
 from shared.folders import is_owned
 from shared.protocol.messages import Accepted
 from shared.protocol.terms import RunTerms
-from shared.reachability import reaching
 from shared.transport import Transport
 
 COORDINATOR_PACKAGES = ("alembic", "fastapi", "httptools", "sqlalchemy", "uvicorn", "xxhash")

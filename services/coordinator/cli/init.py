@@ -14,14 +14,14 @@ from services.coordinator.presets import PRESETS, preset_terms
 from services.coordinator.principals import PrincipalName, Role
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
-from shared.commented_toml import commented_toml
-from shared.console import AsJson, Output, telling
+from shared.cli.commented_toml import commented_toml
+from shared.cli.console import AsJson, Output, telling
+from shared.cli.files_written import as_written, require_free, write_private, write_text
+from shared.cli.questions import Questions, model, typed
 from shared.data.proposal import Kind
 from shared.data.source import DataSource
 from shared.errors import ConfigurationError
-from shared.files_written import as_written, require_free, write_private, write_text
 from shared.protocol.terms import FROZEN, CohortTerms, RunTerms, TaskTerms
-from shared.questions import Questions, model, typed
 
 HEAD = """Settings of a FedCoLLM {of}, written by `fedcollm init`.
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from services.coordinator.cli.display import PARTS, accuracy_table, event_line
 from services.coordinator.cli.following import Followed
-from shared.console import duration
+from shared.cli.console import duration
 from shared.protocol.messages import RoundView, RunView
 from shared.protocol.rounds import ENDED_ROUNDS, RoundState, RunState
 

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 
 from services.coordinator.cli.display import accuracy_table, part_seconds, plain_table, reason_lines, time_table
 from services.coordinator.cli.following import Followed, catch_up
-from shared.console import size
+from shared.cli.console import size
 from shared.protocol.messages import Artefact, ArtefactList, RoundView, RunView
 from shared.protocol.rounds import RoundState
 from shared.protocol.terms import FROZEN

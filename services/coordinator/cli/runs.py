@@ -14,7 +14,7 @@ from services.coordinator.cli.report import Report, read_report, report_lines
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.cli.watching import watch
 from services.coordinator.presets import read_terms
-from shared.console import AsJson, Output, telling
+from shared.cli.console import AsJson, Output, telling
 from shared.protocol.messages import CancelRequest, RunList, RunView
 from shared.protocol.rounds import ENDED_RUNS, RunState
 

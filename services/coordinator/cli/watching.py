@@ -12,7 +12,7 @@ from services.coordinator.cli.display import accuracy_table, event_line, reason_
 from services.coordinator.cli.following import Followed, follow
 from services.coordinator.cli.live_view import LiveView
 from services.coordinator.cli.settings import OperatorSettings
-from shared.console import ExitCode, Output
+from shared.cli.console import ExitCode, Output
 from shared.protocol.messages import RunView
 from shared.protocol.rounds import RunState
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from shared.console import ExitCode
+from shared.cli.console import ExitCode
 
 BOTH = {"fedcollm": "services.coordinator.cli.app", "fedcollm-agent": "services.client_agent.cli.app"}
 HEAVY = ("torch", "transformers", "peft", "fastapi", "uvicorn", "sqlalchemy", "starlette")
@@ -51,7 +51,7 @@ def test_help_needs_neither_models_nor_services_and_is_fast(name: str):
     before = seconds_of_children()
     answer = command(name, "--help", before=loaded)
     spent = seconds_of_children() - before
-    assert "shared.console" in answer.stderr.split()
+    assert "shared.cli.console" in answer.stderr.split()
     assert not [module for module in answer.stderr.split() if module.partition(".")[0] in HEAVY]
     assert spent < MOST_SECONDS
 

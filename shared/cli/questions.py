@@ -8,8 +8,8 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from shared.access import require_model, require_readable
+from shared.cli.console import Output
 from shared.configuration import validate
-from shared.console import Output
 from shared.data.examples import read_examples
 from shared.data.proposal import Kind, Proposal, Setting, first_row, likely_kind, propose
 from shared.data.source import Columns, DataSource

@@ -11,7 +11,7 @@ from services.client_agent.settings import Settings as AgentSettings
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
-from shared.commented_toml import commented_toml
+from shared.cli.commented_toml import commented_toml
 from shared.configuration import read_toml, validate
 from shared.protocol.terms import FROZEN, RunTerms
 from tests.support.federations import terms_of

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from shared.cli.reachability import certificate, clock, connection, host_name, reaching
 from shared.errors import RemoteProblem
 from shared.findings import Check, Finding, Verdict, examine, ok
 from shared.proxies import is_here
-from shared.reachability import certificate, clock, connection, host_name, reaching
 from shared.transport import Transport
 from tests.support.tls import Certificates, certificates, proxy, served
 
