@@ -91,8 +91,10 @@ def wrapped(model: models.BPE, *, by_bytes: bool = True) -> PreTrainedTokenizerF
     return PreTrainedTokenizerFast(tokenizer_object=bare)
 
 
-def tiny_base(family: str = "llama", *, seed: int = 0, hidden: int = 32, vocab_size: int = 264) -> PreTrainedModel:
-    """A random two-layer model, frozen and in eval mode; ``hidden`` must be a multiple of 16."""
+def tiny_base(
+    family: str = "llama", *, seed: int = 0, hidden: int = 32, vocab_size: int = 264, layers: int = 2
+) -> PreTrainedModel:
+    """A random model, frozen and in eval mode; ``hidden`` must be a multiple of 16."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if family == "gpt2":
@@ -100,7 +102,7 @@ def tiny_base(family: str = "llama", *, seed: int = 0, hidden: int = 32, vocab_s
                 GPT2Config(
                     vocab_size=vocab_size,
                     n_embd=hidden,
-                    n_layer=2,
+                    n_layer=layers,
                     n_head=4,
                     n_positions=128,
                     initializer_range=SPREAD,
@@ -114,7 +116,7 @@ def tiny_base(family: str = "llama", *, seed: int = 0, hidden: int = 32, vocab_s
                     hidden_size=hidden,
                     word_embed_proj_dim=16,
                     ffn_dim=2 * hidden,
-                    num_hidden_layers=2,
+                    num_hidden_layers=layers,
                     num_attention_heads=4,
                     max_position_embeddings=128,
                     init_std=SPREAD,
@@ -127,7 +129,7 @@ def tiny_base(family: str = "llama", *, seed: int = 0, hidden: int = 32, vocab_s
                     vocab_size=vocab_size,
                     hidden_size=hidden,
                     intermediate_size=2 * hidden,
-                    num_hidden_layers=2,
+                    num_hidden_layers=layers,
                     num_attention_heads=4,
                     num_key_value_heads=2,
                     max_position_embeddings=128,
