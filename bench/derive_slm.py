@@ -24,7 +24,8 @@ from transformers import PreTrainedModel
 from bench.plain_text import Texts, read_texts
 from shared.errors import ConfigurationError, FedCoLLMError, ModelUnreadable
 from shared.ml.digests import tokenizer_digest
-from shared.ml.models import load_base, load_tokenizer, model_directory, pick_device, require_context
+from shared.ml.hub import model_directory
+from shared.ml.models import load_base, load_tokenizer, pick_device, require_context
 from shared.ml.prune import (
     block_influence,
     compare_next_tokens,
