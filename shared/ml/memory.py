@@ -36,6 +36,10 @@ _BYTES_A_FOUR_BIT_WEIGHT = 0.5 + 1 / 64 + 4 / (64 * 256)
 _KEPT_OF_HIDDEN = 13
 _KEPT_OF_WIDEST = 4
 
+# Of a layer whose activations are computed again: its input, and the holes that the rest leaves between these in the
+# C library's heap (docs/adr/0010).
+_KEPT_OF_RECOMPUTED = 6
+
 # Freed pieces that the allocator keeps because they do not fit what comes next, and what libraries make at their first
 # step: both measured (docs/adr/0010).
 _SLACK = 1.5
@@ -109,8 +113,8 @@ def estimate(
     with_lora = add_lora(base, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets, seed=0)
     tuned = sum(weight.numel() for weight in with_lora.parameters() if weight.requires_grad)
     a_layer = _KEPT_OF_HIDDEN * hidden * _FLOAT32 + _KEPT_OF_WIDEST * widest * number
-    a_token = layers * hidden * number + a_layer if gradient_checkpointing else layers * a_layer
-    activations: float = training.rows * training.tokens * a_token
+    kept = layers * _KEPT_OF_RECOMPUTED * hidden * number + a_layer if gradient_checkpointing else layers * a_layer
+    activations: float = training.rows * training.tokens * kept
     logits = _logits(training, entries)
     if evaluation is not None:
         keys = int(getattr(text, "num_key_value_heads", text.num_attention_heads)) / int(text.num_attention_heads)

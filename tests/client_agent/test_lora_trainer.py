@@ -12,7 +12,15 @@ from services.client_agent import lora_trainer
 from services.client_agent.lora_trainer import LoraTrainer
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
 from shared.data.source import DataSource
-from shared.errors import BaseModelMismatch, ContextTooShort, ExampleTooLong, LoraMismatch, TokenizerMismatch
+from shared.errors import (
+    BaseModelMismatch,
+    ContextTooShort,
+    ExampleTooLong,
+    LoraMismatch,
+    MemoryTooSmall,
+    TokenizerMismatch,
+)
+from shared.ml import memory
 from shared.ml.adapters import adapter_layout, adapter_tensors
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.models import add_lora, load_base
@@ -112,6 +120,30 @@ def test_nothing_is_trained_beyond_the_models_context(site: Site) -> None:
     """A run whose texts may be longer than what the SLM takes in is refused before the first step."""
     with pytest.raises(ContextTooShort, match=r"may have 129 tokens, and the base model .*slm takes 128"):
         site.train(training=site.manifest.training.model_copy(update={"max_tokens": 129}))
+
+
+def test_activations_that_are_computed_again_change_no_byte(site: Site) -> None:
+    """The setting is this machine's own: nobody can tell from its update, dropout included."""
+    kept = site.train().digest
+    saving = LoraTrainer(
+        slm=str(site.folder / "slm"),
+        data=DataSource(path=site.folder / "data.jsonl"),
+        device="cpu",
+        dtype="float32",
+        digest_cache=site.folder / "digests.json",
+        gradient_checkpointing=True,
+    )
+    assert Site(site.folder, saving, site.manifest).train().digest == kept
+
+
+def test_a_model_that_does_not_fit_into_memory_is_refused_before_it_is_loaded(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the run's own batch and the texts that are here; no weight was read."""
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 1_000_000)
+    monkeypatch.setattr(lora_trainer, "load_base", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(MemoryTooSmall, match=r"and 0\.00 GB are free \(.* GB base weights, .* GB activations"):
+        site.train()
 
 
 def test_another_runs_model_is_let_go_before_the_next_is_loaded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
