@@ -44,9 +44,10 @@
     │   ├── BlobMissing               blob_missing
     │   ├── BlobCorrupt               blob_corrupt
     │   ├── StoreBusy                 store_busy                 another process owns the folder
-    │   ├── OutputExists              output_exists              there is something where a result should go
-    │   ├── OutputUnwritable          output_unwritable          a result cannot be written there
     │   └── VersionConflict           version_conflict           a row changed since it was read: read it again
+    ├── OutputError                                              a command's result cannot go where it should
+    │   ├── OutputExists              output_exists              there is something already
+    │   └── OutputUnwritable          output_unwritable          the disk says no
     └── TransportError
         ├── Unreachable               unreachable                no answer, after all retries
         └── RemoteProblem             (the code that the other side sent)
@@ -313,22 +314,26 @@ class StoreBusy(StorageError):
     code = "store_busy"
 
 
-class OutputExists(StorageError):
-    """There is something where a command's result should go."""
-
-    code = "output_exists"
-
-
-class OutputUnwritable(StorageError):
-    """A command's result cannot be written where it should go."""
-
-    code = "output_unwritable"
-
-
 class VersionConflict(StorageError):
     """A row changed between reading and writing it; read again and decide again."""
 
     code = "version_conflict"
+
+
+class OutputError(FedCoLLMError):
+    """A command's result cannot go where it should."""
+
+
+class OutputExists(OutputError):
+    """There is something already."""
+
+    code = "output_exists"
+
+
+class OutputUnwritable(OutputError):
+    """The disk says no."""
+
+    code = "output_unwritable"
 
 
 class TransportError(FedCoLLMError):

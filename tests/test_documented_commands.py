@@ -3,7 +3,6 @@
 import csv
 import os
 import re
-import signal
 import subprocess
 import sys
 import tomllib
@@ -88,9 +87,9 @@ class Terminal:
         return {**os.environ, "PATH": self.path, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 
     def stop(self, command: str) -> None:
-        """Stop a service as Ctrl-C does."""
+        """Stop a service."""
         if (running := self.services.pop(command, None)) is not None:
-            running.send_signal(signal.SIGINT)
+            running.terminate()
             running.wait(timeout=30)
 
 
