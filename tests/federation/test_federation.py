@@ -24,6 +24,7 @@ from shared.errors import LossNotFinite
 from shared.ml.adapters import adapter_tensors
 from shared.ml.models import load_base
 from shared.protocol.codec import decode
+from shared.protocol.messages import PreparedDigests
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import (
     CohortTerms,
@@ -376,10 +377,14 @@ def test_co_tuning_starts_from_the_adapters_that_it_is_given(world: World, tmp_p
     )
     files = {name: tmp_path / name for name in ("theta", "omega", "slm-1", "llm-1", "slm-2", "llm-2")}
     terms = world.terms()
-    pair.prepare(terms, slm_into=files["theta"], llm_into=files["omega"], require_lease=lambda: None)
+    before = pair.prepare(terms, slm_into=files["theta"], llm_into=files["omega"], require_lease=lambda: None)
+    prepared = PreparedDigests(
+        tokenizer=before.tokenizer_digest, slm=before.slm.base_digest, llm=before.llm.base_digest
+    )
     for again in ("1", "2"):
         pair.cotune(
             terms,
+            prepared=prepared,
             seed=5,
             slm=files["theta"],
             llm=files["omega"],
