@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shared.cli.files_written import write_private
 from shared.errors import ConfigurationError
 from shared.protocol.messages import RunList
 from shared.transport import BearerToken, TrafficCount, Transport, open_transport
@@ -158,9 +159,9 @@ async def local_federation(folder: Path, agents: Sequence[str]) -> AsyncIterator
     roles = {"operator": "operator", "worker": "worker"} | dict.fromkeys(agents, "agent")
     tokens = {name: secrets.token_urlsafe(32) for name in roles}
     entries = {name: {"role": role, "token": tokens[name]} for name, role in roles.items()}
-    _write_private(folder / "principals.json", json.dumps(entries, indent=2))
+    write_private(folder / "principals.json", json.dumps(entries, indent=2))
     for name, token in tokens.items():
-        _write_private(folder / "tokens" / name, token)
+        write_private(folder / "tokens" / name, token)
     ports = free_ports(2 + len(agents))
     federation = LocalFederation(
         processes=Processes(folder / "logs"),
@@ -184,13 +185,6 @@ def free_ports(count: int) -> list[int]:
     finally:
         for opened in sockets:
             opened.close()
-
-
-def _write_private(path: Path, content: str) -> None:
-    """Write a file that only its owner reads."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(content)
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.no_op import NO_MODEL
-from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
+from bench.no_op import SCORE, NoOpCoTuner
+from services.coordinator.worker.loop import Cotuned, PreparedPair
 from shared.protocol.codec import decode, encode
-from shared.protocol.messages import BaseScores, PreparedDigests, RoundScores, Score
+from shared.protocol.messages import PreparedDigests, RoundScores
 from shared.protocol.tensors import Layout
 from shared.protocol.terms import RunTerms
 
@@ -21,24 +21,13 @@ class AddingCoTuner:
         self._llm_layout = llm_layout
         self._losses = iter(losses)
         self.cotunings = 0
+        self._no_op = NoOpCoTuner(slm_layout, llm_layout)
 
     def prepare(
-        self,
-        terms: RunTerms,  # noqa: ARG002 - no models
-        *,
-        slm_into: Path,
-        llm_into: Path,
-        require_lease: Callable[[], None],  # noqa: ARG002 - done at once
+        self, terms: RunTerms, *, slm_into: Path, llm_into: Path, require_lease: Callable[[], None]
     ) -> PreparedPair:
         """Write adapters of zeros."""
-        for layout, into in ((self._slm_layout, slm_into), (self._llm_layout, llm_into)):
-            into.write_bytes(encode({name: np.zeros(shape, np.float32) for name, shape in layout.items()}))
-        return PreparedPair(
-            tokenizer_digest=NO_MODEL,
-            slm=PreparedBase(NO_MODEL, self._slm_layout, {"peft_type": "LORA"}),
-            llm=PreparedBase(NO_MODEL, self._llm_layout, {"peft_type": "LORA"}),
-            scores=BaseScores(slm=_score(1.0), llm=_score(1.0)),
-        )
+        return self._no_op.prepare(terms, slm_into=slm_into, llm_into=llm_into, require_lease=require_lease)
 
     def cotune(
         self,
@@ -70,8 +59,5 @@ class AddingCoTuner:
         require_lease: Callable[[], None],  # noqa: ARG002
     ) -> RoundScores:
         """Read the next loss from the list."""
-        return RoundScores(slm_aggregated=_score(1.0), slm=_score(next(self._losses, 1.0)), llm=_score(1.0))
-
-
-def _score(loss: float) -> Score:
-    return Score(accuracy=0.5, loss=loss, examples=1, chance=0.25)
+        scored = SCORE.model_copy(update={"loss": next(self._losses, SCORE.loss)})
+        return RoundScores(slm_aggregated=SCORE, slm=scored, llm=SCORE)
