@@ -25,18 +25,30 @@ ModelReference = Annotated[str, Field(min_length=1, max_length=1024), ModelMark(
 
 
 class TaskTerms(BaseModel):
-    """What all parties' examples have in common: their kind, and the text that becomes of a question.
-
-    ``template`` holds ``{question}`` once, which stands for a completion's prompt too; the answer follows after one
-    space, in training and in scoring alike. ``too_long`` says what becomes of an example of more than the training's
-    ``max_tokens``: the party that has it refuses to go on, or leaves it out and says in its log how many there were.
-    """
+    """What all parties' examples have in common: their kind, and the text that becomes of a question."""
 
     model_config = FROZEN
 
-    kind: Literal["multiple_choice", "completion"] = "multiple_choice"
-    template: Annotated[str, Field(min_length=1, max_length=4000)] = "Question: {question}\nAnswer:"
-    too_long: TooLong = "refuse"
+    kind: Annotated[
+        Literal["multiple_choice", "completion"],
+        Field(description="multiple_choice (question, choices, answer) or completion (prompt, answer)."),
+    ] = "multiple_choice"
+    template: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=4000,
+            description="The text that a model is given. {question} stands in it once, for a completion's prompt too; "
+            "the answer follows after one space, in training and in scoring alike.",
+        ),
+    ] = "Question: {question}\nAnswer:"
+    too_long: Annotated[
+        TooLong,
+        Field(
+            description="Who has an example of more than max_tokens refuses to go on (refuse), or goes on without it "
+            "and says in its log how many there were (leave_out)."
+        ),
+    ] = "refuse"
 
     @field_validator("template")
     @classmethod
@@ -51,14 +63,21 @@ class TaskTerms(BaseModel):
 
 
 class LoraTerms(BaseModel):
-    """LoRA of one model: rank and scaling as PEFT names them; no targets means the family's attention projections."""
+    """LoRA of one model, in PEFT's names."""
 
     model_config = FROZEN
 
-    rank: Annotated[int, Field(ge=1, le=1024)] = 8
-    alpha: Annotated[int, Field(ge=1, le=4096)] = 16
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    targets: tuple[str, ...] | None = None
+    rank: Annotated[int, Field(ge=1, le=1024, description="Rank of A and B: the adapter's size grows with it.")] = 8
+    alpha: Annotated[int, Field(ge=1, le=4096, description="B A is scaled by alpha / rank.")] = 16
+    dropout: Annotated[float, Field(ge=0, lt=1, description="Of what goes into A, while training.")] = 0.05
+    targets: Annotated[
+        tuple[str, ...] | None,
+        Field(
+            description="Last parts of the names of the linear modules that get LoRA; left out, the attention "
+            "projections of the model's family.",
+            examples=[["q_proj", "v_proj"]],
+        ),
+    ] = None
 
 
 class OptimiserTerms(BaseModel):
@@ -66,11 +85,11 @@ class OptimiserTerms(BaseModel):
 
     model_config = FROZEN
 
-    learning_rate: Rate
+    learning_rate: Annotated[Rate, Field(description="The same at every step.")]
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
-    clip_norm: Rate = 1.0
+    clip_norm: Annotated[Rate, Field(description="A step's gradient is scaled down to this norm.")] = 1.0
 
 
 class TrainingTerms(BaseModel):
@@ -78,38 +97,50 @@ class TrainingTerms(BaseModel):
 
     model_config = FROZEN
 
-    epochs: Count = 1
-    batch_size: Count
+    epochs: Annotated[Count, Field(description="E: how often each example is trained on in a round.")] = 1
+    batch_size: Annotated[Count, Field(description="Examples a step.")]
     optimiser: OptimiserTerms
-    max_tokens: Annotated[int, Field(ge=2, le=1_048_576)]
+    max_tokens: Annotated[
+        int,
+        Field(ge=2, le=1_048_576, description="The longest example, prompt and answer, of every party, in tokens."),
+    ]
 
 
 class CotuningTerms(BaseModel):
-    """Mutual distillation on the auxiliary set: R passes (Alg. 1, server loop; Eq. 4 to 6).
-
-    ``passes`` 0 is FedAvg; ``distillation_weight`` 0 is the control without the KL terms.
-    """
+    """Mutual distillation on the auxiliary set: R passes (Alg. 1, server loop; Eq. 4 to 6)."""
 
     model_config = FROZEN
 
-    passes: Annotated[int, Field(ge=0, le=1000)] = 1
-    batch_size: Count
-    distillation_weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
-    direction: Literal["forward", "reverse"] = "forward"
-    schedule: Literal["simultaneous", "sequential"] = "simultaneous"
+    passes: Annotated[
+        int, Field(ge=0, le=1000, description="R: how often each auxiliary example is used in a round; 0 is FedAvg.")
+    ] = 1
+    batch_size: Annotated[Count, Field(description="Examples a step.")]
+    distillation_weight: Annotated[
+        float, Field(ge=0, le=1000, description="Lambda, the weight of the KL terms; 0 is the control without them.")
+    ] = 1.0
+    direction: Annotated[
+        Literal["forward", "reverse"], Field(description="forward is KL(peer || own), reverse is KL(own || peer).")
+    ] = "forward"
+    schedule: Annotated[
+        Literal["simultaneous", "sequential"],
+        Field(
+            description="Both models step from the values before the step, or the LLM's peer is the SLM that has "
+            "just made its step."
+        ),
+    ] = "simultaneous"
     llm_optimiser: OptimiserTerms
     slm_optimiser: OptimiserTerms
 
 
 class CohortTerms(BaseModel):
-    """When a round closes: by minimum and maximum count of updates and of seconds (``rounds.verdict``)."""
+    """When a round stops waiting for updates (``rounds.verdict``)."""
 
     model_config = FROZEN
 
-    min_count: Count
-    max_count: Count
-    min_seconds: Seconds
-    max_seconds: Seconds
+    min_count: Annotated[Count, Field(description="With fewer updates than this a round comes to nothing.")]
+    max_count: Annotated[Count, Field(description="With this many updates it closes at once.")]
+    min_seconds: Annotated[Seconds, Field(description="From here on it closes with min_count updates.")]
+    max_seconds: Annotated[Seconds, Field(description="Here it ends, whatever there is.")]
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -119,12 +150,14 @@ class CohortTerms(BaseModel):
 
 
 class GateTerms(BaseModel):
-    """Refuse a candidate whose validation loss is above the published adapter's by more than ``tolerance`` (nats)."""
+    """Whether an SLM adapter that is worse than the published one is refused."""
 
     model_config = FROZEN
 
-    enabled: bool = True
-    tolerance: Annotated[float, Field(ge=0, le=100)] = 0.0
+    enabled: Annotated[bool, Field(description="Compare validation losses before one is published.")] = True
+    tolerance: Annotated[
+        float, Field(ge=0, le=100, description="How much higher than the published one's its loss may be, in nats.")
+    ] = 0.0
 
 
 class RunTerms(BaseModel):
@@ -132,11 +165,19 @@ class RunTerms(BaseModel):
 
     model_config = FROZEN
 
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
-    llm: ModelReference
-    slm: ModelReference
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    rounds: Annotated[int, Field(ge=1, le=10_000)]
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=64,
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$",
+            description="What people call the run.",
+        ),
+    ]
+    llm: Annotated[ModelReference, Field(description="The LLM, where the worker has it: a folder or a hub id.")]
+    slm: Annotated[ModelReference, Field(description="The SLM, which has the LLM's tokenizer, likewise.")]
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="First adapters, orders of data and dropout follow.")]
+    rounds: Annotated[int, Field(ge=1, le=10_000, description="T: how many rounds publish an adapter.")]
     task: TaskTerms = TaskTerms()
     llm_lora: LoraTerms = LoraTerms()
     slm_lora: LoraTerms = LoraTerms()
@@ -144,5 +185,10 @@ class RunTerms(BaseModel):
     cotuning: CotuningTerms
     cohort: CohortTerms
     gate: GateTerms = GateTerms()
-    weighting: Literal["unweighted", "examples"] = "unweighted"
-    aggregation: Literal["PlaintextAggregation"] = "PlaintextAggregation"
+    weighting: Annotated[
+        Literal["unweighted", "examples"],
+        Field(description="The mean of the paper, or one weighted by numbers of examples, which agents then tell."),
+    ] = "unweighted"
+    aggregation: Annotated[
+        Literal["PlaintextAggregation"], Field(description="The coordinator can read each update: trust it.")
+    ] = "PlaintextAggregation"
