@@ -8,9 +8,7 @@ What is there stays: a second call changes nothing, and after a call that was br
 """
 
 import argparse
-import json
 import os
-import secrets
 import shutil
 import sys
 import tempfile
@@ -19,9 +17,10 @@ from pathlib import Path
 
 from examples.demo.preset import AGENTS, AUXILIARY_ITEMS, ITEMS_AN_AGENT, MODELS, VALIDATION_ITEMS
 from examples.demo.task import write_demo_data
+from services.coordinator.principals import new_principals, read_entries
+from shared.cli.files_written import write_private
 
 SEED = 1
-ROLES = {"operator": "operator", "worker": "worker"} | dict.fromkeys(AGENTS, "agent")
 MARK = "DEMO-ONLY"
 
 WARNING = """\
@@ -106,11 +105,8 @@ def bootstrap(folder: Path) -> list[str]:
 def _tokens(principals_file: Path) -> Mapping[str, str]:
     """Return every principal's token, made where the coordinator does not know any yet."""
     if not principals_file.exists():
-        entries = {name: {"role": role, "token": secrets.token_urlsafe(32)} for name, role in ROLES.items()}
-        part = principals_file.with_suffix(".part")
-        _write(part.parent, {part.name: json.dumps(entries, indent=2)})
-        part.replace(principals_file)
-    return {name: entry["token"] for name, entry in json.loads(principals_file.read_text()).items()}
+        write_private(principals_file, new_principals(AGENTS).model_dump_json(indent=2))
+    return {name: entry.token for name, entry in read_entries(principals_file).items()}
 
 
 def _fill_once(folder: Path, fill: Callable[[Path], None]) -> bool:

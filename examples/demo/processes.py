@@ -1,9 +1,7 @@
 """A federation's processes on this machine: started with settings in the environment, and all stopped at the end."""
 
 import asyncio
-import json
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -12,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.coordinator.principals import new_principals
 from shared.cli.files_written import write_private
 from shared.errors import ConfigurationError
 from shared.protocol.messages import RunList
@@ -156,10 +155,9 @@ class LocalFederation:
 @asynccontextmanager
 async def local_federation(folder: Path, agents: Sequence[str]) -> AsyncIterator[LocalFederation]:
     """Choose ports and tokens for a federation in ``folder``; whatever was started ends with the block."""
-    roles = {"operator": "operator", "worker": "worker"} | dict.fromkeys(agents, "agent")
-    tokens = {name: secrets.token_urlsafe(32) for name in roles}
-    entries = {name: {"role": role, "token": tokens[name]} for name, role in roles.items()}
-    write_private(folder / "principals.json", json.dumps(entries, indent=2))
+    principals = new_principals(agents)
+    tokens = {name: entry.token for name, entry in principals.root.items()}
+    write_private(folder / "principals.json", principals.model_dump_json(indent=2))
     for name, token in tokens.items():
         write_private(folder / "tokens" / name, token)
     ports = free_ports(2 + len(agents))

@@ -6,7 +6,8 @@ credential. Only digests of tokens stay in memory.
 
 import hashlib
 import json
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -65,6 +66,14 @@ class PrincipalsFile(RootModel[dict[PrincipalName, TokenEntry]]):
             if first != name:
                 raise ValueError(f"{first} and {name} have the same token: give each its own")
         return self
+
+
+def new_principals(agents: Iterable[str]) -> PrincipalsFile:
+    """Return a file with a fresh token for ``operator``, ``worker`` and each agent."""
+    roles = {"operator": Role.OPERATOR, "worker": Role.WORKER} | dict.fromkeys(agents, Role.AGENT)
+    return PrincipalsFile(
+        {name: TokenEntry(role=role, token=secrets.token_urlsafe(32)) for name, role in roles.items()}
+    )
 
 
 class Principals:

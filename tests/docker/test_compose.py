@@ -318,7 +318,8 @@ def test_an_organisations_agent_finds_what_its_settings_name():
 def test_bootstrap_gives_each_service_its_own_and_says_what_that_is(filled: Path):
     """An agent's folder has its own token and no other; files are for their owner; each says that it is a demo's."""
     principals = json.loads((filled / "coordinator" / "principals.json").read_text())
-    assert {name: entry["role"] for name, entry in principals.items()} == bootstrap.ROLES
+    roles = {"operator": "operator", "worker": "worker"} | dict.fromkeys(AGENTS, "agent")
+    assert {name: entry["role"] for name, entry in principals.items()} == roles
     assert len({entry["token"] for entry in principals.values()}) == len(principals)
     for service in ("worker", *AGENTS):
         content = b"".join(file.read_bytes() for file in (filled / service).rglob("*") if file.is_file())

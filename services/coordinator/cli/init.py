@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings
 
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.presets import PRESETS, preset_terms
-from services.coordinator.principals import PrincipalName, Role
+from services.coordinator.principals import PrincipalName, new_principals
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.cli.commented_toml import commented_toml
@@ -104,7 +104,8 @@ def init(
         public = questions.ask("Port for agents", given=port, option="--port", check=_port, default="8440")
         work = questions.ask("Port for workers", given=work_port, option="--work-port", check=_port, default="8441")
 
-        tokens = {name: folder / "tokens" / name for name in ("operator", "worker", *names)}
+        principals = new_principals(names)
+        tokens = {name: folder / "tokens" / name for name in principals.root}
         coordinator = _settings(
             CoordinatorSettings,
             {
@@ -131,7 +132,10 @@ def init(
         run = commented_toml(RunTerms, terms.model_dump(exclude_none=True), head=TERMS_HEAD)
         for name, text in (("coordinator", coordinator), ("worker", worker), ("operator", operator), ("run", run)):
             write_text(folder / f"{name}.toml", text)
-        _write_principals(folder / "principals.json", tokens)
+        # All tokens for the coordinator, and each in a file of its own to hand out.
+        write_private(folder / "principals.json", principals.model_dump_json(indent=2))
+        for name, file in tokens.items():
+            write_private(file, principals.root[name].token)
         _tell(output, folder, Written(files=tuple(folder / name for name in FILES), tokens=tokens), public)
 
 
@@ -163,16 +167,6 @@ def _context(name: str) -> int:
 def _settings(kind: type[BaseSettings], values: dict[str, object]) -> str:
     prefix = str(kind.model_config["env_prefix"])
     return commented_toml(kind, values, head=HEAD.format(of=prefix.split("_")[1].lower(), prefix=prefix))
-
-
-def _write_principals(file: Path, tokens: dict[str, Path]) -> None:
-    """Give everybody a token: all of them for the coordinator, and each in a file of its own to hand out."""
-    entries: dict[str, dict[str, str]] = {}
-    for name, token_file in tokens.items():
-        role = name if name in {Role.OPERATOR, Role.WORKER} else Role.AGENT
-        entries[name] = {"role": role, "token": secrets.token_urlsafe(32)}
-        write_private(token_file, entries[name]["token"])
-    write_private(file, json.dumps(entries, indent=2))
 
 
 def _source(source: DataSource, folder: Path) -> dict[str, object]:
