@@ -1,7 +1,7 @@
 """``fedcollm adapters``: what runs made, as PEFT directories and as merged models."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,18 +9,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from services.coordinator.cli.connection import (
-    OperatorFile,
-    RunName,
-    TokenFile,
-    Url,
-    ask,
-    connect,
-    read_operator,
-    run_id,
-)
+from services.coordinator.cli.connection import Operator, RunName, operating, run_id
 from services.coordinator.cli.report import NO_ADAPTERS, artefacts_table
-from services.coordinator.cli.settings import OperatorSettings
 from shared.adapter_folder import (
     CONFIG,
     WEIGHTS,
@@ -31,7 +21,7 @@ from shared.adapter_folder import (
     require_adapter,
     write_adapter_config,
 )
-from shared.cli.console import AsJson, Output, size, telling
+from shared.cli.console import Output, size
 from shared.errors import ConfigurationError, NotFound, PartMissing
 from shared.folders import appearing
 from shared.protocol.messages import Artefact, ArtefactList
@@ -56,72 +46,50 @@ Base: TypeAlias = Annotated[
 
 
 @adapters.command("list")
-def list_(
-    run: RunName,
-    *,
-    coordinator: Url = None,
-    token_file: TokenFile = None,
-    config: OperatorFile = None,
-    as_json: AsJson = False,
-) -> None:
+@operating
+def list_(operator: Operator, run: RunName) -> None:
     """List the adapters of a run: the newest of each model."""
-    with telling(as_json=as_json) as output:
-        settings = read_operator(coordinator, token_file, config)
-        found = ask(settings, output, "GET", f"/v1/runs/{run}/artefacts", ArtefactList)
-        output.result(found, artefacts_table(found.artefacts))
+    found = operator.ask("GET", f"/v1/runs/{run}/artefacts", ArtefactList)
+    operator.output.result(found, artefacts_table(found.artefacts))
 
 
 @adapters.command()
-def pull(
-    run: RunName,
-    name: Name,
-    *,
-    out: Out,
-    force: Force = False,
-    coordinator: Url = None,
-    token_file: TokenFile = None,
-    config: OperatorFile = None,
-    as_json: AsJson = False,
-) -> None:
+@operating
+def pull(operator: Operator, run: RunName, name: Name, *, out: Out, force: Force = False) -> None:
     """Fetch an adapter as a PEFT directory."""
-    with telling(as_json=as_json) as output:
-        settings = read_operator(coordinator, token_file, config)
-        with appearing(out, marker=CONFIG, force=force) as folder:
-            asyncio.run(_fetch(settings, output, run, name, folder))
-        _tell(output, Written(folder=out, bytes=bytes_in(out)))
+    with appearing(out, marker=CONFIG, force=force) as folder:
+        asyncio.run(_fetch(operator, run, name, folder))
+    _tell(operator.output, Written(folder=out, bytes=bytes_in(out)))
 
 
 @adapters.command()
+@operating
 def export(
+    operator: Operator,
     source: Source,
     *,
     out: Out,
     merged: Merged = False,
     base: Base = None,
     force: Force = False,
-    coordinator: Url = None,
-    token_file: TokenFile = None,
-    config: OperatorFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write an adapter as a PEFT directory or, with --merged, together with its base model as a whole model."""
-    with telling(as_json=as_json) as output:
-        if base is not None and not merged:
-            raise ConfigurationError("--base is for --merged: a PEFT directory holds the adapter alone")
-        with (
-            appearing(out, marker="config.json" if merged else CONFIG, force=force) as folder,
-            _adapter(source, lambda: read_operator(coordinator, token_file, config), output) as adapter,
-        ):
-            if merged:
-                base = base or named_base(adapter)
-                _merge(base, adapter, folder, output)
-            else:
-                copy_adapter(adapter, folder)
-        _tell(output, Written(folder=out, bytes=bytes_in(out), merged_with=base))
+    if base is not None and not merged:
+        raise ConfigurationError("--base is for --merged: a PEFT directory holds the adapter alone")
+    with (
+        appearing(out, marker="config.json" if merged else CONFIG, force=force) as folder,
+        _adapter(operator, source) as adapter,
+    ):
+        if merged:
+            base = base or named_base(adapter)
+            _merge(base, adapter, folder, operator.output)
+        else:
+            copy_adapter(adapter, folder)
+    _tell(operator.output, Written(folder=out, bytes=bytes_in(out), merged_with=base))
 
 
 @contextmanager
-def _adapter(source: str, operator: Callable[[], OperatorSettings], output: Output) -> Iterator[Path]:
+def _adapter(operator: Operator, source: str) -> Iterator[Path]:
     """Give the PEFT directory that ``source`` is, or one that is fetched and gone afterwards."""
     if Path(source).is_dir():
         yield require_adapter(Path(source))
@@ -133,18 +101,18 @@ def _adapter(source: str, operator: Callable[[], OperatorSettings], output: Outp
             "`fedcollm adapters list RUN` names them"
         )
     with TemporaryDirectory() as folder:
-        asyncio.run(_fetch(operator(), output, run_id(run), name, Path(folder)))
+        asyncio.run(_fetch(operator, run_id(run), name, Path(folder)))
         yield Path(folder)
 
 
-async def _fetch(settings: OperatorSettings, output: Output, run: str, name: str, into: Path) -> None:
+async def _fetch(operator: Operator, run: str, name: str, into: Path) -> None:
     """Fetch an adapter into a folder, as a PEFT directory."""
-    async with connect(settings, output.retrying) as operator:
-        listed = await operator.call("GET", f"/v1/runs/{run}/artefacts", ArtefactList)
+    async with operator.connected() as transport:
+        listed = await transport.call("GET", f"/v1/runs/{run}/artefacts", ArtefactList)
         artefact = _named(name, run, listed.artefacts)
-        with output.bytes_bar() as bar:
+        with operator.output.bytes_bar() as bar:
             task = bar.add_task(f"{run}/{name}", total=artefact.bytes)
-            await operator.download(
+            await transport.download(
                 f"/v1/runs/{run}/artefacts/{name}",
                 into / WEIGHTS,
                 digest=artefact.digest,

@@ -1,8 +1,11 @@
-"""How a command reaches the coordinator: the three options that say where it is, and a transport with some patience."""
+"""How an operator's commands reach the coordinator: the options that say where it is, and a transport with patience."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -10,7 +13,7 @@ import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from services.coordinator.cli.settings import OperatorSettings
-from shared.cli.console import Output
+from shared.cli.console import AsJson, Output, telling
 from shared.configuration import read_settings
 from shared.errors import ConfigurationError
 from shared.protocol.messages import RunId
@@ -55,54 +58,83 @@ def run_id(text: str) -> str:
 RunName: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", callback=run_id)]
 
 
-def read_operator(url: str | None, token_file: Path | None, config: Path | None) -> OperatorSettings:
-    """Return which coordinator is meant: options win over the environment, and that over the file.
+@dataclass(frozen=True)
+class Operator:
+    """Who gives a command: ``output`` is where it tells, and the rest is what its options say of the coordinator."""
 
-    Raises:
-        ConfigurationError: it is not said, or cannot be used.
-    """
-    options = {"coordinator_url": url, "token_file": token_file}
-    if config is None and OPERATOR_FILE.exists():
-        config = OPERATOR_FILE
-    try:
-        return read_settings(OperatorSettings, config, given={name: value for name, value in options.items() if value})
-    except ConfigurationError as error:
-        raise ConfigurationError(
-            f"{error}\nsay it with --coordinator and --token-file, or in {OPERATOR_FILE}"
-        ) from None
+    output: Output
+    coordinator: str | None
+    token_file: Path | None
+    config: Path | None
+
+    def settings(self) -> OperatorSettings:
+        """Return which coordinator is meant: options win over the environment, and that over the file.
+
+        Raises:
+            ConfigurationError: it is not said, or cannot be used.
+        """
+        options = {"coordinator_url": self.coordinator, "token_file": self.token_file}
+        config = OPERATOR_FILE if self.config is None and OPERATOR_FILE.exists() else self.config
+        try:
+            given = {name: value for name, value in options.items() if value}
+            return read_settings(OperatorSettings, config, given=given)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"{error}\nsay it with --coordinator and --token-file, or in {OPERATOR_FILE}"
+            ) from None
+
+    @asynccontextmanager
+    async def connected(
+        self, *, on_retry: OnRetry | None = None, patience_seconds: float | None = PATIENCE_SECONDS
+    ) -> AsyncIterator[Transport]:
+        """Open a transport to the coordinator; it tries again for a while before it says that nobody answers."""
+        settings = self.settings()
+        async with open_transport(
+            settings.coordinator_url,
+            BearerToken.read(settings.token_file),
+            TrafficCount(),
+            patience_seconds=patience_seconds,
+            ca_file=settings.ca_file,
+            on_retry=on_retry or self.output.retrying,
+        ) as transport:
+            yield transport
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        answer: type[Answer],
+        *,
+        body: BaseModel | None = None,
+        params: Mapping[str, str | int | float] | None = None,
+    ) -> Answer:
+        """Send one request and return its answer."""
+
+        async def asked() -> Answer:
+            async with self.connected() as transport:
+                return await transport.call(method, path, answer, body=body, params=params)
+
+        return asyncio.run(asked())
 
 
-@asynccontextmanager
-async def connect(
-    settings: OperatorSettings, on_retry: OnRetry, *, patience_seconds: float | None = PATIENCE_SECONDS
-) -> AsyncIterator[Transport]:
-    """Open a transport to the coordinator; it tries again for a while before it says that nobody answers."""
-    token = BearerToken.read(settings.token_file)
-    async with open_transport(
-        settings.coordinator_url,
-        token,
-        TrafficCount(),
-        patience_seconds=patience_seconds,
-        ca_file=settings.ca_file,
-        on_retry=on_retry,
-    ) as transport:
-        yield transport
+def operating(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command of an operator the options that all of them have, and turn these into its ``Operator``."""
 
+    def with_options(
+        *,
+        coordinator: Url = None,
+        token_file: TokenFile = None,
+        config: OperatorFile = None,
+        as_json: AsJson = False,
+        **own: object,
+    ) -> None:
+        with telling(as_json=as_json) as output:
+            command(Operator(output, coordinator, token_file, config), **own)
 
-def ask(
-    settings: OperatorSettings,
-    output: Output,
-    method: str,
-    path: str,
-    answer: type[Answer],
-    *,
-    body: BaseModel | None = None,
-    params: Mapping[str, str | int | float] | None = None,
-) -> Answer:
-    """Send one request and return its answer."""
-
-    async def asked() -> Answer:
-        async with connect(settings, output.retrying) as operator:
-            return await operator.call(method, path, answer, body=body, params=params)
-
-    return asyncio.run(asked())
+    # Typer reads options off a signature: the command's own ones, less its Operator, and those above.
+    _, *own = signature(command).parameters.values()
+    *common, _ = signature(with_options).parameters.values()
+    options = wraps(command)(with_options)
+    options.__signature__ = Signature([*own, *common])  # type: ignore[attr-defined]
+    options.__annotations__ = {option.name: option.annotation for option in (*own, *common)}
+    return options

@@ -8,13 +8,11 @@ from typing import Annotated, TypeAlias
 import typer
 from rich.table import Table
 
-from services.coordinator.cli.connection import OperatorFile, RunName, TokenFile, Url, ask, connect, read_operator
+from services.coordinator.cli.connection import Operator, RunName, operating
 from services.coordinator.cli.display import plain_table
 from services.coordinator.cli.report import Report, read_report, report_lines
-from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.cli.watching import watch
 from services.coordinator.presets import read_terms
-from shared.cli.console import AsJson, Output, telling
 from shared.protocol.messages import CancelRequest, RunList, RunView
 from shared.protocol.rounds import ENDED_RUNS, RunState
 
@@ -39,136 +37,77 @@ WHAT_NEXT = {
 
 
 @runs.command("list")
-def list_(
-    *,
-    limit: Limit = 20,
-    coordinator: Url = None,
-    token_file: TokenFile = None,
-    config: OperatorFile = None,
-    as_json: AsJson = False,
-) -> None:
+@operating
+def list_(operator: Operator, *, limit: Limit = 20) -> None:
     """List the newest runs."""
-    with telling(as_json=as_json) as output:
-        settings = read_operator(coordinator, token_file, config)
-        found = ask(settings, output, "GET", "/v1/runs", RunList, params={"limit": limit})
-        nothing = "no runs yet: `fedcollm runs start RUN --terms FILE` makes one"
-        output.result(found, _table(found) if found.runs else nothing)
+    found = operator.ask("GET", "/v1/runs", RunList, params={"limit": limit})
+    nothing = "no runs yet: `fedcollm runs start RUN --terms FILE` makes one"
+    operator.output.result(found, _table(found) if found.runs else nothing)
 
 
 @runs.command()
-def create(
-    run: RunName,
-    *,
-    terms: RequiredTerms,
-    coordinator: Url = None,
-    token_file: TokenFile = None,
-    config: OperatorFile = None,
-    as_json: AsJson = False,
-) -> None:
+@operating
+def create(operator: Operator, run: RunName, *, terms: RequiredTerms) -> None:
     """Make a draft of a run; the same again changes nothing."""
-    with telling(as_json=as_json) as output:
-        settings = read_operator(coordinator, token_file, config)
-        _tell(output, _create(settings, output, run, terms))
+    _tell(operator, _create(operator, run, terms))
 
 
 @runs.command()
-def start(
-    run: RunName,
-    *,
-    terms: OptionalTerms = None,
-    watching: Watch = False,
-    coordinator: Url = None,
-    token_file: TokenFile = None,
-    config: OperatorFile = None,
-    as_json: AsJson = False,
-) -> None:
+@operating
+def start(operator: Operator, run: RunName, *, terms: OptionalTerms = None, watching: Watch = False) -> None:
     """Start a draft, or let a paused run go on."""
-    with telling(as_json=as_json) as output:
-        settings = read_operator(coordinator, token_file, config)
-        if terms is not None:
-            _create(settings, output, run, terms)
-        started = ask(settings, output, "POST", f"/v1/runs/{run}/start", RunView)
-        if watching:
-            raise typer.Exit(watch(settings, run, output))
-        _tell(output, started)
+    if terms is not None:
+        _create(operator, run, terms)
+    started = operator.ask("POST", f"/v1/runs/{run}/start", RunView)
+    if watching:
+        raise typer.Exit(watch(operator, run))
+    _tell(operator, started)
 
 
 @runs.command("watch")
-def watch_(
-    run: RunName,
-    *,
-    coordinator: Url = None,
-    token_file: TokenFile = None,
-    config: OperatorFile = None,
-    as_json: AsJson = False,
-) -> None:
+@operating
+def watch_(operator: Operator, run: RunName) -> None:
     """Follow a run until it has ended; Ctrl-C leaves it running.
 
     With --json each line is one event of the run's log. The exit code is 0 if the run finished and 1 if it failed.
     """
-    with telling(as_json=as_json) as output:
-        raise typer.Exit(watch(read_operator(coordinator, token_file, config), run, output))
+    raise typer.Exit(watch(operator, run))
 
 
 @runs.command()
-def pause(
-    run: RunName,
-    *,
-    coordinator: Url = None,
-    token_file: TokenFile = None,
-    config: OperatorFile = None,
-    as_json: AsJson = False,
-) -> None:
+@operating
+def pause(operator: Operator, run: RunName) -> None:
     """Hand out no more work and rounds; what is under way may finish."""
-    with telling(as_json=as_json) as output:
-        settings = read_operator(coordinator, token_file, config)
-        _tell(output, ask(settings, output, "POST", f"/v1/runs/{run}/pause", RunView))
+    _tell(operator, operator.ask("POST", f"/v1/runs/{run}/pause", RunView))
 
 
 @runs.command()
-def stop(
-    run: RunName,
-    *,
-    reason: Reason,
-    coordinator: Url = None,
-    token_file: TokenFile = None,
-    config: OperatorFile = None,
-    as_json: AsJson = False,
-) -> None:
+@operating
+def stop(operator: Operator, run: RunName, *, reason: Reason) -> None:
     """End a run for good; one that has ended stays as it is."""
-    with telling(as_json=as_json) as output:
-        settings = read_operator(coordinator, token_file, config)
-        request = CancelRequest(reason=reason)
-        _tell(output, ask(settings, output, "POST", f"/v1/runs/{run}/cancel", RunView, body=request))
+    _tell(operator, operator.ask("POST", f"/v1/runs/{run}/cancel", RunView, body=CancelRequest(reason=reason)))
 
 
 @runs.command()
-def report(
-    run: RunName,
-    *,
-    coordinator: Url = None,
-    token_file: TokenFile = None,
-    config: OperatorFile = None,
-    as_json: AsJson = False,
-) -> None:
+@operating
+def report(operator: Operator, run: RunName) -> None:
     """Say what a run gave: scores, refused rounds, time, bytes, adapters."""
-    with telling(as_json=as_json) as output:
-        found = asyncio.run(_report(read_operator(coordinator, token_file, config), run, output))
-        output.result(found, *report_lines(found))
+    found = asyncio.run(_report(operator, run))
+    operator.output.result(found, *report_lines(found))
 
 
-async def _report(settings: OperatorSettings, run: str, output: Output) -> Report:
-    async with connect(settings, output.retrying) as operator:
-        return await read_report(operator, run)
+async def _report(operator: Operator, run: str) -> Report:
+    async with operator.connected() as transport:
+        return await read_report(transport, run)
 
 
-def _create(settings: OperatorSettings, output: Output, run: str, terms: Path) -> RunView:
-    return ask(settings, output, "PUT", f"/v1/runs/{run}", RunView, body=read_terms(terms))
+def _create(operator: Operator, run: str, terms: Path) -> RunView:
+    return operator.ask("PUT", f"/v1/runs/{run}", RunView, body=read_terms(terms))
 
 
-def _tell(output: Output, run: RunView) -> None:
+def _tell(operator: Operator, run: RunView) -> None:
     reason = f" ({run.reason})" if run.reason else ""
-    output.result(run, f"run {run.id}: {run.state}{reason}; {WHAT_NEXT[run.state].format(id=run.id)}")
+    operator.output.result(run, f"run {run.id}: {run.state}{reason}; {WHAT_NEXT[run.state].format(id=run.id)}")
 
 
 def _table(found: RunList) -> Table:

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 
 from rich.live import Live
 
-from services.coordinator.cli.connection import connect
+from services.coordinator.cli.connection import Operator
 from services.coordinator.cli.display import accuracy_table, event_line, reason_lines
 from services.coordinator.cli.following import Followed, follow
 from services.coordinator.cli.live_view import LiveView
-from services.coordinator.cli.settings import OperatorSettings
 from shared.cli.console import ExitCode, Output
 from shared.protocol.messages import RunView
 from shared.protocol.rounds import RunState
@@ -19,10 +18,11 @@ from shared.protocol.rounds import RunState
 REFRESHES_A_SECOND = 4
 
 
-def watch(settings: OperatorSettings, run_id: str, output: Output) -> ExitCode:
+def watch(operator: Operator, run_id: str) -> ExitCode:
     """Show a run until it has ended, whatever becomes of the coordinator meanwhile, and say how it ended."""
+    output = operator.output
     output.when_interrupted = f"the run goes on: `fedcollm runs watch {run_id}` follows it again"
-    followed = asyncio.run(_watch(settings, run_id, output))
+    followed = asyncio.run(_watch(operator, run_id))
     run = followed.run
     assert run is not None  # noqa: S101 - our own invariant: it has been followed to its end
     if not output.as_json:
@@ -33,15 +33,16 @@ def watch(settings: OperatorSettings, run_id: str, output: Output) -> ExitCode:
     return ExitCode.DONE if run.state is RunState.FINISHED else ExitCode.FAILED
 
 
-async def _watch(settings: OperatorSettings, run_id: str, output: Output) -> Followed:
-    async with connect(settings, output.retrying) as operator:
+async def _watch(operator: Operator, run_id: str) -> Followed:
+    async with operator.connected() as transport:
         # A coordinator that is not there, or does not know the run, is told of now and not waited for.
-        followed = Followed(run=await operator.call("GET", f"/v1/runs/{run_id}", RunView))
+        followed = Followed(run=await transport.call("GET", f"/v1/runs/{run_id}", RunView))
+    output = operator.output
     live = output.screen.is_terminal and not output.as_json
     on_retry = followed.retrying if live else output.retrying
-    async with connect(settings, on_retry, patience_seconds=None) as operator:
+    async with operator.connected(on_retry=on_retry, patience_seconds=None) as transport:
         with _showing(followed, output, live=live) as on_news:
-            await follow(operator, run_id, followed, on_news)
+            await follow(transport, run_id, followed, on_news)
     return followed
 
 
