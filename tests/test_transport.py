@@ -1,106 +1,32 @@
 import asyncio
-import hashlib
 import json
 import traceback
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 import stamina
-from pydantic import BaseModel
 from structlog.testing import capture_logs
 
 from shared.errors import ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, TransportError, Unreachable
 from shared.listening import listen
-from shared.protocol.digests import digest_of, to_field
+from shared.protocol.digests import digest_of
 from shared.transport import BearerToken, Egress, TrafficCount, Transport, open_transport
+from tests.support.scripted import (
+    BLOB,
+    DIGEST,
+    HELLO,
+    Coordinator,
+    Greeting,
+    Journal,
+    Question,
+    answer,
+    blob_answer,
+    talking_to,
+)
 
 pytestmark = pytest.mark.anyio
-
-BLOB = bytes(range(256)) * 3000
-DIGEST = digest_of(BLOB)
-
-
-class Greeting(BaseModel):
-    """An answer."""
-
-    text: str
-
-
-class Question(BaseModel):
-    """A body."""
-
-    name: str
-
-
-HELLO = httpx.Response(200, json={"text": "hello"})
-
-
-class Body(httpx.AsyncByteStream):
-    """A body as it comes from the wire: in pieces, and perhaps breaking off."""
-
-    def __init__(self, content: bytes, fault: Exception | None = None) -> None:
-        self._content, self._fault = content, fault
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the pieces."""
-        for start in range(0, len(self._content), 100_000):
-            yield self._content[start : start + 100_000]
-        if self._fault is not None:
-            raise self._fault
-
-
-def blob_answer(content: bytes, fault: Exception | None = None) -> httpx.Response:
-    """Return an answer whose body is streamed."""
-    return httpx.Response(200, stream=Body(content, fault))
-
-
-def answer(status: int, code: str, **fields: str) -> httpx.Response:
-    """Return a problem document."""
-    problem = {"title": "t", "status": status, "code": code, "detail": "what happened"}
-    return httpx.Response(status, json=problem, headers=fields)
-
-
-@dataclass
-class Coordinator:
-    """The other side: answers, or faults, in the order that a test writes down."""
-
-    script: list[httpx.Response | Exception]
-    requests: list[httpx.Request] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        """Take a request and act the next line of the script."""
-        self.requests.append(request)
-        self.bodies.append(await request.aread())
-        act = self.script.pop(0)
-        if isinstance(act, Exception):
-            raise act
-        return act
-
-
-@dataclass
-class Journal:
-    """A ledger that remembers what had already left when each request was announced."""
-
-    other: Coordinator
-    lines: list[tuple[Egress, int]] = field(default_factory=list)
-
-    def record(self, request: Egress) -> None:
-        """Write a line."""
-        self.lines.append((request, len(self.other.requests)))
-
-
-@asynccontextmanager
-async def talking_to(
-    other: Coordinator, *, ledger: object | None = None, authenticator: object = BearerToken("token")
-) -> AsyncIterator[Transport]:
-    """Open a transport to a scripted coordinator."""
-    async with httpx.AsyncClient(transport=httpx.MockTransport(other), base_url="http://coordinator") as client:
-        yield Transport(client, authenticator, ledger or TrafficCount(), patience_seconds=None)
 
 
 # --- calls --------------------------------------------------------------------------------------------------------
@@ -338,89 +264,6 @@ async def test_an_answer_of_another_form_is_refused(content: bytes) -> None:
     async with talking_to(Coordinator([httpx.Response(200, content=content)])) as transport:
         with pytest.raises(MessageInvalid, match="/v1/x"):
             await transport.call("GET", "/v1/x", Greeting)
-
-
-# --- blobs --------------------------------------------------------------------------------------------------------
-
-
-async def test_an_upload_announces_its_length_and_digest(tmp_path: Path) -> None:
-    """Both are known before the first byte, and the bytes are the file's."""
-    (tmp_path / "blob").write_bytes(BLOB)
-    other = Coordinator([HELLO])
-    async with talking_to(other) as transport:
-        await transport.upload("/v1/x", tmp_path / "blob", Greeting, digest=DIGEST, params={"examples": 7})
-    (request,) = other.requests
-    assert other.bodies == [BLOB]
-    assert request.method == "PUT"
-    assert request.headers["Content-Length"] == str(len(BLOB))
-    assert "Transfer-Encoding" not in request.headers
-    assert request.headers["Repr-Digest"] == to_field(DIGEST)
-    assert request.url.params["examples"] == "7"
-
-
-async def test_an_upload_is_sent_whole_again(tmp_path: Path) -> None:
-    """A retry begins at the first byte, and the ledger sees it as another departure."""
-    (tmp_path / "blob").write_bytes(BLOB)
-    other = Coordinator([httpx.WriteError("broken pipe"), answer(507, "storage_full"), HELLO])
-    journal = Journal(other)
-    async with talking_to(other, ledger=journal) as transport:
-        await transport.upload("/v1/x", tmp_path / "blob", Greeting, digest=DIGEST)
-    assert other.bodies == [BLOB] * 3
-    assert [request for request, _ in journal.lines] == [Egress("PUT", "/v1/x", len(BLOB), DIGEST)] * 3
-
-
-async def test_a_download_appears_whole(tmp_path: Path) -> None:
-    """The file is there under its name when it is complete and checked; the size is returned."""
-    async with talking_to(Coordinator([blob_answer(BLOB)])) as transport:
-        assert await transport.download("/v1/x", tmp_path / "blob", digest=DIGEST) == len(BLOB)
-    assert (tmp_path / "blob").read_bytes() == BLOB
-    assert [path.name for path in tmp_path.iterdir()] == ["blob"]
-
-
-async def test_a_download_with_other_bytes_keeps_nothing(tmp_path: Path) -> None:
-    """Whatever came is thrown away: a digest is never wrong by chance."""
-    async with talking_to(Coordinator([blob_answer(BLOB[:-1] + b"!")])) as transport:
-        with pytest.raises(DigestMismatch, match="nothing was kept"):
-            await transport.download("/v1/x", tmp_path / "blob", digest=DIGEST)
-    assert list(tmp_path.iterdir()) == []
-
-
-async def test_a_download_does_not_touch_what_was_there(tmp_path: Path) -> None:
-    """A good file stays until a better one is whole."""
-    (tmp_path / "blob").write_bytes(b"good")
-    async with talking_to(Coordinator([blob_answer(b"bad"), answer(404, "not_found")])) as transport:
-        with pytest.raises(DigestMismatch):
-            await transport.download("/v1/x", tmp_path / "blob", digest=DIGEST)
-        with pytest.raises(RemoteProblem):
-            await transport.download("/v1/x", tmp_path / "blob", digest=DIGEST)
-    assert (tmp_path / "blob").read_bytes() == b"good"
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        lambda: blob_answer(BLOB[:1000], httpx.ReadError("reset")),
-        lambda: answer(503, "version_conflict"),
-        lambda: httpx.ConnectError("refused"),
-    ],
-)
-async def test_a_download_that_breaks_off_begins_again(
-    fault: Callable[[], httpx.Response | Exception], tmp_path: Path
-) -> None:
-    """A second attempt does not go on in the first one's bytes."""
-    other = Coordinator([fault(), blob_answer(BLOB)])
-    async with talking_to(other) as transport:
-        await transport.download("/v1/x", tmp_path / "blob", digest=DIGEST)
-    assert hashlib.sha256((tmp_path / "blob").read_bytes()).hexdigest() == DIGEST.removeprefix("sha256:")
-
-
-async def test_a_download_that_is_refused_is_told_as_a_problem(tmp_path: Path) -> None:
-    """The body of an error is read as an error, never as an adapter."""
-    async with talking_to(Coordinator([answer(404, "not_found")])) as transport:
-        with pytest.raises(RemoteProblem) as problem:
-            await transport.download("/v1/x", tmp_path / "blob", digest=DIGEST)
-    assert problem.value.code == "not_found"
-    assert list(tmp_path.iterdir()) == []
 
 
 # --- sockets ------------------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ class CotuningTerms(BaseModel):
 
 
 class CohortTerms(BaseModel):
-    """When a round stops waiting for updates (``rounds.verdict``)."""
+    """When a round stops waiting for updates (docs/protocol.md, step 5)."""
 
     model_config = FROZEN
 
@@ -176,7 +176,7 @@ class RunTerms(BaseModel):
     ]
     llm: Annotated[ModelReference, Field(description="The LLM, where the worker has it: a folder or a hub id.")]
     slm: Annotated[ModelReference, Field(description="The SLM, which has the LLM's tokenizer, likewise.")]
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="First adapters, orders of data and dropout follow.")]
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="Decides first adapters, orders of data and dropout.")]
     rounds: Annotated[int, Field(ge=1, le=10_000, description="T: how many rounds publish an adapter.")]
     task: TaskTerms = TaskTerms()
     llm_lora: LoraTerms = LoraTerms()

@@ -5,16 +5,14 @@ import pytest
 from bench.federation import ManualClock
 from services.coordinator.context import Context
 from shared.errors import IllegalTransition, LeaseLost, NotFound, RoundClosed, RunConflict
-from shared.protocol.messages import RunView
 from shared.protocol.rounds import RoundState, RunState, data_seed
-from shared.protocol.terms import CohortTerms, GateTerms
 from tests.support.federations import (
     RUN,
     begin,
+    cancelled,
     coordinator,
     kinds,
     lease,
-    play_round,
     result_of,
     run_of,
     submit,
@@ -32,9 +30,6 @@ def states(context: Context) -> list[RoundState]:
 def newest(context: Context) -> int:
     """Return the number of the newest round."""
     return run_of(context).round
-
-
-# --- create, start, pause, cancel ---------------------------------------------------------------------------------
 
 
 def test_making_the_same_run_twice_changes_nothing(context: Context, clock: ManualClock) -> None:
@@ -136,11 +131,6 @@ def test_a_pause_is_not_the_agents_time(context: Context, clock: ManualClock) ->
     assert states(context)[0] is RoundState.ABORTED
 
 
-def cancelled(context: Context) -> RunView:
-    """Cancel the run."""
-    return context.lifecycle.cancel(RUN, "the data was wrong", actor="operator")
-
-
 def test_a_run_can_be_cancelled_in_every_state(tmp_path: Path, clock: ManualClock) -> None:
     """Draft, unprepared, open, aggregated, co-tuning, evaluating, paused: all end with the operator's reason."""
     stages = (
@@ -213,229 +203,3 @@ def test_a_run_that_nobody_made_is_not_found(context: Context) -> None:
     ):
         with pytest.raises(NotFound):
             ask()
-
-
-# --- rounds -------------------------------------------------------------------------------------------------------
-
-
-def test_a_run_finishes_after_its_published_rounds(context: Context) -> None:
-    """Three rounds asked for, three rounds published, and not one more opened."""
-    begin(context, terms_of(rounds=3))
-    for number in (1, 2, 3):
-        assert newest(context) == number
-        play_round(context, number)
-    assert states(context) == [RoundState.PUBLISHED] * 3
-    assert run_of(context).state is RunState.FINISHED
-    assert run_of(context).published.round == 3
-    context.rounds.reconcile()
-    assert newest(context) == 3
-    assert context.rounds.wanted("ada").assignment is None
-
-
-def test_a_round_goes_through_its_states_in_order(context: Context) -> None:
-    """The event log tells the whole story, once, in order."""
-    begin(context)
-    play_round(context, 1)
-    assert kinds(context) == [
-        "run.draft",
-        "run.warning",
-        "run.running",
-        "work.leased",
-        "work.done",
-        "run.prepared",
-        "round.open",
-        "update.accepted",
-        "update.accepted",
-        "round.aggregated",
-        "work.leased",
-        "round.cotuning",
-        "work.done",
-        "round.evaluating",
-        "work.leased",
-        "work.done",
-        "round.published",
-        "run.finished",
-    ]
-
-
-def test_the_view_of_a_round_says_where_its_time_went(context: Context, clock: ManualClock) -> None:
-    """Seconds in each state add up to the time from opening to end."""
-    begin(context)
-    clock.advance(2)
-    submit(context, "ada")
-    submit(context, "bob")
-    context.rounds.reconcile()
-    clock.advance(3)
-    held = lease(context)
-    clock.advance(4)
-    context.work.complete(held.job_id, held.token, result_of(context, held), actor="worker")
-    clock.advance(5)
-    work(context)
-    (view,) = context.lifecycle.rounds(RUN)
-    assert view.seconds == {"open": 2, "aggregated": 3, "cotuning": 4, "evaluating": 5}
-    assert view.ended_at is not None
-    assert view.ended_at - view.opened_at == 14
-    assert view.aggregate_bytes is not None
-
-
-def test_a_refused_candidate_is_forgotten(context: Context) -> None:
-    """The gate refuses a worse theta: the next round starts from theta^t and omega^t, with another seed."""
-    begin(context, terms_of(rounds=2))
-    play_round(context, 1, loss=0.5)
-    with context.store.read() as tx:
-        before = tx.run(RUN)
-    seed = context.rounds.wanted("ada").assignment.seed
-    play_round(context, 2, loss=0.75)
-    with context.store.read() as tx:
-        after, refused, reopened = tx.run(RUN), tx.round(RUN, 2), tx.round(RUN, 3)
-    assert refused.state is RoundState.REFUSED
-    assert "0.7500" in refused.reason
-    assert refused.scores.slm.loss == 0.75
-    assert (after.slm_adapter, after.llm_adapter) == (before.slm_adapter, before.llm_adapter)
-    assert (reopened.slm_adapter, reopened.llm_adapter) == (before.slm_adapter, before.llm_adapter)
-    assignment = context.rounds.wanted("ada").assignment
-    assert assignment.round == 3
-    assert assignment.adapter == before.slm_adapter
-    assert assignment.seed not in {seed, data_seed(1, 1, "ada")}
-
-
-@pytest.mark.parametrize(
-    ("gate", "loss", "expected"),
-    [
-        (GateTerms(enabled=True), 1.0, RoundState.PUBLISHED),  # as good as the published one
-        (GateTerms(enabled=True), 1.0001, RoundState.REFUSED),
-        (GateTerms(enabled=True, tolerance=0.1), 1.05, RoundState.PUBLISHED),
-        (GateTerms(enabled=True, tolerance=0.1), 1.2, RoundState.REFUSED),
-        (GateTerms(enabled=False), 9.0, RoundState.PUBLISHED),
-    ],
-)
-def test_the_gate_compares_with_what_is_published(
-    gate: GateTerms, loss: float, expected: RoundState, context: Context
-) -> None:
-    """A candidate is refused when its loss is above the published adapter's by more than the tolerance."""
-    begin(context, terms_of(gate=gate, rounds=2))
-    play_round(context, 1, loss=loss)
-    assert states(context)[0] is expected
-
-
-def test_three_rounds_in_a_row_that_come_to_nothing_fail_the_run(context: Context) -> None:
-    """The run ends with the last round's reason instead of training for ever."""
-    begin(context, terms_of(rounds=9))
-    for number in (1, 2, 3):
-        play_round(context, number, loss=2.0)
-    ended = run_of(context)
-    assert ended.state is RunState.FAILED
-    assert "3 rounds in a row came to nothing" in ended.reason
-    assert "2.0000" in ended.reason
-    assert states(context) == [RoundState.REFUSED] * 3
-
-
-def test_a_published_round_forgives_two_that_came_to_nothing(context: Context) -> None:
-    """Only failures in a row count."""
-    begin(context, terms_of(rounds=9))
-    for number, loss in enumerate((2.0, 2.0, 1.0, 2.0, 2.0), start=1):
-        play_round(context, number, loss=loss)
-    assert run_of(context).state is RunState.RUNNING
-    play_round(context, 6, loss=2.0)
-    assert run_of(context).state is RunState.FAILED
-
-
-def test_a_round_with_too_few_agents_is_aborted_in_the_end(context: Context, clock: ManualClock) -> None:
-    """At the longest time with fewer than the minimum: aborted, with who is missing by count, and a new round."""
-    begin(context, terms_of(cohort=CohortTerms(min_count=2, max_count=3, min_seconds=0, max_seconds=60)))
-    submit(context, "ada")
-    clock.advance(59.9)
-    context.rounds.reconcile()
-    assert states(context) == [RoundState.OPEN]
-    clock.advance(0.1)
-    context.rounds.reconcile()
-    assert states(context) == [RoundState.ABORTED, RoundState.OPEN]
-    assert "only 1 of at least 2 agents" in context.lifecycle.rounds(RUN)[0].reason
-    assert context.rounds.wanted("ada").assignment.round == 2
-
-
-def test_three_deserted_rounds_fail_the_run(context: Context, clock: ManualClock) -> None:
-    """When nobody comes any more the run says so and ends."""
-    begin(context)
-    for _ in range(3):
-        clock.advance(60)
-        context.rounds.reconcile()
-    assert run_of(context).state is RunState.FAILED
-    assert states(context) == [RoundState.ABORTED] * 3
-
-
-def test_a_round_closes_with_the_rest_when_an_agent_disappears(context: Context, clock: ManualClock) -> None:
-    """One of two agents is enough by the terms: after the least time the round goes on without the other."""
-    begin(context)
-    submit(context, "ada")
-    context.rounds.reconcile()
-    assert states(context) == [RoundState.OPEN]
-    clock.advance(10)
-    context.rounds.reconcile()
-    assert states(context) == [RoundState.AGGREGATED]
-
-
-def test_a_late_update_is_counted_and_changes_nothing(context: Context, clock: ManualClock) -> None:
-    """The agent is told to go on, the view counts it, and the aggregate stays what it was."""
-    begin(context)
-    submit(context, "ada")
-    clock.advance(10)
-    context.rounds.reconcile()
-    with context.store.read() as tx:
-        aggregate = tx.round(RUN, 1).aggregate
-    with pytest.raises(RoundClosed, match="ask what is wanted"):
-        submit(context, "bob")
-    (view,) = context.lifecycle.rounds(RUN)
-    assert (view.accepted, view.refused, view.late) == (1, 0, 1)
-    assert "update.late" in kinds(context)
-    with context.store.read() as tx:
-        assert tx.round(RUN, 1).aggregate == aggregate
-    work(context)
-    work(context)
-    assert run_of(context).state is RunState.FINISHED
-
-
-def test_an_agent_that_has_sent_is_not_asked_again(context: Context) -> None:
-    """One update a round: what is wanted of an agent ends with its receipt."""
-    begin(context)
-    submit(context, "ada")
-    assert context.rounds.wanted("ada").assignment is None
-    assert context.rounds.wanted("bob").assignment is not None
-
-
-def test_runs_go_on_side_by_side(context: Context, clock: ManualClock) -> None:
-    """Two runs do not disturb each other, and an agent is asked for the older one first."""
-    begin(context)
-    clock.advance(1)
-    begin(context, terms_of(seed=7), run_id="second")
-    assert context.rounds.wanted("ada").assignment.run_id == RUN
-    submit(context, "ada")
-    assert context.rounds.wanted("ada").assignment.run_id == "second"
-    cancelled(context)
-    assert run_of(context, "second").state is RunState.RUNNING
-
-
-def test_artefacts_are_what_was_published_last(context: Context) -> None:
-    """Before the first published round there is none: theta^0 is nobody's result."""
-    begin(context, terms_of(rounds=2))
-    assert context.lifecycle.artefacts(RUN) == []
-    assert run_of(context).published is None
-    assert context.rounds.wanted("ada").published is None
-    play_round(context, 1)
-    slm, llm = context.lifecycle.artefacts(RUN)
-    assert (slm.round, llm.round) == (1, 1)
-    assert slm.digest == run_of(context).published.digest
-    with pytest.raises(NotFound):
-        context.lifecycle.artefact_path(RUN, "optimiser")
-
-
-def test_reconciling_again_and_again_changes_nothing(context: Context) -> None:
-    """The reconciler may run at any moment, as often as it likes."""
-    begin(context)
-    submit(context, "ada")
-    submit(context, "bob")
-    context.rounds.reconcile()
-    before = kinds(context), run_of(context), context.lifecycle.rounds(RUN)
-    for _ in range(3):
-        context.rounds.reconcile()
-    assert (kinds(context), run_of(context), context.lifecycle.rounds(RUN)) == before

@@ -193,6 +193,11 @@ def theta_of(context: Context, run_id: str = RUN) -> str:
     return digest
 
 
+def cancelled(context: Context) -> RunView:
+    """Cancel the run."""
+    return context.lifecycle.cancel(RUN, "the data was wrong", actor="operator")
+
+
 def kinds(context: Context, run_id: str = RUN) -> list[str]:
     """Return the kinds of a run's events, in order."""
     return [event.kind for event in context.lifecycle.events(run_id, after=0)]

@@ -1,0 +1,102 @@
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from pydantic import ValidationError
+
+from bench.federation import token_of
+from services.coordinator.app import by_port, create_app, create_work_app
+from services.coordinator.context import Context
+from services.coordinator.settings import Settings
+from shared.listening import listen
+from shared.protocol.digests import digest_of
+from shared.protocol.rounds import RoundState
+from tests.support.federations import (
+    RUN,
+    adapter,
+    begin,
+)
+from tests.support.requests import UPDATE, announcing, assert_nothing_kept, assert_problem, pieces
+
+pytestmark = pytest.mark.anyio
+
+
+@contextlib.asynccontextmanager
+async def served(context: Context) -> AsyncIterator[tuple[int, int]]:
+    """Serve both apps on loopback, and yield their ports."""
+    public, internal = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
+    ports = public.getsockname()[1], internal.getsockname()[1]
+    app = by_port(create_app(context), create_work_app(context), work_port=ports[1])
+    config = uvicorn.Config(app, lifespan="off", log_config=None, http="httptools", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None
+    task = asyncio.create_task(server.serve([public, internal]))
+    while not server.started:
+        await asyncio.sleep(0)
+    try:
+        yield ports
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def test_a_connection_that_breaks_off_leaves_nothing(context: Context, caplog: pytest.LogCaptureFixture) -> None:
+    """An agent that dies in the middle of its upload costs nothing, not even a traceback, and may come again."""
+    begin(context)
+    blob = adapter(1.0)
+    async with served(context) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        fields = announcing(blob) | {
+            "Host": "x",
+            "FedCoLLM-Protocol": "1",
+            "Authorization": f"Bearer {token_of('ada')}",
+        }
+        lines = [f"PUT {UPDATE} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+        writer.write("\r\n".join(lines).encode() + blob[:-10])
+        await writer.drain()
+        while not list((context.settings.data_dir / "blobs" / "incoming").iterdir()):
+            await asyncio.sleep(0)
+        writer.close()
+        await writer.wait_closed()
+        del reader
+        while list((context.settings.data_dir / "blobs" / "incoming").iterdir()):
+            await asyncio.sleep(0)
+        assert_nothing_kept(context)
+        assert context.lifecycle.rounds(RUN)[0].state is RoundState.OPEN
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            response = await http.put(
+                UPDATE,
+                content=pieces(blob),
+                headers={**announcing(blob), "FedCoLLM-Protocol": "1", "Authorization": f"Bearer {token_of('ada')}"},
+            )
+    assert response.json()["digest"] == digest_of(blob)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_each_port_serves_its_own_routes_only(context: Context) -> None:
+    """Workers' routes are not on the agents' port, nor the other way round, whatever the token."""
+    headers = {"FedCoLLM-Protocol": "1"}
+    async with served(context) as (public, internal), httpx.AsyncClient(headers=headers) as http:
+        lease_answer = await http.post(
+            f"http://127.0.0.1:{public}/v1/work/lease",
+            json={"worker": "w"},
+            headers={"Authorization": f"Bearer {token_of('worker')}"},
+        )
+        runs_answer = await http.get(
+            f"http://127.0.0.1:{internal}/v1/runs", headers={"Authorization": f"Bearer {token_of('operator')}"}
+        )
+        assert_problem(lease_answer, 404, "not_found")
+        assert_problem(runs_answer, 404, "not_found")
+        assert (await http.get(f"http://127.0.0.1:{internal}/healthz")).is_success
+
+
+def test_one_port_for_both_is_refused(tmp_path: Path) -> None:
+    """Workers' routes are told apart by their port, so equal ports on two addresses would show them to everybody."""
+    addresses = {"host": "192.0.2.1", "work_host": "127.0.0.1", "data_dir": tmp_path, "principals_file": tmp_path}
+    with pytest.raises(ValidationError, match="both 8440: give each its own"):
+        Settings(**addresses, port=8440, work_port=8440)
+    assert Settings(**addresses, port=0, work_port=0).port == 0  # the system chooses two

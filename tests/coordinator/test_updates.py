@@ -1,0 +1,229 @@
+import errno
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bench.federation import ManualClock
+from services.coordinator import blobs as blobs_module
+from services.coordinator.context import Context
+from shared.protocol.digests import digest_of, to_field
+from tests.support.federations import (
+    RUN,
+    adapter,
+    begin,
+    client,
+    lease,
+    play_round,
+    store,
+    terms_of,
+)
+from tests.support.requests import UPDATE, announcing, assert_nothing_kept, assert_problem, pieces, send
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_update_gets_a_receipt(context: Context) -> None:
+    """The agent learns that the coordinator holds exactly its bytes."""
+    begin(context)
+    blob = adapter(1.0)
+    receipt = (await send(context, blob)).json()
+    assert receipt["digest"] == digest_of(blob)
+    assert (receipt["run_id"], receipt["round"], receipt["agent"], receipt["bytes"]) == (RUN, 1, "ada", len(blob))
+    assert context.lifecycle.rounds(RUN)[0].accepted == 1
+
+
+async def test_the_same_update_gets_the_same_receipt(context: Context, clock: ManualClock) -> None:
+    """A retry whose first answer was lost changes nothing, whatever state the round is in by then."""
+    begin(context)
+    first = (await send(context, adapter(1.0))).json()
+    clock.advance(3)
+    assert (await send(context, adapter(1.0))).json() == first
+    clock.advance(30)
+    context.rounds.reconcile()
+    assert (await send(context, adapter(1.0))).json() == first
+    view = context.lifecycle.rounds(RUN)[0]
+    assert (view.accepted, view.late) == (1, 0)
+
+
+async def test_another_update_for_the_same_round_is_a_conflict(context: Context) -> None:
+    """The first one stands: an agent cannot change its mind, and nobody in its name can."""
+    begin(context)
+    await send(context, adapter(1.0))
+    assert_problem(await send(context, adapter(2.0)), 409, "update_conflict")
+    context.rounds.reconcile()
+    with context.store.read() as tx:
+        assert [update.digest for update in tx.updates(RUN, 1)] == [digest_of(adapter(1.0))]
+
+
+async def test_two_agents_may_send_the_same_bytes(context: Context) -> None:
+    """Equal adapters are one blob and two updates."""
+    begin(context)
+    assert (await send(context, adapter(1.0), "ada")).is_success
+    assert (await send(context, adapter(1.0), "bob")).is_success
+    assert context.lifecycle.rounds(RUN)[0].accepted == 2
+
+
+async def test_unknown_runs_and_rounds_are_not_found(context: Context) -> None:
+    """An update for nothing that exists is refused."""
+    begin(context)
+    blob = adapter(1.0)
+    assert_problem(await send(context, blob, path="/v1/runs/other/rounds/1/update"), 404, "not_found")
+    assert_problem(await send(context, blob, path=f"/v1/runs/{RUN}/rounds/2/update"), 404, "not_found")
+    assert_problem(await send(context, blob, path=f"/v1/runs/{RUN}/rounds/0/update"), 422, "message_invalid")
+
+
+async def test_an_update_before_the_preparation_is_not_found(context: Context) -> None:
+    """A run that has no rounds yet takes no updates."""
+    context.lifecycle.create(RUN, terms_of(), actor="operator")
+    assert_problem(await send(context, adapter(1.0)), 404, "not_found")
+
+
+async def test_a_past_round_is_closed(context: Context) -> None:
+    """What was trained for a round that is over is told to go on, and counted as late."""
+    begin(context, terms_of(rounds=2))
+    play_round(context, 1)
+    assert_problem(await send(context, adapter(9.0), "cleo"), 409, "round_closed")
+    assert context.lifecycle.rounds(RUN)[0].late == 1
+
+
+async def test_an_update_must_say_its_length(context: Context) -> None:
+    """Nothing is streamed whose end is unknown."""
+    begin(context)
+    response = await send(context, adapter(1.0), **{"Content-Length": None, "Transfer-Encoding": "chunked"})
+    assert_problem(response, 411, "length_required")
+
+
+@pytest.mark.parametrize("length", ["-1", "abc", "1e3", "+10", "0x10", ""])
+async def test_a_length_that_is_no_number_is_refused(length: str, context: Context) -> None:
+    """(Servers refuse most of these themselves; we do not rely on it.)."""
+    begin(context)
+    assert_problem(await send(context, adapter(1.0), **{"Content-Length": length}), 411, "length_required")
+
+
+async def test_an_encoded_update_is_refused(context: Context) -> None:
+    """Length and digest are those of the bytes themselves: no gzip in between."""
+    begin(context)
+    assert_problem(await send(context, adapter(1.0), **{"Content-Encoding": "gzip"}), 422, "message_invalid")
+    assert (await send(context, adapter(1.0), **{"Content-Encoding": "identity"})).is_success
+
+
+@pytest.mark.parametrize("field", [None, "", "sha-256=:AAAA:", "md5=:AAAA:"])
+async def test_an_update_must_announce_its_digest(field: str | None, context: Context) -> None:
+    """Without one SHA-256 in RFC 9530's form nothing is taken."""
+    begin(context)
+    assert_problem(await send(context, adapter(1.0), **{"Repr-Digest": field}), 422, "message_invalid")
+
+
+REFUSED: dict[str, tuple[bytes, int, str]] = {
+    "another layout": (adapter(1.0).replace(b"slm.lora_A", b"slm.lora_X"), 422, "layout_mismatch"),
+    "NaN": (adapter(float("nan")), 422, "values_not_finite"),
+    "infinity": (adapter(float("inf")), 422, "values_not_finite"),
+    "not safetensors": (b"\x80" * len(adapter(1.0)), 422, "layout_mismatch"),
+}
+
+
+@pytest.mark.parametrize("wrong", REFUSED)
+async def test_a_wrong_update_is_refused_and_counted(wrong: str, context: Context) -> None:
+    """Its sender is told why, nothing of it stays, and a good one may still follow."""
+    blob, status, code = REFUSED[wrong]
+    begin(context)
+    assert_problem(await send(context, blob), status, code)
+    assert_nothing_kept(context)
+    assert context.lifecycle.rounds(RUN)[0].refused == 1
+    assert (await send(context, adapter(1.0))).is_success
+
+
+async def test_an_update_with_another_digest_is_refused(context: Context) -> None:
+    """Bytes that changed on the way are not taken for the agent's."""
+    begin(context)
+    wrong = to_field(digest_of(b"other"))
+    assert_problem(await send(context, adapter(1.0), **{"Repr-Digest": wrong}), 400, "digest_mismatch")
+    assert_nothing_kept(context)
+
+
+async def test_an_update_of_another_size_is_refused_unread(context: Context) -> None:
+    """The size is known from the manifest: a longer body is not even read, a shorter one was cut; both are counted."""
+    begin(context)
+    blob = adapter(1.0)
+
+    async def never() -> AsyncIterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    async with client(context, "ada") as http:
+        for length in (len(blob) + 1, 1 << 50, 10**30):
+            fields = announcing(blob, **{"Content-Length": str(length)})
+            assert_problem(await http.put(UPDATE, content=never(), headers=fields), 413, "blob_too_large")
+    assert_problem(await send(context, blob[:-4]), 400, "blob_truncated")
+    assert_nothing_kept(context)
+    assert context.lifecycle.rounds(RUN)[0].refused == 4
+
+
+async def test_a_body_longer_or_shorter_than_announced_is_refused(context: Context) -> None:
+    """Where the server lets such a body through, we do not, and we count it."""
+    begin(context)
+    blob = adapter(1.0)
+    async with client(context, "ada") as http:
+        longer = await http.put(UPDATE, content=pieces(blob + b"more"), headers=announcing(blob))
+        shorter = await http.put(UPDATE, content=pieces(blob[:-1]), headers=announcing(blob))
+    assert_problem(longer, 413, "blob_too_large")
+    assert_problem(shorter, 400, "blob_truncated")
+    assert_nothing_kept(context)
+    assert context.lifecycle.rounds(RUN)[0].refused == 2
+
+
+async def test_an_unweighted_run_refuses_examples(context: Context) -> None:
+    """A number that nobody needs does not cross the wire."""
+    begin(context)
+    assert_problem(await send(context, adapter(1.0), path=f"{UPDATE}?examples=7"), 422, "message_invalid")
+    assert_nothing_kept(context)
+
+
+@pytest.mark.parametrize("query", ["", "?examples=0", "?examples=-1", "?examples=many", "?examples=1.5"])
+async def test_a_weighted_run_requires_examples(query: str, context: Context) -> None:
+    """Without a weight, or with one that is none, an update of a weighted run is refused."""
+    begin(context, terms_of(weighting="examples"))
+    assert_problem(await send(context, adapter(1.0), path=f"{UPDATE}{query}"), 422, "message_invalid")
+    assert_nothing_kept(context)
+    assert (await send(context, adapter(1.0), path=f"{UPDATE}?examples=7")).is_success
+
+
+@pytest.mark.parametrize("when", ["write", "fsync"])
+async def test_a_full_disk_answers_507_and_keeps_nothing(
+    when: str, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent is told when to try again, the round goes on, and the retry succeeds."""
+    begin(context)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    if when == "fsync":
+        monkeypatch.setattr(blobs_module.os, "fsync", full)
+    else:
+        enter = blobs_module.IncomingBlob.__enter__
+
+        def enter_full(incoming: blobs_module.IncomingBlob) -> blobs_module.IncomingBlob:
+            enter(incoming)
+            incoming._file.close()
+            incoming._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 - closed by the blob itself
+            return incoming
+
+        monkeypatch.setattr(blobs_module.IncomingBlob, "__enter__", enter_full)
+    response = await send(context, adapter(1.0))
+    assert_problem(response, 507, "storage_full")
+    assert response.headers["Retry-After"] == "10"
+    assert_nothing_kept(context)
+    monkeypatch.undo()
+    assert (await send(context, adapter(1.0))).is_success
+
+
+async def test_stored_blobs_of_workers_are_not_counted_as_updates(context: Context) -> None:
+    """What a worker stores is no agent's update."""
+    begin(context)
+    store(context, adapter(4.0))
+    assert context.lifecycle.rounds(RUN)[0].accepted == 0
+    assert context.work.lease("worker", "worker") is None
+    with pytest.raises(AssertionError):
+        lease(context)
