@@ -11,10 +11,7 @@ from services.coordinator.context import Context
 from services.coordinator.routes.problems import RETRY_AFTER_SECONDS, STATUS_BY_CODE, TITLES
 from shared import errors
 from shared.errors import FedCoLLMError, ProtocolError, StorageError
-from tests.support.federations import (
-    client,
-    terms_of,
-)
+from tests.support.federations import client, terms_of
 from tests.support.requests import assert_problem
 
 pytestmark = pytest.mark.anyio

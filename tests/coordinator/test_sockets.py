@@ -15,11 +15,7 @@ from services.coordinator.settings import Settings
 from shared.listening import listen
 from shared.protocol.digests import digest_of
 from shared.protocol.rounds import RoundState
-from tests.support.federations import (
-    RUN,
-    adapter,
-    begin,
-)
+from tests.support.federations import RUN, adapter, begin
 from tests.support.requests import UPDATE, announcing, assert_nothing_kept, assert_problem, pieces
 
 pytestmark = pytest.mark.anyio

@@ -8,16 +8,7 @@ from bench.federation import ManualClock
 from services.coordinator import blobs as blobs_module
 from services.coordinator.context import Context
 from shared.protocol.digests import digest_of, to_field
-from tests.support.federations import (
-    RUN,
-    adapter,
-    begin,
-    client,
-    lease,
-    play_round,
-    store,
-    terms_of,
-)
+from tests.support.federations import RUN, adapter, begin, client, lease, play_round, store, terms_of
 from tests.support.requests import UPDATE, announcing, assert_nothing_kept, assert_problem, pieces, send
 
 pytestmark = pytest.mark.anyio

@@ -4,16 +4,7 @@ from typing import Any
 import pytest
 
 from services.coordinator.context import Context
-from tests.support.federations import (
-    RUN,
-    begin,
-    client,
-    kinds,
-    submit,
-    terms_of,
-    theta_of,
-    work,
-)
+from tests.support.federations import RUN, begin, client, kinds, submit, terms_of, theta_of, work
 from tests.support.requests import assert_problem
 
 pytestmark = pytest.mark.anyio

@@ -12,14 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shared.errors import BlobTooLarge, BlobTruncated, LayoutMismatch, ProtocolError, ValuesNotFinite
-from shared.protocol.codec import (
-    MAX_NAME_CHARACTERS,
-    blob_bytes,
-    canonical_header,
-    decode,
-    encode,
-    require_file,
-)
+from shared.protocol.codec import MAX_NAME_CHARACTERS, blob_bytes, canonical_header, decode, encode, require_file
 from shared.protocol.tensors import layout_of, parameter_count
 
 LAYOUT = {"layer.lora_A.weight": (2, 3), "layer.lora_B.weight": (4, 2)}
