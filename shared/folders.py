@@ -1,5 +1,6 @@
 """Folders that one process owns, folders that appear whole, and files that a power cut may have left short."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from shared.errors import OutputExists, OutputUnwritable, StoreBusy
 from shared.protocol.digests import digest_of
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
@@ -61,13 +64,39 @@ def appearing(folder: Path, *, marker: str, force: bool) -> Iterator[Path]:
         )
     part, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("part", "old"))
     try:
-        part.mkdir(parents=True)
-        yield part
-        if folder.exists():
-            folder.rename(old)
-        part.rename(folder)
-    except OSError as error:
-        raise OutputUnwritable(f"{folder} cannot be written: {error.strerror or error}") from None
+        with _writing(folder):
+            part.mkdir(parents=True)
+        try:
+            yield part
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise _unwritable(folder, error) from None
+        with _writing(folder):
+            _replace(folder, part, aside=old)
     finally:
-        for rest in (part, old):
-            shutil.rmtree(rest, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _replace(folder: Path, new: Path, *, aside: Path) -> None:
+    """Rename ``new`` to ``folder``; what was there is deleted only when that has happened, and else put back."""
+    try:
+        if folder.exists():
+            folder.rename(aside)
+        new.rename(folder)
+    finally:
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> OutputUnwritable:
+    return OutputUnwritable(f"{folder} cannot be written ({error.strerror}): choose another folder, or make room")

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from services.client_agent.cli.status import AgentFile
 from services.client_agent.settings import Settings
 from services.client_agent.state import StateFolder
-from shared.adapter_folder import CONFIG, WEIGHTS, Written, bytes_in
+from shared.adapter_folder import CONFIG, WEIGHTS, Written, bytes_in, copy_adapter, require_adapter
 from shared.cli.console import AsJson, Output, size, telling
 from shared.configuration import read_settings
 from shared.errors import BlobMissing, ConfigurationError, PartMissing
@@ -81,8 +81,7 @@ def _copy(state: StateFolder, into: Path) -> None:
     published = state.published
     if published is None:
         raise BlobMissing(NOTHING)
-    shutil.copyfile(state.peft_folder / WEIGHTS, into / WEIGHTS)
-    shutil.copyfile(state.peft_folder / CONFIG, into / CONFIG)
+    copy_adapter(require_adapter(state.peft_folder), into)
     if not is_whole(into / WEIGHTS, published.digest):
         raise BlobMissing("the agent got a newer adapter just now, or its file is damaged: try again")
 
