@@ -80,7 +80,9 @@ class SqlStore:
 
 def open_store(path: Path, clock: Callable[[], float], notify: Callable[[], None]) -> SqlStore:
     """Open the SQLite database at ``path``, made or migrated to the newest schema."""
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": 10})
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)), connect_args={"check_same_thread": False, "timeout": 10}
+    )
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
@@ -101,7 +103,8 @@ def open_store(path: Path, clock: Callable[[], float], notify: Callable[[], None
 def migrate(engine: sa.Engine) -> None:
     """Bring the database to the newest schema."""
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    scripts = str(Path(__file__).parent / "migrations")
+    config.set_main_option("script_location", scripts.replace("%", "%%"))  # which alembic would expand
     with engine.connect().execution_options(write=True) as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

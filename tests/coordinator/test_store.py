@@ -50,6 +50,15 @@ def store(tmp_path: Path, clock: ManualClock, bell: Bell) -> Iterator[SqlStore]:
     opened.close()
 
 
+def test_the_database_lies_where_it_was_said(tmp_path: Path, clock: ManualClock, bell: Bell):
+    """A folder's name may hold what means something in a URL."""
+    folder = tmp_path / "a?b%20c#d"
+    folder.mkdir()
+    open_store(folder / "coordinator.db", clock, bell).close()
+    assert (folder / "coordinator.db").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
 def events_of(store: SqlStore) -> list[str]:
     """Return the kinds of the run's events, in order."""
     with store.read() as tx:
