@@ -28,6 +28,7 @@
     │   ├── NotAuthenticated          not_authenticated
     │   ├── NotAllowed                not_allowed
     │   ├── NotFound                  not_found
+    │   ├── RouteUnknown              route_unknown              nobody answers this path on this port
     │   ├── IllegalTransition         illegal_transition
     │   ├── RoundClosed               round_closed
     │   ├── RunConflict               run_conflict
@@ -75,7 +76,9 @@ class PartMissing(ConfigurationError):
     code = "part_missing"
 
     def __init__(self, extra: str, module: str | None) -> None:
-        super().__init__(f"the {extra} is not installed here ({module} is missing): pip install 'fedcollm[{extra}]'")
+        super().__init__(
+            f"the {extra} is not installed here ({module} is missing): in the clone, pip install '.[{extra}]'"
+        )
 
 
 class DataError(FedCoLLMError):
@@ -218,6 +221,12 @@ class NotFound(ProtocolError):
     """There is nothing by this name, or it is not this principal's to see."""
 
     code = "not_found"
+
+
+class RouteUnknown(ProtocolError):
+    """No route has this path: another port, another service, or another release."""
+
+    code = "route_unknown"
 
 
 class IllegalTransition(ProtocolError):

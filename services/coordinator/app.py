@@ -16,7 +16,7 @@ from services.coordinator.context import Context, principal, require_protocol
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes import agents, runs, work
 from services.coordinator.routes.problems import PROBLEM_TYPE, RETRY_AFTER_SECONDS, STATUS_BY_CODE, problem, problems
-from shared.errors import FedCoLLMError
+from shared.errors import BlobTooLarge, FedCoLLMError, MessageInvalid, RouteUnknown
 
 NOT_AUTHENTICATED = 401
 
@@ -94,12 +94,12 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
 async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
     faults = "; ".join(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
-    return _answer(422, "message_invalid", faults[:2000])
+    return _answer(422, MessageInvalid.code, faults[:2000])
 
 
 async def _on_http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    code = {404: "not_found", 413: "blob_too_large"}.get(error.status_code, "message_invalid")
+    code = {404: RouteUnknown.code, 413: BlobTooLarge.code}.get(error.status_code, MessageInvalid.code)
     return _answer(error.status_code, code, str(error.detail), error.headers)
 
 

@@ -30,7 +30,7 @@ def packages(names: Sequence[str], *, extra: str) -> Finding:
         except PackageNotFoundError:
             missing.append(name)
     if missing:
-        return failed(f"not installed: {', '.join(missing)}", f"pip install 'fedcollm[{extra}]'")
+        return failed(f"not installed: {', '.join(missing)}", f"in the clone, pip install '.[{extra}]'")
     if sys.version_info >= FIRST_UNTRIED_PYTHON:
         return warning(f"Python {python} has not been tried", "use Python 3.11 to 3.13")
     return ok(", ".join(there))

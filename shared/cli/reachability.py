@@ -14,7 +14,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from shared.errors import ProtocolVersionMismatch, RemoteProblem
+from shared.errors import NotAllowed, NotAuthenticated, ProtocolVersionMismatch, RemoteProblem, RouteUnknown
 from shared.findings import Check, Finding, failed, ok, warning
 from shared.proxies import place, port, proxy_for
 from shared.transport import BearerToken, TrafficCount, Transport, open_transport
@@ -26,10 +26,10 @@ LARGEST_SKEW_SECONDS = 30.0
 SOON_SECONDS = 14 * 86_400
 
 ADVICE = {
-    "not_authenticated": "compare token_file with the token that the operator gave you",
-    "not_allowed": "ask the operator for a token of the right role, or look whether this is the right port",
+    NotAuthenticated.code: "compare token_file with the token that the operator gave you",
+    NotAllowed.code: "ask the operator for a token of the right role, or look whether this is the right port",
     "http_error": "correct coordinator_url: what answers there is no coordinator, or a proxy in front of it",
-    "not_found": "correct coordinator_url: what answers there does not know this request; is it the right port?",
+    RouteUnknown.code: "correct coordinator_url: what answers there does not know this request; is it the right port?",
     ProtocolVersionMismatch.code: "install the release that the coordinator runs",
 }
 

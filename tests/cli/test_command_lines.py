@@ -69,7 +69,7 @@ def test_a_part_that_is_not_installed_is_named(name: str, arguments: tuple[str, 
     answer = command(name, *arguments, before=f"sys.modules[{module!r}] = None")
     assert answer.returncode == ExitCode.WRONG_USAGE
     [line] = answer.stderr.splitlines()
-    assert f"pip install 'fedcollm[{extra}]'" in line
+    assert f"pip install '.[{extra}]'" in line
     assert module in line
 
 

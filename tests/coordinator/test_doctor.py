@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bench.federation import ManualClock, token_of
-from services.coordinator.app import create_work_app
+from services.coordinator.app import create_app, create_work_app
 from services.coordinator.cli.app import app
 from services.coordinator.cli.doctor import COORDINATOR_PACKAGES, WORKER_PACKAGES
 from shared.cli.commented_toml import commented_toml
@@ -108,6 +108,16 @@ def test_a_worker_is_told_whether_the_coordinator_takes_its_token(
     assert good["coordinator process"][1].startswith("running")
     assert bad["token accepted"][0] == "failed"
     assert "token of the right role" in bad["token accepted"][1]
+
+
+def test_a_worker_at_the_agents_port_is_told(installed: Installation, tmp_path: Path, clock: ManualClock):
+    """Nothing there knows its request, whatever its token is worth."""
+    installed.terms.clear()
+    with coordinator(tmp_path / "data", clock) as context, served(create_app(context)) as port:
+        installed.files["worker"]["coordinator_url"] = f"http://127.0.0.1:{port}"
+        verdict, said = installed.findings()["token accepted"]
+    assert verdict == "failed"
+    assert "is it the right port?" in said
 
 
 @pytest.mark.parametrize(

@@ -81,14 +81,14 @@ async def test_another_protocol_version_is_refused(version: str | None, who: str
         fields = {} if version is None else {"FedCoLLM-Protocol": version}
         response = await http.request("POST" if who == "worker" else "GET", path, headers=fields)
         del http.headers["Authorization"]
-        assert_problem(await http.get("/v1/nowhere", headers=fields), 404, "not_found")
+        assert_problem(await http.get("/v1/nowhere", headers=fields), 404, "route_unknown")
     assert_problem(response, 400, "protocol_version_mismatch")
 
 
 async def test_wrong_paths_and_methods_are_problems_too(context: Context) -> None:
     """Even what no route answers is answered in the protocol's form."""
     async with client(context, "operator") as http:
-        assert_problem(await http.get("/nowhere"), 404, "not_found")
+        assert_problem(await http.get("/nowhere"), 404, "route_unknown")
         response = await http.delete("/v1/runs")
         assert_problem(response, 405, "message_invalid")
         assert response.headers["Allow"] == "GET"

@@ -85,8 +85,8 @@ async def test_each_port_serves_its_own_routes_only(context: Context) -> None:
         runs_answer = await http.get(
             f"http://127.0.0.1:{internal}/v1/runs", headers={"Authorization": f"Bearer {token_of('operator')}"}
         )
-        assert_problem(lease_answer, 404, "not_found")
-        assert_problem(runs_answer, 404, "not_found")
+        assert_problem(lease_answer, 404, "route_unknown")
+        assert_problem(runs_answer, 404, "route_unknown")
         assert (await http.get(f"http://127.0.0.1:{internal}/healthz")).is_success
 
 

@@ -198,6 +198,6 @@ async def _ask_for_work(transport: Transport) -> str:
     try:
         await transport.call("GET", NO_BLOB, Accepted)
     except RemoteProblem as problem:
-        if problem.code not in {NotFound.code, BlobMissing.code} or "no route" in problem.detail:
+        if problem.code not in {NotFound.code, BlobMissing.code}:
             raise
     return "as a worker's"

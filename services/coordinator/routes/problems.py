@@ -15,6 +15,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "not_authenticated": 401,
     "not_allowed": 403,
     "not_found": 404,
+    "route_unknown": 404,
     "illegal_transition": 409,
     "round_closed": 409,
     "run_conflict": 409,
