@@ -74,6 +74,7 @@ def _base_url(text: str) -> str:
 
 
 # For settings: a value that no request could be made with is refused at start, under the setting's name.
+Params: TypeAlias = Mapping[str, str | int | float | list[str]]
 Token: TypeAlias = Annotated[str, AfterValidator(_token)]
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]
 
@@ -187,7 +188,7 @@ class Transport:
         answer: type[Answer],
         *,
         body: BaseModel | None = None,
-        params: Mapping[str, str | int | float] | None = None,
+        params: Params | None = None,
     ) -> Answer:
         """Send a JSON request and return its answer.
 
@@ -214,7 +215,7 @@ class Transport:
         answer: type[Answer],
         *,
         digest: str,
-        params: Mapping[str, str | int | float] | None = None,
+        params: Params | None = None,
     ) -> Answer:
         """PUT the file's bytes, whose digest is ``digest``; errors are those of ``call``."""
         size = await asyncio.to_thread(lambda: file.stat().st_size)
@@ -354,7 +355,7 @@ async def open_in_process(app: AsgiApp, authenticator: Authenticator, ledger: Le
         yield Transport(client, authenticator, ledger, patience_seconds=NO_PATIENCE)
 
 
-def _target(path: str, params: Mapping[str, str | int | float] | None = None) -> str:
+def _target(path: str, params: Params | None = None) -> str:
     return str(httpx.URL(path, params=params))
 
 

@@ -12,7 +12,15 @@ from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.state import StateFolder, StoredUpdate
 from services.client_agent.status import Phase, Status
 from services.client_agent.trainer import Progress, Trainer, TrainingOrder
-from shared.errors import DigestMismatch, FedCoLLMError, NotFound, RemoteProblem, RoundClosed, UpdateConflict
+from shared.errors import (
+    DigestMismatch,
+    FedCoLLMError,
+    ModelError,
+    NotFound,
+    RemoteProblem,
+    RoundClosed,
+    UpdateConflict,
+)
 from shared.protocol.codec import blob_bytes
 from shared.protocol.messages import Assignment, Manifest, PublishedAdapter, manifest_digest
 
@@ -43,6 +51,7 @@ class Agent:
         self._slm = slm
         self._pause = pause
         self._manifest: Manifest | None = None
+        self._declined: set[str] = set()
         if state.published is not None:
             status.hold(state.published)
 
@@ -62,11 +71,18 @@ class Agent:
         """Ask once what is wanted, and do it."""
         self._status.enter(Phase.WAITING)
         held = self._state.published
-        wanted = await self._coordinator.wanted(held.digest if held else None, wait_seconds=wait_seconds)
+        digest = held.digest if held else None
+        wanted = await self._coordinator.wanted(digest, self._declined, wait_seconds=wait_seconds)
         if wanted.published is not None and wanted.published != held:
             await self._receive(wanted.published)
         if wanted.assignment is not None:
-            await self._take_part(wanted.assignment)
+            try:
+                await self._take_part(wanted.assignment)
+            except ModelError:
+                # Tried again when nobody else wants this agent: its SLM may have been put right meanwhile.
+                self._declined.add(wanted.assignment.run_id)
+                raise
+            self._declined.discard(wanted.assignment.run_id)
 
     async def _receive(self, published: PublishedAdapter) -> None:
         """Fetch theta^t, the adapter after co-tuning, and make it the one that this organisation uses."""
@@ -80,7 +96,7 @@ class Agent:
 
     async def _take_part(self, assignment: Assignment) -> None:
         """Train (once) and submit an update for a round."""
-        update = self._state.trained_update(assignment)
+        update = await asyncio.to_thread(self._state.trained_update, assignment)
         if update is None:
             update = await self._train(assignment)
         self._status.enter(Phase.SENDING, run_id=assignment.run_id, round_number=assignment.round)
@@ -126,7 +142,7 @@ class Agent:
 
     async def _fetch(self, digest: str, manifest: Manifest) -> None:
         file = self._state.adapter(digest)
-        if not self._state.has_adapter(digest):
+        if not await asyncio.to_thread(self._state.has_adapter, digest):
             size = blob_bytes(manifest.layout)
             self._status.received_bytes += await self._coordinator.fetch_adapter(digest, file, size=size)
 

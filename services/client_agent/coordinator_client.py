@@ -1,9 +1,10 @@
 """What an agent asks of its coordinator, call by call."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from shared.protocol.messages import Manifest, UpdateReceipt, Wanted
-from shared.transport import Transport
+from shared.transport import Params, Transport
 
 
 class CoordinatorClient:
@@ -12,11 +13,11 @@ class CoordinatorClient:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def wanted(self, holding: str | None, *, wait_seconds: float) -> Wanted:
-        """Ask what is wanted, and wait up to ``wait_seconds`` for something."""
-        params: dict[str, str | float] = {"wait_seconds": wait_seconds}
+    async def wanted(self, holding: str | None, declined: Collection[str] = (), *, wait_seconds: float) -> Wanted:
+        """Ask what is wanted, of runs that were declined last, and wait up to ``wait_seconds`` for something."""
+        params: Params = {"wait_seconds": wait_seconds, "declined": sorted(declined)}
         if holding is not None:
-            params["holding"] = holding
+            params = {**params, "holding": holding}
         return await self._transport.call("GET", "/v1/wanted", Wanted, params=params)
 
     async def manifest(self, run_id: str) -> Manifest:

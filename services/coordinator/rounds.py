@@ -4,6 +4,7 @@ Decisions are the protocol room's; this file applies them to the store. It holds
 call may be the first after a restart. No HTTP, no torch.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -58,11 +59,15 @@ class RoundEngine:
 
     # --- agents -------------------------------------------------------------------------------------------------
 
-    def wanted(self, agent: str) -> Wanted:
-        """Return the oldest round that waits for this agent, and the newest published adapter."""
+    def wanted(self, agent: str, declined: Collection[str] = ()) -> Wanted:
+        """Return the oldest round that waits for this agent, and the newest published adapter.
+
+        Runs that the agent has declined, because its SLM is not theirs, come last, and their adapters not at all.
+        """
         with self._store.read() as tx:
             assignment = None
-            for run in reversed(tx.runs(states=(RunState.RUNNING,))):
+            running = reversed(tx.runs(states=(RunState.RUNNING,)))
+            for run in sorted(running, key=lambda run: run.id in declined):
                 current = tx.live_round(run)
                 if current is None or not _takes_updates(run, current):
                     continue
@@ -77,7 +82,7 @@ class RoundEngine:
                     seed=seed,
                 )
                 break
-            newest = tx.newest_published()
+            newest = tx.newest_published(declined)
             return Wanted(assignment=assignment, published=published(newest) if newest else None)
 
     def receipt(

@@ -5,7 +5,7 @@ its event and its audit line in the same transaction; records go in and out, row
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import lru_cache
@@ -146,10 +146,11 @@ class Transaction:
             query = query.where(schema.runs.c.state.in_(states))
         return [_run(row) for row in self._all(query)]
 
-    def newest_published(self) -> Run | None:
-        """Return the newest run that has published a round, if there is one."""
+    def newest_published(self, but: Collection[str] = ()) -> Run | None:
+        """Return the newest run that has published a round, ``but`` none of these, if there is one."""
         table = schema.runs.c
-        query = sa.select(schema.runs).where(table.published_round > 0).order_by(table.created_at.desc(), table.id)
+        there = sa.select(schema.runs).where(table.published_round > 0, table.id.not_in(but))
+        query = there.order_by(table.created_at.desc(), table.id)
         row = self._first(query.limit(1))
         return None if row is None else _run(row)
 

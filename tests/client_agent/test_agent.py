@@ -172,11 +172,29 @@ async def test_an_agent_recovers_from_a_failure(tmp_path: Path, clock: ManualClo
         assert everybody.statuses["ada"].view().error is None
 
 
+async def test_a_run_for_another_slm_keeps_no_agent_from_its_own(tmp_path: Path, clock: ManualClock) -> None:
+    """What it cannot train comes last from then on, and is tried again when nobody else asks."""
+    trainer = FailingTrainer(BaseModelMismatch("another base model"))
+    async with with_ada(trainer, tmp_path, clock) as everybody:
+        ada = everybody.agents["ada"]
+        await opened(everybody)
+        clock.advance(1)
+        await everybody.start("second", terms_of(seed=7))
+        await everybody.worker.step(wait_seconds=0)
+        with pytest.raises(BaseModelMismatch):
+            await ada.step(wait_seconds=0)
+        await ada.step(wait_seconds=0)
+        taken = {run: (await everybody.rounds(run)).rounds[0].accepted for run in (RUN, "second")}
+        assert taken == {RUN: 0, "second": 1}
+        await ada.step(wait_seconds=0)
+        assert (await everybody.rounds(RUN)).rounds[0].accepted == 1
+
+
 async def test_what_a_coordinator_refuses_is_shown_by_its_code(tmp_path: Path) -> None:
     """An organisation reads the code that the coordinator sent, once."""
 
     class Refusing:
-        async def wanted(self, holding: str | None, *, wait_seconds: float) -> None:  # noqa: ARG002
+        async def wanted(self, holding: str | None, declined: set[str], *, wait_seconds: float) -> None:  # noqa: ARG002
             raise RemoteProblem("not_authenticated", 401, "no token that this coordinator knows")
 
     status, pauses = Status(), Pauses(1)
@@ -189,7 +207,7 @@ async def test_a_coordinator_that_is_away_is_no_hot_loop(tmp_path: Path) -> None
     """Nobody there: the error is shown and the next try comes after a pause."""
 
     class Away:
-        async def wanted(self, holding: str | None, *, wait_seconds: float) -> None:  # noqa: ARG002
+        async def wanted(self, holding: str | None, declined: set[str], *, wait_seconds: float) -> None:  # noqa: ARG002
             raise Unreachable("nobody there")
 
     status, pauses = Status(), Pauses(2)

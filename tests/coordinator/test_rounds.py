@@ -227,6 +227,20 @@ def test_runs_go_on_side_by_side(context: Context, clock: ManualClock) -> None:
     assert run_of(context, "second").state is RunState.RUNNING
 
 
+def test_what_an_agent_declined_comes_last_and_brings_no_adapter(context: Context, clock: ManualClock) -> None:
+    """Its SLM is not that run's: other runs go first, and what that one publishes is of no use to it."""
+    begin(context, terms_of(rounds=2))
+    play_round(context, 1)
+    clock.advance(1)
+    begin(context, terms_of(seed=7), run_id="second")
+    assert context.rounds.wanted("ada").assignment.run_id == RUN
+    assert context.rounds.wanted("ada", {RUN}).assignment.run_id == "second"
+    submit(context, "ada", run_id="second")
+    assert context.rounds.wanted("ada", {RUN}).assignment.run_id == RUN
+    assert context.rounds.wanted("ada", {RUN}).published is None
+    assert context.rounds.wanted("ada", {"second"}).published == run_of(context).published
+
+
 def test_artefacts_are_what_was_published_last(context: Context) -> None:
     """Before the first published round there is none: theta^0 is nobody's result."""
     begin(context, terms_of(rounds=2))

@@ -1,7 +1,7 @@
 """How an operator's commands reach the coordinator: the options that say where it is, and a transport with patience."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -17,7 +17,7 @@ from shared.cli.console import AsJson, Output, telling
 from shared.configuration import read_settings
 from shared.errors import ConfigurationError
 from shared.protocol.messages import RunId
-from shared.transport import Answer, BearerToken, OnRetry, TrafficCount, Transport, open_transport
+from shared.transport import Answer, BearerToken, OnRetry, Params, TrafficCount, Transport, open_transport
 
 OPERATOR_FILE = Path("operator.toml")
 
@@ -106,7 +106,7 @@ class Operator:
         answer: type[Answer],
         *,
         body: BaseModel | None = None,
-        params: Mapping[str, str | int | float] | None = None,
+        params: Params | None = None,
     ) -> Answer:
         """Send one request and return its answer."""
 

@@ -28,7 +28,7 @@ from shared.errors import (
     UpdateConflict,
 )
 from shared.protocol.digests import DIGEST_PATTERN
-from shared.protocol.messages import Manifest, UpdateReceipt, Wanted
+from shared.protocol.messages import Manifest, RunId, UpdateReceipt, Wanted
 
 router = APIRouter(tags=["agents"])
 
@@ -42,10 +42,13 @@ async def get_wanted(
     agent: Agent,
     connection: Request,
     holding: Annotated[str | None, Query(pattern=DIGEST_PATTERN, description="The adapter that it has.")] = None,
+    declined: Annotated[
+        tuple[RunId, ...], Query(max_length=100, description="Runs that its SLM is not for: they come last.")
+    ] = (),
     wait_seconds: Annotated[float, Query(ge=0, le=25)] = 0,
 ) -> Wanted:
     return await context.changes.poll(
-        lambda: context.rounds.wanted(agent.name),
+        lambda: context.rounds.wanted(agent.name, declined),
         ready=lambda answer: bool(answer.assignment or (answer.published and answer.published.digest != holding)),
         wait_seconds=wait_seconds,
         gone=connection.is_disconnected,
