@@ -57,9 +57,11 @@ class StateFolder:
 
     @property
     def published(self) -> PublishedAdapter | None:
-        """The newest adapter that this agent holds, whole; None before the first."""
-        path = self._root / "published.json"
-        return PublishedAdapter.model_validate_json(path.read_bytes()) if path.exists() else None
+        """The newest adapter that this agent holds; None before the first, or where its note was damaged."""
+        try:
+            return PublishedAdapter.model_validate_json((self._root / "published.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
 
     def adapter(self, digest: str) -> Path:
         """Return where the adapter named ``digest`` lies or will lie."""

@@ -64,6 +64,14 @@ def test_a_kept_adapter_is_there_after_a_restart(tmp_path: Path) -> None:
     assert again.adapter(published(1).digest).read_bytes() == THETA[1]
 
 
+def test_a_damaged_note_of_the_adapter_is_no_adapter(tmp_path: Path) -> None:
+    """An agent fetches it again, and does not end for good."""
+    state = StateFolder(tmp_path)
+    state.keep_published(fetched(state, 1), CONFIG)
+    (tmp_path / "published.json").write_text('{"run_id": "run", "rou')
+    assert StateFolder(tmp_path).published is None
+
+
 def test_the_adapter_is_there_as_a_peft_directory(tmp_path: Path) -> None:
     """What the organisation uses is a folder with the two files that PEFT loads."""
     state = StateFolder(tmp_path)
