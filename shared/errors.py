@@ -57,11 +57,27 @@ A message says what happened, to what, and what to do. Errors know their code an
 the coordinator's ``app`` maps codes to statuses.
 """
 
+from collections.abc import Iterator
+from typing import Self
+
 
 class FedCoLLMError(Exception):
     """Base of every error that this project raises on purpose."""
 
     code: str = "internal"
+
+
+def error_of(code: str, message: str, *, otherwise: type[FedCoLLMError]) -> FedCoLLMError:
+    """Return the error that another process of ours has met, or ``otherwise`` where its code is not of this tree."""
+    kinds = {kind.code: kind for kind in _tree(FedCoLLMError)}
+    return kinds.get(code, otherwise)(message)
+
+
+def _tree(kind: type[FedCoLLMError]) -> Iterator[type[FedCoLLMError]]:
+    for below in kind.__subclasses__():
+        if "code" in vars(below):
+            yield below
+        yield from _tree(below)
 
 
 class ConfigurationError(FedCoLLMError):
@@ -75,10 +91,10 @@ class PartMissing(ConfigurationError):
 
     code = "part_missing"
 
-    def __init__(self, extra: str, module: str | None) -> None:
-        super().__init__(
-            f"the {extra} is not installed here ({module} is missing): in the clone, pip install '.[{extra}]'"
-        )
+    @classmethod
+    def of(cls, extra: str, module: str | None) -> Self:
+        """Return the error of a part, by the name of its extra, that a missing module belongs to."""
+        return cls(f"the {extra} is not installed here ({module} is missing): in the clone, pip install '.[{extra}]'")
 
 
 class DataError(FedCoLLMError):

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shared.errors import OutputExists, OutputUnwritable, StoreBusy
-from shared.protocol.digests import digest_of
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
@@ -42,7 +42,10 @@ def is_owned(folder: Path) -> bool:
 
 def is_whole(file: Path, digest: str) -> bool:
     """Return whether the file is there with all its bytes; one that a power cut left short is not."""
-    return file.exists() and digest_of(file.read_bytes()) == digest
+    if not file.exists():
+        return False
+    with file.open("rb") as opened:  # may be large: it is not read into memory at once
+        return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}" == digest
 
 
 @contextmanager

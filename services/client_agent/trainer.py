@@ -12,8 +12,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from shared import errors
-from shared.errors import FedCoLLMError, TrainerStopped
+from shared.errors import TrainerStopped, error_of
 from shared.protocol.digests import Digest
 from shared.protocol.messages import Manifest
 from shared.protocol.terms import FROZEN
@@ -105,7 +104,7 @@ class TrainerProcess:
                     case Trained():
                         return line
                     case Failed():
-                        raise _error(line)
+                        raise error_of(line.code, line.message, otherwise=TrainerStopped)
         except ConnectionError:
             pass
         except ValueError as error:  # a line that is too long, or none of ours
@@ -129,10 +128,3 @@ class TrainerProcess:
                 *self._command, stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT
             )
         return self._process
-
-
-def _error(failed: Failed) -> FedCoLLMError:
-    """Return the error of the tree that the child met, by its code."""
-    kinds = (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FedCoLLMError))
-    kind = next((kind for kind in kinds if kind.code == failed.code), TrainerStopped)
-    return kind(failed.message)

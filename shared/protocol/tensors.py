@@ -16,6 +16,8 @@ Array: TypeAlias = npt.NDArray[np.float32]
 Tensors: TypeAlias = Mapping[str, Array]
 Layout: TypeAlias = Mapping[str, tuple[int, ...]]
 
+SLICE = 1 << 20
+
 
 def layout_of(tensors: Tensors) -> dict[str, tuple[int, ...]]:
     """Return the layout that ``tensors`` has, by name."""
@@ -49,8 +51,10 @@ def require_layout(actual: Layout, expected: Layout) -> None:
 
 def require_finite(values: Array, what: str) -> None:
     """Raise ValuesNotFinite if ``values`` holds NaN or an infinity; ``what`` names them in the message."""
-    if not np.isfinite(values).all():
-        bad = int(values.size - np.count_nonzero(np.isfinite(values)))
+    flat = values.reshape(-1)
+    slices = (flat[start : start + SLICE] for start in range(0, flat.size, SLICE))  # a mask of all would be large
+    bad = sum(int(np.count_nonzero(~np.isfinite(each))) for each in slices)
+    if bad:
         raise ValuesNotFinite(
             f"{what} holds {bad} value(s) that are NaN or infinite: the training that made it diverged"
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.client_agent.trainer import Progress, TrainerProcess, TrainingOrder
-from shared.errors import BaseModelMismatch, ConfigurationError, LossNotFinite, TrainerStopped
+from shared.errors import BaseModelMismatch, ConfigurationError, LossNotFinite, PartMissing, TrainerStopped
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Manifest
 from shared.protocol.terms import TaskTerms
@@ -108,7 +108,7 @@ async def test_a_trainer_that_cannot_be_made_says_why(tmp_path: Path) -> None:
         await trainer.stop()
 
 
-@pytest.mark.parametrize("error", [BaseModelMismatch, LossNotFinite])
+@pytest.mark.parametrize("error", [BaseModelMismatch, LossNotFinite, PartMissing])
 async def test_an_error_of_the_child_is_the_same_error_here(
     error: type[Exception], trainer: TrainerProcess, tmp_path: Path
 ) -> None:

@@ -90,6 +90,6 @@ def _merge(slm: str, adapter: Path, into: Path, output: Output) -> None:
     try:
         from shared.ml.merge import merge  # noqa: PLC0415 - torch: no other command's
     except ImportError as error:
-        raise PartMissing("agent", error.name) from None
+        raise PartMissing.of("agent", error.name) from None
     output.note(f"merging with {slm}")
     merge(slm, adapter, into, show_progress=output.shows_progress)

@@ -36,7 +36,7 @@ def run(*, config: AgentFile = None) -> None:
         try:
             from services.client_agent.__main__ import run as run_agent  # noqa: PLC0415 - FastAPI: no other command's
         except ImportError as error:
-            raise PartMissing("agent", error.name) from None
+            raise PartMissing.of("agent", error.name) from None
     raise typer.Exit(run_agent(config))
 
 

@@ -134,7 +134,7 @@ def _merge(base: str, adapter: Path, into: Path, output: Output) -> None:
     try:
         from shared.ml.merge import merge  # noqa: PLC0415 - torch: no other command's
     except ImportError as error:
-        raise PartMissing("worker", error.name) from None
+        raise PartMissing.of("worker", error.name) from None
     output.note(f"merging with {base}")
     merge(base, adapter, into, show_progress=output.shows_progress)
 

@@ -46,7 +46,7 @@ def coordinator(*, config: ConfigFile = None) -> None:
         try:
             from services.coordinator.__main__ import run  # noqa: PLC0415 - FastAPI and the store: no other command's
         except ImportError as error:
-            raise PartMissing("coordinator", error.name) from None
+            raise PartMissing.of("coordinator", error.name) from None
     raise typer.Exit(run(config))
 
 
@@ -57,7 +57,7 @@ def worker(*, config: ConfigFile = None) -> None:
         try:
             from services.coordinator.worker.__main__ import run  # noqa: PLC0415 - torch
         except ImportError as error:
-            raise PartMissing("worker", error.name) from None
+            raise PartMissing.of("worker", error.name) from None
     raise typer.Exit(run(config))
 
 
