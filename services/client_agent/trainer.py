@@ -124,7 +124,8 @@ class TrainerProcess:
 
     async def _running(self) -> Process:
         if self._process is None or self._process.returncode is not None:
+            # In a session of its own, so that Ctrl-C at a terminal reaches the agent alone, which then ends the child.
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT
+                *self._command, stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT, start_new_session=True
             )
         return self._process

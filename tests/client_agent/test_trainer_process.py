@@ -1,4 +1,5 @@
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -124,6 +125,12 @@ async def test_an_error_whose_code_nobody_knows_is_still_an_error(trainer: Train
     """A newer child's code becomes TrainerStopped with its message."""
     with pytest.raises(TrainerStopped, match="what happened"):
         await trainer.train(order_of("fail unheard_of", tmp_path), lambda _: None)
+
+
+async def test_ctrl_c_at_a_terminal_does_not_reach_the_child(trainer: TrainerProcess) -> None:
+    """A terminal sends it to the agent's process group; the agent ends its child itself, without a traceback."""
+    await trainer.start()
+    assert os.getpgid(trainer._process.pid) != os.getpgid(0)
 
 
 @pytest.mark.parametrize("end", ["exit", "crash", "kill"])
