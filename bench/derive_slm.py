@@ -253,7 +253,7 @@ def run(options: argparse.Namespace) -> None:
     folder = model_directory(options.model)
     llm = load_base(folder, dtype=torch.float32, device=pick_device(options.device))
     decoder_layers(llm)  # refuse a family before its texts are read
-    require_context(llm, max_tokens=options.tokens)
+    require_context(llm.config.to_dict(), name=str(options.model), max_tokens=options.tokens)
     texts = read_texts(
         options.text, load_tokenizer(folder), tokens=options.tokens, at_most=options.texts, seed=options.seed
     )

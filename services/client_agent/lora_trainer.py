@@ -107,7 +107,7 @@ class LoraTrainer:
             )
             require_memory(needed, self._device)
             base = load_base(self._slm, dtype=self._dtype, device=self._device, four_bit=self._precision == "nf4")
-            require_context(base, max_tokens=manifest.training.max_tokens)
+            require_context(base.config.to_dict(), name=self._slm, max_tokens=manifest.training.max_tokens)
             model = add_lora(
                 base,
                 rank=lora.rank,

@@ -1,10 +1,10 @@
-"""The files of a base model in Hugging Face format: which they are, and what their headers say. No torch.
+"""The files of a base model in Hugging Face format: which they are, and what they say of it. No torch.
 
 Nothing here reads the weights themselves, so that a model can be looked at before there is room for it.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from typing import Any
 from shared.errors import ModelUnreadable
 
 _LARGEST_HEADER_BYTES = 100_000_000  # the safetensors format's own limit
+
+# What families call the longest text that they take in; most the first, GPT-2 the second.
+_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "model_max_length")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,16 @@ def read_config(directory: Path) -> dict[str, Any]:
     if not (directory / "config.json").is_file():
         raise ModelUnreadable(f"{str(directory)!r} has no config.json: it is not the folder of a Hugging Face model")
     return _read_json(directory / "config.json")
+
+
+def context_length(config: Mapping[str, Any]) -> int | None:
+    """Return how many tokens a model takes in, or None where its configuration does not say so.
+
+    A file need not say what is its family's default: transformers' configuration, as a dictionary, says that too.
+    """
+    text = config.get("text_config")  # of a model that sees as well
+    text = text if isinstance(text, dict) else config
+    return next((text[name] for name in _CONTEXT_NAMES if isinstance(text.get(name), int)), None)
 
 
 def stored_tensors(directory: Path) -> dict[str, StoredTensor]:

@@ -11,6 +11,7 @@ from shared.data.examples import Example, read_examples
 from shared.data.source import DataSource
 from shared.errors import LoraTargetMissing, ModelUnreadable
 from shared.findings import Finding, failed, ok, warning
+from shared.ml.checkpoint import context_length
 from shared.ml.digests import base_model_digest
 from shared.ml.digests import tokenizer_digest as digest_of_tokenizer
 from shared.ml.encoding import Encoded, encode_choices, encode_examples
@@ -24,7 +25,7 @@ from shared.ml.memory import (
     require_memory,
     together,
 )
-from shared.ml.models import load_tokenizer, lora_targets, pick_device
+from shared.ml.models import load_tokenizer, lora_targets, pick_device, require_context
 from shared.protocol.terms import LoraTerms, RunTerms, TaskTerms
 
 # No text of anybody is as long as this: how long the longest is, is what is asked.
@@ -51,6 +52,12 @@ def weights(path: str, cache: Path | None) -> Finding:
     return ok(base_model_digest(path, cache=cache))
 
 
+def context(path: str, max_tokens: int) -> Finding:
+    """Check that a run's texts fit into what a base model takes in, as whoever loads it will."""
+    require_context(_config(path).to_dict(), name=path, max_tokens=max_tokens)
+    return ok(f"{path} takes texts of {max_tokens} tokens")
+
+
 def other_model(path: str, *, tokenizer_digest: str, base_digest: str, cache: Path | None) -> str | None:
     """Say in what the base model is not the one that a run was made for, if it is not."""
     for what, actual, expected in (
@@ -74,9 +81,9 @@ def data(source: DataSource, task: TaskTerms, model: str, *, max_tokens: int | N
     encoded = _encoded(source, task, model, max_tokens)
     longest = max(len(one.token_ids) for one in encoded)
     detail = f"{len(encoded)} examples in {source.path}, the longest {longest} tokens"
-    context = getattr(_config(model).get_text_config(), "max_position_embeddings", None)
-    if context is not None and longest > context:
-        return failed(f"{detail}, and {model} takes {context}", "shorten the texts, or choose a model that takes more")
+    takes = context_length(_config(model).to_dict())
+    if takes is not None and longest > takes:
+        return failed(f"{detail}, and {model} takes {takes}", "shorten the texts, or choose a model that takes more")
     return ok(detail)
 
 

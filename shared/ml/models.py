@@ -25,7 +25,7 @@ from transformers.pytorch_utils import Conv1D
 
 from shared.configuration import Precision
 from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing, ModelUnreadable
-from shared.ml.checkpoint import read_config, stored_tensors
+from shared.ml.checkpoint import context_length, read_config, stored_tensors
 from shared.ml.hub import model_directory
 from shared.ml.seeding import seeded
 
@@ -141,16 +141,16 @@ def recompute_activations(model: PeftModel) -> None:
     model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
 
-def require_context(base: PreTrainedModel, *, max_tokens: int) -> None:
-    """Check that texts of ``max_tokens`` fit into what the model takes in, where its configuration says how much.
+def require_context(config: Mapping[str, Any], *, name: str, max_tokens: int) -> None:
+    """Check that texts of ``max_tokens`` fit into what a model takes in, where its configuration says how much.
 
     Raises:
         ContextTooShort: they do not. GPT-2 would end in an index error, and others go on and answer badly.
     """
-    context = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+    context = context_length(config)
     if context is not None and max_tokens > context:
         raise ContextTooShort(
-            f"the run's texts may have {max_tokens} tokens, and the base model {base.name_or_path} takes {context}: "
+            f"the run's texts may have {max_tokens} tokens, and the base model {name} takes {context}: "
             "lower the run's max_tokens, or choose a base model with a longer context"
         )
 

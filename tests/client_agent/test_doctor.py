@@ -18,7 +18,10 @@ from services.coordinator.context import Context
 from shared.cli.console import ExitCode
 from shared.folders import owned
 from shared.listening import listen
-from tests.support.federations import begin, coordinator
+from shared.ml.digests import base_model_digest, tokenizer_digest
+from shared.ml.models import load_tokenizer
+from shared.protocol.messages import PrepareResult
+from tests.support.federations import begin, coordinator, lease, result_of, terms_of
 from tests.support.served import served
 from tests.support.tiny_models import tiny_directory
 
@@ -93,6 +96,28 @@ def test_a_run_for_another_model_is_told(installed: Installation, context: Conte
     assert verdict == "failed"
     assert "the tokenizer of" in said
     assert "install the base model that the operator names" in said
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "verdict", "said"),
+    [(128, "ok", "run: its base model; 3 examples"), (129, "failed", "takes 128: lower the run's max_tokens")],
+)
+def test_a_run_of_this_model_must_have_texts_that_it_takes(
+    installed: Installation, context: Context, slm: Path, max_tokens: int, verdict: str, said: str
+):
+    """However short the examples are that are here: the trainer would refuse it too."""
+    training = terms_of().training.model_copy(update={"max_tokens": max_tokens})
+    context.lifecycle.create("run", terms_of(training=training), actor="operator")
+    context.lifecycle.start("run", actor="operator")
+    granted = lease(context)
+    prepared = result_of(context, granted)
+    assert isinstance(prepared, PrepareResult)
+    own = prepared.slm.model_copy(update={"base_digest": base_model_digest(slm)})
+    of_slm = {"slm": own, "tokenizer_digest": tokenizer_digest(load_tokenizer(slm))}
+    context.work.complete(granted.job_id, granted.token, prepared.model_copy(update=of_slm), actor="worker")
+    found = installed.findings()["run"]
+    assert found[0] == verdict
+    assert said in found[1]
 
 
 @pytest.mark.parametrize(

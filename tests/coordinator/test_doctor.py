@@ -14,8 +14,11 @@ from bench.federation import ManualClock, token_of
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.cli.app import app
 from services.coordinator.cli.doctor import COORDINATOR_PACKAGES, WORKER_PACKAGES
+from services.coordinator.worker.model_pair import ModelPair
 from shared.cli.commented_toml import commented_toml
 from shared.cli.console import ExitCode
+from shared.data.source import DataSource
+from shared.errors import ContextTooShort
 from shared.listening import listen
 from shared.protocol.terms import RunTerms
 from tests.support.federations import coordinator, terms_of
@@ -160,6 +163,27 @@ def test_a_pair_without_a_common_tokenizer_is_told(installed: Installation, mode
     verdict, said = installed.findings()["tokenizer"]
     assert verdict == "failed"
     assert "choose a pair of one family" in said
+
+
+@pytest.mark.parametrize("short", ["LLM", "SLM"])
+def test_texts_that_a_model_cannot_take_are_told_as_the_worker_would(
+    installed: Installation, models: Path, tmp_path: Path, short: str
+):
+    """However short the examples are: another agent's may be as long as the run allows."""
+    shutil.copytree(models / short.lower(), tmp_path / "short")
+    config = tmp_path / "short" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 32}))
+    installed.terms[short.lower()] = str(tmp_path / "short")
+    found = installed.findings()
+    assert {name for name, (verdict, _) in found.items() if verdict == "failed"} == {f"{short} context"}
+    source = DataSource(path=tmp_path / "auxiliary.jsonl")
+    worker = ModelPair(
+        auxiliary=source, validation=source, device="cpu", dtype="float32", digest_cache=tmp_path / "digests"
+    )
+    into = {"slm_into": tmp_path / "theta", "llm_into": tmp_path / "omega"}
+    with pytest.raises(ContextTooShort) as refused:
+        worker.prepare(terms_of(**installed.terms), **into, require_lease=lambda: None)
+    assert found[f"{short} context"][1].strip() == str(refused.value)
 
 
 def test_an_example_that_is_learnt_and_measured_is_a_warning(installed: Installation, tmp_path: Path):

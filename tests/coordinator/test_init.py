@@ -102,12 +102,17 @@ def test_the_kind_of_task_is_that_of_the_auxiliary_set(folder: Path):
     assert read_terms(folder / "run.toml").task.kind == "completion"
 
 
+def model(folder: Path, config: str) -> None:
+    """Write as much of a base model as `init` looks at."""
+    folder.mkdir()
+    (folder / "config.json").write_text(config)
+    (folder / "model.safetensors").write_bytes(b"")
+
+
 def test_terms_begin_with_a_preset_and_fit_the_models(folder: Path):
-    """What the preset trains by, for the agents that there are, and no text longer than a model takes."""
-    for name in ("large", "small"):
-        (folder / name).mkdir()
-        (folder / name / "config.json").write_text(json.dumps({"max_position_embeddings": 64}))
-        (folder / name / "model.safetensors").write_bytes(b"")
+    """What the preset trains by, for the agents that there are, and no text longer than both models take."""
+    model(folder / "large", json.dumps({"text_config": {"max_position_embeddings": 64}}))
+    model(folder / "small", json.dumps({"n_positions": 128}))
     chosen = options(llm="large", slm="small", preset="paper-opt", agents="a,b,c")
     assert init(*chosen, "--yes").exit_code == ExitCode.DONE
     terms, preset = read_terms(folder / "run.toml"), preset_terms("paper-opt")
@@ -115,6 +120,21 @@ def test_terms_begin_with_a_preset_and_fit_the_models(folder: Path):
     assert (terms.cotuning, terms.rounds, terms.gate) == (preset.cotuning, preset.rounds, preset.gate)
     assert terms.training.max_tokens == 64
     assert terms.cohort.max_count == 3
+
+
+def test_a_model_whose_configuration_is_damaged_is_asked_for_again(folder: Path):
+    """With what is wrong and what to do; everything else that was answered stays."""
+    model(folder / "broken", "{")
+    model(folder / "whole", "{}")
+    told = init(*options(agents="clinic"), "--llm", "broken", "--yes")
+    assert told.exit_code != ExitCode.DONE
+    assert "config.json is missing, or is not JSON: fetch the model again" in told.stderr
+    assert not (folder / "run.toml").exists()
+    answers = "clinic\n\nbroken\nwhole\nwhole\nauxiliary.jsonl\n\nvalidation.jsonl\n\n\n\n\n"
+    told = init(answers=answers)
+    assert told.exit_code == ExitCode.DONE, told.output
+    assert "fetch the model again" in told.stderr
+    assert read_terms(folder / "run.toml").llm == str(folder / "whole")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from shared.data.examples import Example
 from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing, ModelUnreadable
 from shared.ml.adapters import adapter_layout, adapter_tensors
+from shared.ml.checkpoint import context_length, read_config
 from shared.ml.digests import base_model_digest
 from shared.ml.encoding import Encoded
 from shared.ml.evaluate import evaluate
@@ -117,10 +118,23 @@ def test_an_unknown_family_asks_for_targets():
 @pytest.mark.parametrize("family", ["gpt2", "opt", *FAMILIES])
 def test_a_runs_texts_must_fit_into_the_models_context(family: str):
     """Every family's limit is found, whatever its configuration calls it; the limit itself is allowed."""
-    base = tiny_base(family)
-    require_context(base, max_tokens=128)
-    with pytest.raises(ContextTooShort, match=r"may have 129 tokens, .* takes 128: lower the run's max_tokens"):
-        require_context(base, max_tokens=129)
+    config = tiny_base(family).config.to_dict()
+    require_context(config, name="tiny", max_tokens=128)
+    with pytest.raises(ContextTooShort, match=r"may have 129 tokens, .* tiny takes 128: lower the run's max_tokens"):
+        require_context(config, name="tiny", max_tokens=129)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt", *FAMILIES])
+def test_a_models_context_is_known_from_its_file_too(family: str, tmp_path: Path):
+    """Without transformers, also where the language model is a part of one that sees."""
+    assert context_length(read_config(tiny_directory(tmp_path, family))) == 128
+
+
+@pytest.mark.parametrize("config", [{}, {"max_position_embeddings": None}, {"text_config": {"hidden_size": 8}}])
+def test_a_context_that_a_configuration_does_not_say_is_no_limit(config: dict[str, object]):
+    """Some families have none."""
+    assert context_length(config) is None
+    require_context(config, name="endless", max_tokens=1_048_576)
 
 
 def test_lora_starts_from_its_seed_and_disturbs_no_other_random_numbers():

@@ -122,6 +122,7 @@ def _run(settings: Settings, cache: Path | None) -> Finding:
     if mismatch is not None:
         return failed(f"run {manifest.run_id}: {mismatch}", "install the base model that the operator names")
     terms = manifest.training
+    models.context(settings.slm, terms.max_tokens)
     found: Finding = models.data(settings.data, manifest.task, settings.slm, max_tokens=terms.max_tokens)
     if found.verdict is not Verdict.OK:
         return found

@@ -127,6 +127,11 @@ def _of_run(terms: RunTerms, central: CoordinatorSettings | None, working: Worke
     cache = working.cache_dir.with_suffix(".digests.json")
     for name, model in (("LLM", terms.llm), ("SLM", terms.slm)):
         yield Check(name, lambda model=model: _models().base_model(model), after=("worker packages",))  # type: ignore[misc]
+        yield Check(
+            f"{name} context",
+            lambda model=model: _models().context(model, terms.training.max_tokens),  # type: ignore[misc]
+            after=(name,),
+        )
         yield Check(f"{name} weights", lambda model=model: _models().weights(model, cache), after=(name,))  # type: ignore[misc]
     yield Check("tokenizer", lambda: _models().same_tokenizer(terms.llm, terms.slm), after=("LLM", "SLM"))
     for name, source in (("auxiliary set", working.auxiliary), ("validation set", working.validation)):

@@ -1,6 +1,5 @@
 """``fedcollm init``: write what coordinator, worker and operator need, a run's terms, and everybody's token."""
 
-import json
 import secrets
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +20,7 @@ from shared.cli.questions import Questions, model, typed
 from shared.data.proposal import Kind
 from shared.data.source import DataSource
 from shared.errors import ConfigurationError
+from shared.ml.checkpoint import context_length, read_config
 from shared.protocol.terms import FROZEN, CohortTerms, RunTerms, TaskTerms
 
 HEAD = """Settings of a FedCoLLM {of}, written by `fedcollm init`.
@@ -35,7 +35,6 @@ They are frozen once it is made. What is commented out has the value that is sho
 
 USUAL_PRESET = "smollm2"
 HOUR, DAY = 3600.0, 86_400.0
-LONGEST_CONTEXT = 1 << 20  # above what any preset asks for
 
 FILES = ("coordinator.toml", "worker.toml", "operator.toml", "run.toml", "principals.json")
 
@@ -85,8 +84,8 @@ def init(
         begun = questions.ask(
             f"Preset ({', '.join(PRESETS)})", given=preset, option="--preset", check=preset_terms, default=USUAL_PRESET
         )
-        large = questions.ask("LLM, a folder or a hub id", given=llm, option="--llm", check=model, default=begun.llm)
-        small = questions.ask("SLM, of the same family", given=slm, option="--slm", check=model, default=begun.slm)
+        large = questions.ask("LLM, a folder or a hub id", given=llm, option="--llm", check=_model, default=begun.llm)
+        small = questions.ask("SLM, of the same family", given=slm, option="--slm", check=_model, default=begun.slm)
         known = column or []
         learnt, kind, _ = questions.ask_data(
             "File of the auxiliary examples", given=auxiliary, option="--auxiliary", columns=known
@@ -141,6 +140,7 @@ def init(
 
 def _terms(begun: RunTerms, *, llm: str, slm: str, kind: Kind, agents: int) -> RunTerms:
     """Return a preset's terms for these models and agents: all but one agent are enough after an hour."""
+    contexts = [context for context in (_context(llm), _context(slm)) if context is not None]
     return begun.model_copy(
         update={
             "name": "first",
@@ -148,20 +148,21 @@ def _terms(begun: RunTerms, *, llm: str, slm: str, kind: Kind, agents: int) -> R
             "slm": slm,
             "seed": secrets.randbelow(2**31),
             "task": TaskTerms(kind=kind, template=begun.task.template),
-            "training": begun.training.model_copy(
-                update={"max_tokens": min(begun.training.max_tokens, _context(llm), _context(slm))}
-            ),
+            "training": begun.training.model_copy(update={"max_tokens": min([begun.training.max_tokens, *contexts])}),
             "cohort": CohortTerms(min_count=max(1, agents - 1), max_count=agents, min_seconds=HOUR, max_seconds=DAY),
         }
     )
 
 
-def _context(name: str) -> int:
+def _model(answer: str) -> str:
+    """Check a model, its configuration as well: here it is asked again, and later it would end everything."""
+    _context(model(answer))
+    return answer
+
+
+def _context(name: str) -> int | None:
     """Return how many tokens a model in a folder takes, where its configuration says so; no hub is asked."""
-    if not Path(name).is_dir():
-        return LONGEST_CONTEXT
-    config = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
-    return int(config.get("max_position_embeddings") or config.get("n_positions") or LONGEST_CONTEXT)
+    return context_length(read_config(Path(name))) if Path(name).is_dir() else None
 
 
 def _settings(kind: type[BaseSettings], values: dict[str, object]) -> str:

@@ -201,7 +201,7 @@ class ModelPair:
 
     def _with_lora(self, path: str, lora: LoraTerms, terms: RunTerms) -> PeftModel:
         base = load_base(path, dtype=self._dtype, device=self._device, four_bit=self._precision == "nf4")
-        require_context(base, max_tokens=terms.training.max_tokens)
+        require_context(base.config.to_dict(), name=path, max_tokens=terms.training.max_tokens)
         model = add_lora(
             base,
             rank=lora.rank,
