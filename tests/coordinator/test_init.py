@@ -8,12 +8,13 @@ from typer.testing import CliRunner, Result
 
 from services.coordinator.cli.app import app
 from services.coordinator.cli.settings import OperatorSettings
-from services.coordinator.presets import preset_terms, read_terms
+from services.coordinator.presets import PRESETS, preset_terms, read_terms
 from services.coordinator.principals import Role, read_entries
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.cli.console import ExitCode
 from shared.configuration import read_settings
+from shared.protocol.terms import TaskTerms
 from shared.transport import BearerToken
 
 ROWS = '{"question": "Why?", "choices": ["x", "y"], "answer": "x"}\n'
@@ -100,6 +101,14 @@ def test_the_kind_of_task_is_that_of_the_auxiliary_set(folder: Path):
         (folder / f"{name}.jsonl").write_text(PAIRS)
     assert init(*options(), "--yes").exit_code == ExitCode.DONE
     assert read_terms(folder / "run.toml").task.kind == "completion"
+
+
+def test_everything_else_of_a_presets_task_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """How a question is asked, and what becomes of texts that are too long."""
+    task = {"template": "Q: {question}", "too_long": "leave_out"}
+    monkeypatch.setitem(PRESETS, "ours", {**PRESETS["demo"], "task": task})
+    assert init(*options(preset="ours"), "--yes").exit_code == ExitCode.DONE
+    assert read_terms(folder / "run.toml").task == TaskTerms(kind="multiple_choice", **task)
 
 
 def model(folder: Path, config: str) -> None:

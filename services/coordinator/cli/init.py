@@ -21,7 +21,7 @@ from shared.data.proposal import Kind
 from shared.data.source import DataSource
 from shared.errors import ConfigurationError
 from shared.ml.checkpoint import context_length, read_config
-from shared.protocol.terms import FROZEN, CohortTerms, RunTerms, TaskTerms
+from shared.protocol.terms import FROZEN, CohortTerms, RunTerms
 
 HEAD = """Settings of a FedCoLLM {of}, written by `fedcollm init`.
 
@@ -147,7 +147,7 @@ def _terms(begun: RunTerms, *, llm: str, slm: str, kind: Kind, agents: int) -> R
             "llm": llm,
             "slm": slm,
             "seed": secrets.randbelow(2**31),
-            "task": TaskTerms(kind=kind, template=begun.task.template),
+            "task": begun.task.model_copy(update={"kind": kind}),
             "training": begun.training.model_copy(update={"max_tokens": min([begun.training.max_tokens, *contexts])}),
             "cohort": CohortTerms(min_count=max(1, agents - 1), max_count=agents, min_seconds=HOUR, max_seconds=DAY),
         }
