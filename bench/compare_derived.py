@@ -16,12 +16,13 @@ from typing import Any, Final
 
 import torch
 import transformers
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from bench.plain_text import Texts, read_texts
 from shared.data.examples import Example
 from shared.errors import ConfigurationError, DataUnreadable, FedCoLLMError, TokenizerMismatch
 from shared.ml.digests import tokenizer_digest
+from shared.ml.encoding import EncodedChoices, encode_choices
 from shared.ml.evaluate import evaluate
 from shared.ml.models import load_base, load_tokenizer, pick_device
 from shared.ml.prune import compare_next_tokens, cut, decoder_layers
@@ -75,9 +76,9 @@ def measure(
     *,
     name: str,
     llm: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    vocab_size: int,
     texts: Texts,
-    questions: Sequence[Example],
+    questions: Sequence[EncodedChoices],
     batch: int,
 ) -> Row:
     """Return what one model is worth."""
@@ -85,15 +86,7 @@ def measure(
     found = compare_next_tokens(model, llm, [texts.held_out_NT.to(model.device)])
     of_questions: dict[str, Any] = {}
     if questions:
-        scored = evaluate(
-            model,
-            tokenizer,
-            questions,
-            batch_size=batch,
-            max_tokens=LONGEST_QUESTION,
-            vocab_size=len(tokenizer),
-            on_batch=lambda: None,
-        )
+        scored = evaluate(model, questions, batch_size=batch, vocab_size=vocab_size, on_batch=lambda: None)
         of_questions = {
             "right": sum(scored.correct),
             "questions": scored.examples,
@@ -142,12 +135,22 @@ def run(options: argparse.Namespace) -> None:
             "these are not the texts that the SLM was derived with, so it may have learnt from some of them: "
             "give --text as it was given to bench.derive_slm"
         )
-    questions = arc_questions(options.questions) if options.questions else []
+    questions = (
+        encode_choices(tokenizer, arc_questions(options.questions), max_tokens=LONGEST_QUESTION)
+        if options.questions
+        else []
+    )
     rows: list[Row] = []
     print(f"{'model':<24}{'layers':>7}{'parameters':>13}{'held-out loss':>15}{'KL to LLM':>11}{'accuracy':>10}")
     for name, model in models(options, llm, report["kept_layers"]):
         row = measure(
-            model, name=name, llm=llm, tokenizer=tokenizer, texts=texts, questions=questions, batch=options.batch
+            model,
+            name=name,
+            llm=llm,
+            vocab_size=len(tokenizer),
+            texts=texts,
+            questions=questions,
+            batch=options.batch,
         )
         rows.append(row)
         losses = f"{row.held_out_loss:>15.3f}{row.kl_to_llm:>11.3f}"

@@ -155,7 +155,7 @@ def memory_to_cotune(
             precision=precision,
             lora=lora,
             training=largest_batch(tuned_on, terms.cotuning.batch_size, logits=COTUNING_LOGITS),
-            evaluation=largest_batch([one for _, choices in scored_on for one in choices], evaluation_batch),
+            evaluation=largest_batch([one for example in scored_on for one in example.choices], evaluation_batch),
             gradient_checkpointing=gradient_checkpointing,
         )
         for name, model, lora in (("LLM", terms.llm, terms.llm_lora), ("SLM", terms.slm, terms.slm_lora))

@@ -30,6 +30,14 @@ class Encoded:
 
 
 @dataclass(frozen=True)
+class EncodedChoices:
+    """An example with each of its choices; ``answer`` is the index of the right one."""
+
+    choices: tuple[Encoded, ...]
+    answer: int
+
+
+@dataclass(frozen=True)
 class Batch:
     """Sequences side by side, padded on the right with id 0.
 
@@ -81,12 +89,12 @@ def encode_examples(
     """
     right = [replace(example, choices=(example.choices[example.answer],), answer=0) for example in examples]
     encoded = encode_choices(tokenizer, right, max_tokens=max_tokens, too_long=too_long)
-    return [answer for _, (answer,) in encoded]
+    return [one.choices[0] for one in encoded]
 
 
 def encode_choices(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], *, max_tokens: int, too_long: TooLong
-) -> list[tuple[Example, list[Encoded]]]:
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], *, max_tokens: int, too_long: TooLong = "refuse"
+) -> list[EncodedChoices]:
     """Encode each example with each of its choices, as scoring wants it; those left out are counted in the log.
 
     Raises:
@@ -97,13 +105,15 @@ def encode_choices(
     left_out = 0
     for example in examples:
         try:
-            choices = [encode(tokenizer, example.prompt, choice, max_tokens=max_tokens) for choice in example.choices]
+            choices = tuple(
+                encode(tokenizer, example.prompt, choice, max_tokens=max_tokens) for choice in example.choices
+            )
         except DataError as error:
             if not isinstance(error, ExampleTooLong) or too_long == "refuse":
                 raise type(error)(f"{example.where}: {error}") from error
             left_out += 1
         else:
-            encoded.append((example, choices))
+            encoded.append(EncodedChoices(choices, example.answer))
     if left_out == len(examples) > 0:
         raise ExampleTooLong(
             f"each of the {left_out} examples has more than {max_tokens} tokens, and none is left: raise the run's "

@@ -14,13 +14,11 @@ from itertools import groupby, takewhile
 import torch
 from peft import PeftModel
 from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from shared.data.examples import Example
 from shared.errors import DataEmpty, LossNotFinite
-from shared.ml.encoding import Encoded, collate, encode_choices
+from shared.ml.encoding import Encoded, EncodedChoices, collate
 from shared.ml.losses import answer_labels, answer_logits
-from shared.protocol.terms import TooLong
 
 # Of one batch. A token's logits are as many floats as the tokenizer has entries: 1,024 of 150,000 are 0.6 GB.
 MOST_ANSWER_TOKENS = 1024
@@ -47,14 +45,11 @@ class Evaluation:
 
 def evaluate(
     model: PeftModel | PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
+    examples: Sequence[EncodedChoices],
     *,
     batch_size: int,
-    max_tokens: int,
     vocab_size: int,
     on_batch: Callable[[], None],
-    too_long: TooLong = "refuse",
 ) -> Evaluation:
     """Choose for each example the answer whose text has the largest summed log-likelihood; of equals, the first.
 
@@ -62,45 +57,40 @@ def evaluate(
 
     Args:
         model: with LoRA or without; it is left in eval mode.
-        tokenizer: the model's.
         examples: at least one, all of the same kind.
         batch_size: sequences per forward pass, of which an example has one for each choice; only speed depends on it.
-        max_tokens: longest prompt and answer.
         vocab_size: the tokenizer's length.
         on_batch: called after each batch.
-        too_long: what becomes of examples of which prompt and a choice exceed ``max_tokens``.
 
     Raises:
         DataEmpty: there is no example.
-        ExampleTooLong: there is such an example, and none may be left out, or none is left.
         LossNotFinite: a log-likelihood is NaN or infinite.
     """
     if not examples:
         raise DataEmpty("there is no example to evaluate on: check the validation file")
-    encoded = encode_choices(tokenizer, examples, max_tokens=max_tokens, too_long=too_long)
     scores = _scores(
-        model, [choices for _, choices in encoded], batch_size=batch_size, vocab_size=vocab_size, on_batch=on_batch
+        model, [one.choices for one in examples], batch_size=batch_size, vocab_size=vocab_size, on_batch=on_batch
     )
-    right = [of_choices[example.answer] for (example, _), of_choices in zip(encoded, scores, strict=True)]
+    right = [of_choices[example.answer] for example, of_choices in zip(examples, scores, strict=True)]
     tokens = sum(score.tokens for score in right)
     loss = -math.fsum(score.log_likelihood for score in right) / tokens
-    if all(len(choices) == 1 for _, choices in encoded):
+    if all(len(one.choices) == 1 for one in examples):
         return Evaluation(
             accuracy=sum(score.predicted for score in right) / tokens,
             loss=loss,
-            examples=len(encoded),
+            examples=len(examples),
             chance=0.0,
             correct=tuple(score.predicted == score.tokens for score in right),
         )
     correct = tuple(
         of_choices.index(max(of_choices, key=lambda score: score.log_likelihood)) == example.answer
-        for (example, _), of_choices in zip(encoded, scores, strict=True)
+        for example, of_choices in zip(examples, scores, strict=True)
     )
     return Evaluation(
-        accuracy=sum(correct) / len(encoded),
+        accuracy=sum(correct) / len(examples),
         loss=loss,
-        examples=len(encoded),
-        chance=math.fsum(1 / len(choices) for _, choices in encoded) / len(encoded),
+        examples=len(examples),
+        chance=math.fsum(1 / len(one.choices) for one in examples) / len(examples),
         correct=correct,
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from services.coordinator.worker import model_pair
 from services.coordinator.worker.model_pair import EVALUATION_BATCH, ModelPair
@@ -24,6 +25,7 @@ from shared.errors import (
 from shared.ml import memory
 from shared.ml.adapters import adapter_layout, load_adapter
 from shared.ml.digests import base_model_digest, tokenizer_digest
+from shared.ml.encoding import encode_choices
 from shared.ml.evaluate import evaluate
 from shared.ml.models import add_lora, load_base
 from shared.protocol.codec import decode, encode
@@ -85,12 +87,11 @@ class Machine:
         """Evaluate a model with an adapter, by hand."""
         model = self.model(base, lora)
         load_adapter(model, decode(adapter.read_bytes(), adapter_layout(model)))
+        examples = read_examples(DataSource(path=self.folder / "data.jsonl"), TaskTerms())
         result = evaluate(
             model,
-            tiny_tokenizer(),
-            read_examples(DataSource(path=self.folder / "data.jsonl"), TaskTerms()),
+            encode_choices(tiny_tokenizer(), examples, max_tokens=64),
             batch_size=EVALUATION_BATCH,
-            max_tokens=64,
             vocab_size=len(tiny_tokenizer()),
             on_batch=lambda: None,
         )
@@ -127,12 +128,14 @@ def test_each_adapter_is_evaluated_on_its_own_model(machine: Machine) -> None:
 
 
 def test_completions_that_are_too_long_are_left_out_of_the_score(machine: Machine) -> None:
-    """And of the auxiliary set; the score says how many examples it is of."""
+    """And of the auxiliary set; the score says how many examples it is of, and the log once for each set."""
     rows = ({"prompt": f"{number} is", "answer": "red" * (40 if number < 3 else 1)} for number in range(10))
     (machine.folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     files = {name: machine.folder / name for name in ("slm_into", "llm_into")}
     task = TaskTerms(kind="completion", too_long="leave_out")
-    prepared = machine.pair().prepare(machine.terms(task=task), **files, require_lease=lambda: None)
+    with capture_logs() as logged:
+        prepared = machine.pair().prepare(machine.terms(task=task), **files, require_lease=lambda: None)
+    assert [entry["event"] for entry in logged] == ["examples.left_out"] * 2
     assert (prepared.scores.slm.examples, prepared.scores.slm.chance) == (7, 0.0)
     with pytest.raises(ExampleTooLong, match=r"data\.jsonl, line 1: "):
         machine.pair().prepare(machine.terms(task=TaskTerms(kind="completion")), **files, require_lease=lambda: None)

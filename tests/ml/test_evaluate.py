@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from shared.data.examples import Example
 from shared.errors import DataEmpty, ExampleTooLong, LossNotFinite
 from shared.ml import evaluate as evaluating
-from shared.ml.encoding import encode_examples
+from shared.ml.encoding import encode_choices, encode_examples
 from shared.ml.evaluate import Evaluation, evaluate
 from shared.ml.train import train_local
 from shared.protocol.terms import OptimiserTerms, TooLong
@@ -29,16 +29,8 @@ def score(
     too_long: TooLong = "refuse",
 ) -> Evaluation:
     """Evaluation with the tiny tokenizer."""
-    return evaluate(
-        model,
-        TOKENIZER,
-        examples,
-        batch_size=batch_size,
-        max_tokens=max_tokens,
-        vocab_size=VOCAB,
-        on_batch=lambda: None,
-        too_long=too_long,
-    )
+    encoded = encode_choices(TOKENIZER, examples, max_tokens=max_tokens, too_long=too_long)
+    return evaluate(model, encoded, batch_size=batch_size, vocab_size=VOCAB, on_batch=lambda: None)
 
 
 def naive_score(model: PeftModel, prompt: str, choice: str) -> tuple[float, int]:
@@ -91,7 +83,8 @@ def test_choices_may_share_little_with_each_other():
     tokenizer = wrapped(models.BPE(vocab=entries, merges=[(":", " "), (": ", "x")]), by_bytes=False)
     examples = [Example("Q:", ("x", "y"), 0), Example("Q", ("x", "y", "yy"), 1), Example("QQQ:", ("y", "x"), 1)]
     model = tiny_lora(spread=0.3)
-    result = evaluate(model, tokenizer, examples, batch_size=8, max_tokens=8, vocab_size=7, on_batch=lambda: None)
+    encoded = encode_choices(tokenizer, examples, max_tokens=8)
+    result = evaluate(model, encoded, batch_size=8, vocab_size=7, on_batch=lambda: None)
     logs = []
     for example in examples:
         ids = tokenizer(f"{example.prompt} {example.choices[example.answer]}")["input_ids"]
@@ -201,9 +194,8 @@ def test_long_answers_go_through_the_model_few_at_a_time(
         nonlocal batches
         batches += 1
 
-    result = evaluate(
-        half_trained, TOKENIZER, completions, batch_size=64, max_tokens=64, vocab_size=VOCAB, on_batch=count
-    )
+    encoded = encode_choices(TOKENIZER, completions, max_tokens=64)
+    result = evaluate(half_trained, encoded, batch_size=64, vocab_size=VOCAB, on_batch=count)
     assert batches > 3
     assert (result.accuracy, result.correct) == (whole.accuracy, whole.correct)
 

@@ -13,7 +13,7 @@ from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing
 from shared.ml.adapters import adapter_layout, adapter_tensors
 from shared.ml.checkpoint import context_length, read_config
 from shared.ml.digests import base_model_digest
-from shared.ml.encoding import Encoded
+from shared.ml.encoding import Encoded, encode_choices
 from shared.ml.evaluate import evaluate
 from shared.ml.models import (
     add_lora,
@@ -239,15 +239,8 @@ def test_a_base_model_in_four_bits_is_trained_and_scored(family: str, tmp_path: 
     )
     assert report.last_loss < report.first_loss
     assert {tensor.dtype.name for tensor in adapter_tensors(model).values()} == {"float32"}
-    scored = evaluate(
-        model,
-        tiny_tokenizer(),
-        [Example("it is", ("red", "blue"), 0)],
-        batch_size=4,
-        max_tokens=64,
-        vocab_size=260,
-        on_batch=lambda: None,
-    )
+    asked = encode_choices(tiny_tokenizer(), [Example("it is", ("red", "blue"), 0)], max_tokens=64)
+    scored = evaluate(model, asked, batch_size=4, vocab_size=260, on_batch=lambda: None)
     assert scored.examples == 1
     assert base_model_digest(tmp_path) == digest
 

@@ -9,13 +9,13 @@ from transformers import PreTrainedTokenizerBase
 
 from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
 from shared.configuration import Precision
-from shared.data.examples import Example, read_examples
+from shared.data.examples import read_examples
 from shared.data.source import DataSource
 from shared.errors import BaseModelMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_config, adapter_layout, adapter_tensors, load_adapter
 from shared.ml.cotune import cotune
 from shared.ml.digests import base_model_digest, tokenizer_digest
-from shared.ml.encoding import Encoded, encode_choices, encode_examples
+from shared.ml.encoding import Encoded, EncodedChoices, encode_choices, encode_examples
 from shared.ml.evaluate import evaluate
 from shared.ml.memory import COTUNING_LOGITS, estimate, largest_batch, require_memory, together
 from shared.ml.models import (
@@ -44,7 +44,7 @@ class _Loaded:
     slm: PeftModel
     llm: PeftModel
     auxiliary: Sequence[Encoded]
-    validation: Sequence[Example]
+    validation: Sequence[EncodedChoices]
 
 
 class ModelPair:
@@ -169,7 +169,7 @@ class ModelPair:
             tuned_on = encode_examples(tokenizer, auxiliary, max_tokens=longest, too_long=too_long)
             validation = read_examples(self._validation, terms.task)
             scored_on = encode_choices(tokenizer, validation, max_tokens=longest, too_long=too_long)
-            self._require_memory(terms, tuned_on, [one for _, choices in scored_on for one in choices])
+            self._require_memory(terms, tuned_on, [one for example in scored_on for one in example.choices])
             self._loaded = _Loaded(
                 terms=terms,
                 digests=digests,
@@ -177,7 +177,7 @@ class ModelPair:
                 slm=self._with_lora(terms.slm, terms.slm_lora, terms),
                 llm=self._with_lora(terms.llm, terms.llm_lora, terms),
                 auxiliary=tuned_on,
-                validation=validation,
+                validation=scored_on,
             )
         _require_prepared(terms, self._loaded.digests, prepared or self._loaded.digests)
         return self._loaded
@@ -218,13 +218,10 @@ class ModelPair:
     def _score(pair: _Loaded, model: PeftModel, require_lease: Callable[[], None]) -> Score:
         result = evaluate(
             model,
-            pair.tokenizer,
             pair.validation,
             batch_size=EVALUATION_BATCH,
-            max_tokens=pair.terms.training.max_tokens,
             vocab_size=len(pair.tokenizer),
             on_batch=require_lease,
-            too_long=pair.terms.task.too_long,
         )
         return Score(accuracy=result.accuracy, loss=result.loss, examples=result.examples, chance=result.chance)
 
