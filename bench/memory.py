@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 import torch
 
+from shared.configuration import Precision
 from shared.ml.encoding import Encoded
 from shared.ml.memory import Load, estimate
-from shared.ml.models import add_lora, load_base, pick_dtype, recompute_activations
+from shared.ml.models import load_with_lora
 from shared.ml.train import train_local
 from shared.protocol.terms import LoraTerms, OptimiserTerms
 
@@ -29,7 +30,7 @@ def held_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def measured(folder: Path, dtype: str, rows: int, tokens: int, answer: int, *, checkpointing: bool) -> int:
+def measured(folder: Path, precision: Precision, rows: int, tokens: int, answer: int, *, checkpointing: bool) -> int:
     """Return by how many bytes this process grows when it tunes a model."""
     torch.set_num_threads(2)
     before, peak, done = held_bytes(), 0, threading.Event()
@@ -42,10 +43,15 @@ def measured(folder: Path, dtype: str, rows: int, tokens: int, answer: int, *, c
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    base = load_base(folder, dtype=pick_dtype(dtype), device=torch.device("cpu"), four_bit=dtype == "nf4")  # type: ignore[arg-type]
-    model = add_lora(base, rank=LORA.rank, alpha=LORA.alpha, dropout=LORA.dropout, targets=None, seed=0)
-    if checkpointing:
-        recompute_activations(model)
+    model = load_with_lora(
+        folder,
+        lora=LORA,
+        seed=0,
+        max_tokens=tokens,
+        precision=precision,
+        device=torch.device("cpu"),
+        gradient_checkpointing=checkpointing,
+    )
     examples = [Encoded(tuple(range(1, tokens + 1)), tokens - answer)] * rows
     train_local(
         model,
@@ -54,7 +60,7 @@ def measured(folder: Path, dtype: str, rows: int, tokens: int, answer: int, *, c
         batch_size=rows,
         optimiser=OptimiserTerms(learning_rate=1e-4),
         seed=1,
-        vocab_size=base.get_input_embeddings().weight.shape[0],
+        vocab_size=model.get_input_embeddings().weight.shape[0],
         on_step=lambda *_: None,
     )
     done.set()

@@ -14,15 +14,7 @@ from shared.ml.adapters import adapter_layout, adapter_tensors, load_adapter
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.encoding import Encoded, encode_examples
 from shared.ml.memory import estimate, largest_batch, require_memory
-from shared.ml.models import (
-    add_lora,
-    load_base,
-    load_tokenizer,
-    pick_device,
-    pick_dtype,
-    recompute_activations,
-    require_context,
-)
+from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_precision
 from shared.ml.train import train_local
 from shared.protocol.codec import decode, encode
 from shared.protocol.digests import digest_of
@@ -38,15 +30,15 @@ class LoraTrainer:
         slm: str,
         data: DataSource,
         device: str,
-        dtype: Precision,
+        precision: Precision,
         digest_cache: Path,
         gradient_checkpointing: bool = False,
     ) -> None:
+        require_precision(precision)
         self._slm = slm
         self._data = data
         self._device = pick_device(device)
-        self._dtype = pick_dtype(dtype)
-        self._precision = dtype
+        self._precision = precision
         self._gradient_checkpointing = gradient_checkpointing
         self._digest_cache = digest_cache
         self._loaded: tuple[Manifest, PeftModel, list[Encoded], int] | None = None
@@ -97,31 +89,27 @@ class LoraTrainer:
                 max_tokens=manifest.training.max_tokens,
                 too_long=manifest.task.too_long,
             )
-            lora = manifest.slm_lora
             needed = estimate(
                 self._slm,
                 precision=self._precision,
-                lora=lora,
+                lora=manifest.slm_lora,
                 training=largest_batch(examples, manifest.training.batch_size),
                 gradient_checkpointing=self._gradient_checkpointing,
             )
             require_memory(needed, self._device)
-            base = load_base(self._slm, dtype=self._dtype, device=self._device, four_bit=self._precision == "nf4")
-            require_context(base.config.to_dict(), name=self._slm, max_tokens=manifest.training.max_tokens)
-            model = add_lora(
-                base,
-                rank=lora.rank,
-                alpha=lora.alpha,
-                dropout=lora.dropout,
-                targets=lora.targets,
+            model = load_with_lora(
+                self._slm,
+                lora=manifest.slm_lora,
                 seed=0,
+                max_tokens=manifest.training.max_tokens,
+                precision=self._precision,
+                device=self._device,
+                gradient_checkpointing=self._gradient_checkpointing,
             )
             if adapter_layout(model) != dict(manifest.layout):
                 raise LoraMismatch(
                     f"LoRA on {self._slm} does not give the manifest's {len(manifest.layout)} tensors: "
                     "install the release that the coordinator runs"
                 )
-            if self._gradient_checkpointing:
-                recompute_activations(model)
             self._loaded = (manifest, model, examples, len(tokenizer))
         return self._loaded[1:]

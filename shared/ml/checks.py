@@ -16,15 +16,7 @@ from shared.ml.digests import base_model_digest
 from shared.ml.digests import tokenizer_digest as digest_of_tokenizer
 from shared.ml.encoding import Encoded, encode_choices, encode_examples
 from shared.ml.hub import model_directory
-from shared.ml.memory import (
-    COTUNING_LOGITS,
-    Estimate,
-    estimate,
-    free_bytes,
-    largest_batch,
-    require_memory,
-    together,
-)
+from shared.ml.memory import Estimate, estimate, estimate_pair, free_bytes, largest_batch, require_memory
 from shared.ml.models import load_tokenizer, lora_targets, pick_device, require_context
 from shared.protocol.terms import LoraTerms, RunTerms, TaskTerms
 
@@ -135,32 +127,26 @@ def memory_to_cotune(
     auxiliary: DataSource,
     validation: DataSource,
     *,
-    evaluation_batch: int,
     precision: Precision,
     gradient_checkpointing: bool,
     device: str,
 ) -> Finding:
     """Compare what both models will take with what is free, as the worker will."""
     limit = terms.training.max_tokens
-    tuned_on = _encoded(auxiliary, terms.task, terms.slm, limit)
     scored_on = encode_choices(
         load_tokenizer(terms.slm),
         read_examples(validation, terms.task),
         max_tokens=limit,
         too_long=terms.task.too_long,
     )
-    needed = {
-        name: estimate(
-            model,
-            precision=precision,
-            lora=lora,
-            training=largest_batch(tuned_on, terms.cotuning.batch_size, logits=COTUNING_LOGITS),
-            evaluation=largest_batch([one for example in scored_on for one in example.choices], evaluation_batch),
-            gradient_checkpointing=gradient_checkpointing,
-        )
-        for name, model, lora in (("LLM", terms.llm, terms.llm_lora), ("SLM", terms.slm, terms.slm_lora))
-    }
-    return _fits(together(**needed), device)
+    needed = estimate_pair(
+        terms,
+        _encoded(auxiliary, terms.task, terms.slm, limit),
+        scored_on,
+        precision=precision,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    return _fits(needed, device)
 
 
 def _fits(needed: Estimate, device: str) -> Finding:

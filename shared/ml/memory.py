@@ -17,10 +17,11 @@ from transformers.pytorch_utils import Conv1D
 from shared.configuration import Precision
 from shared.errors import MemoryTooSmall, ModelUnreadable
 from shared.ml.checkpoint import read_config
-from shared.ml.encoding import Encoded
+from shared.ml.encoding import Encoded, EncodedChoices
+from shared.ml.evaluate import EVALUATION_BATCH
 from shared.ml.hub import model_directory
 from shared.ml.models import add_lora, require_causal
-from shared.protocol.terms import LoraTerms
+from shared.protocol.terms import LoraTerms, RunTerms
 
 _GB = 1e9
 _FLOAT32 = 4
@@ -130,6 +131,35 @@ def estimate(
             "logits": logits,
         }
     )
+
+
+def estimate_pair(
+    terms: RunTerms,
+    auxiliary: Sequence[Encoded],
+    validation: Sequence[EncodedChoices],
+    *,
+    precision: Precision,
+    gradient_checkpointing: bool,
+) -> Estimate:
+    """Return what a run's two models take at once, co-tuned on ``auxiliary`` and evaluated on ``validation``.
+
+    Raises:
+        ModelUnreadable, LoraTargetMissing: as ``estimate``.
+    """
+    training = largest_batch(auxiliary, terms.cotuning.batch_size, logits=COTUNING_LOGITS)
+    evaluation = largest_batch([one for example in validation for one in example.choices], EVALUATION_BATCH)
+    needed = {
+        name: estimate(
+            model,
+            precision=precision,
+            lora=lora,
+            training=training,
+            evaluation=evaluation,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        for name, model, lora in (("LLM", terms.llm, terms.llm_lora), ("SLM", terms.slm, terms.slm_lora))
+    }
+    return together(**needed)
 
 
 def largest_batch(encoded: Sequence[Encoded], batch_size: int, *, logits: int = TRAINING_LOGITS) -> Load:

@@ -28,6 +28,7 @@ from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing
 from shared.ml.checkpoint import context_length, read_config, stored_tensors
 from shared.ml.hub import model_directory
 from shared.ml.seeding import seeded
+from shared.protocol.terms import LoraTerms
 
 # The attention projections of each family: with rank 8 they give the parameter counts of the paper's Table 2.
 _QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -71,19 +72,19 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_base(path: str | Path, *, dtype: torch.dtype, device: torch.device, four_bit: bool = False) -> PreTrainedModel:
+def load_base(path: str | Path, *, precision: Precision, device: torch.device) -> PreTrainedModel:
     """Return the causal language model at ``path``, frozen and in eval mode.
 
     Args:
         path: a folder in Hugging Face format, or a hub id.
-        dtype: of the frozen weights; LoRA weights are float32 whatever this is.
+        precision: of the frozen weights; with nf4 those of the linear modules have four bits (QLoRA, arXiv 2305.14314),
+            and the others are bfloat16. LoRA weights are float32 whatever this is.
         device: where the weights go.
-        four_bit: keep the weights of the linear modules as NF4 (QLoRA, arXiv 2305.14314); they are computed with in
-            ``dtype``, which the others have.
 
     Raises:
         ModelUnreadable: configuration or weights are missing, damaged, or not those of a causal language model.
     """
+    dtype = torch.float32 if precision == "float32" else torch.bfloat16
     directory = model_directory(path)
     require_causal(read_config(directory), name=str(path))
     stored_tensors(directory)  # transformers' own messages do not say which file is missing or cut short
@@ -91,7 +92,7 @@ def load_base(path: str | Path, *, dtype: torch.dtype, device: torch.device, fou
         model, report = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=dtype,
-            quantization_config=_four_bits(dtype) if four_bit else None,
+            quantization_config=_four_bits(dtype) if precision == "nf4" else None,
             device_map={"": device},  # straight to the device: this machine may have less memory than its GPU
             use_safetensors=True,
             trust_remote_code=False,
@@ -117,6 +118,38 @@ def _four_bits(dtype: torch.dtype) -> BitsAndBytesConfig:
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
+
+
+def load_with_lora(
+    path: str | Path,
+    *,
+    lora: LoraTerms,
+    seed: int,
+    max_tokens: int,
+    precision: Precision,
+    device: torch.device,
+    gradient_checkpointing: bool,
+) -> PeftModel:
+    """Return the model at ``path`` as a run tunes it: frozen, with LoRA that changes nothing yet.
+
+    Args:
+        path: a folder in Hugging Face format, or a hub id.
+        lora: the run's, for this model.
+        seed: of the A matrices.
+        max_tokens: of the run's longest text.
+        precision: as in ``load_base``.
+        device: as in ``load_base``.
+        gradient_checkpointing: compute activations again for the backward pass.
+
+    Raises:
+        ModelUnreadable, LoraTargetMissing, ContextTooShort: the model cannot be tuned so.
+    """
+    base = load_base(path, precision=precision, device=device)
+    require_context(base.config.to_dict(), name=str(path), max_tokens=max_tokens)
+    model = add_lora(base, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets, seed=seed)
+    if gradient_checkpointing:
+        recompute_activations(model)
+    return model
 
 
 def require_causal(config: Mapping[str, Any], *, name: str) -> None:
@@ -258,18 +291,17 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def pick_dtype(name: Precision) -> torch.dtype:
-    """Return the number format of the frozen base that a setting names; of nf4, the one it is computed with in.
+def require_precision(precision: Precision) -> None:
+    """Check that this machine can hold a model so, before one is asked for.
 
     Raises:
-        ConfigurationError: this machine cannot hold a model in it.
+        ConfigurationError: it cannot.
     """
-    if name == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+    if precision == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigurationError(
             "dtype is nf4, and the package that holds a model in four bits is not installed: `pip install "
             "bitsandbytes`, or set dtype to bfloat16 or float32"
         )
-    return torch.float32 if name == "float32" else torch.bfloat16
 
 
 def _first_line(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from shared.errors import (
 from shared.ml import memory
 from shared.ml.adapters import adapter_layout, adapter_tensors
 from shared.ml.digests import base_model_digest, tokenizer_digest
-from shared.ml.models import add_lora, load_base
+from shared.ml.models import add_lora, load_with_lora
 from shared.protocol.codec import encode
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Manifest
@@ -76,7 +76,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         slm=str(base),
         data=DataSource(path=tmp_path / "data.jsonl"),
         device="cpu",
-        dtype="float32",
+        precision="float32",
         digest_cache=tmp_path / "digests.json",
     )
     yield Site(tmp_path, trainer, manifest)
@@ -129,7 +129,7 @@ def test_activations_that_are_computed_again_change_no_byte(site: Site) -> None:
         slm=str(site.folder / "slm"),
         data=DataSource(path=site.folder / "data.jsonl"),
         device="cpu",
-        dtype="float32",
+        precision="float32",
         digest_cache=site.folder / "digests.json",
         gradient_checkpointing=True,
     )
@@ -141,7 +141,7 @@ def test_a_model_that_does_not_fit_into_memory_is_refused_before_it_is_loaded(
 ) -> None:
     """By the run's own batch and the texts that are here; no weight was read."""
     monkeypatch.setattr(memory, "free_bytes", lambda _: 1_000_000)
-    monkeypatch.setattr(lora_trainer, "load_base", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(lora_trainer, "load_with_lora", lambda *_, **__: pytest.fail("a model was loaded"))
     with pytest.raises(MemoryTooSmall, match=r"and 0\.00 GB are free \(.* GB base weights, .* GB activations"):
         site.train()
 
@@ -152,10 +152,11 @@ def test_another_runs_model_is_let_go_before_the_next_is_loaded(site: Site, monk
 
     def load(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
         assert not [model for model in loaded if model() is not None]
-        loaded.append(weakref.ref(base := load_base(*args, **kwargs)))
-        return base
+        tuned = load_with_lora(*args, **kwargs)
+        loaded.append(weakref.ref(tuned.get_base_model()))
+        return tuned
 
-    monkeypatch.setattr(lora_trainer, "load_base", load)
+    monkeypatch.setattr(lora_trainer, "load_with_lora", load)
     for run in ("one", "one", "other"):
         site.train(run_id=run)
     assert len(loaded) == 2

@@ -11,7 +11,7 @@ import torch
 from structlog.testing import capture_logs
 
 from services.coordinator.worker import model_pair
-from services.coordinator.worker.model_pair import EVALUATION_BATCH, ModelPair
+from services.coordinator.worker.model_pair import ModelPair
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
 from shared.errors import (
@@ -26,8 +26,8 @@ from shared.ml import memory
 from shared.ml.adapters import adapter_layout, load_adapter
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.encoding import encode_choices
-from shared.ml.evaluate import evaluate
-from shared.ml.models import add_lora, load_base
+from shared.ml.evaluate import EVALUATION_BATCH, evaluate
+from shared.ml.models import add_lora, load_base, load_with_lora
 from shared.protocol.codec import decode, encode
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PreparedDigests, Score
@@ -50,7 +50,7 @@ class Machine:
             auxiliary=DataSource(path=self.folder / "data.jsonl"),
             validation=DataSource(path=self.folder / "data.jsonl"),
             device="cpu",
-            dtype="float32",
+            precision="float32",
             digest_cache=self.folder / "digests.json",
         )
 
@@ -80,7 +80,7 @@ class Machine:
 
     def model(self, base: str, lora: LoraTerms) -> Any:  # noqa: ANN401 - PEFT ships no types
         """Load a base model and give it LoRA, by hand."""
-        loaded = load_base(self.folder / base, dtype=torch.float32, device=CPU)
+        loaded = load_base(self.folder / base, precision="float32", device=CPU)
         return add_lora(loaded, rank=lora.rank, alpha=lora.alpha, dropout=0.0, targets=None, seed=0)
 
     def score(self, base: str, lora: LoraTerms, adapter: Path) -> Score:
@@ -173,7 +173,7 @@ def test_a_pair_that_does_not_fit_into_memory_is_refused_before_it_is_loaded(
 ) -> None:
     """The message says what each model takes, and no weight was read."""
     monkeypatch.setattr(memory, "free_bytes", lambda _: 1_000_000)
-    monkeypatch.setattr(model_pair, "load_base", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(model_pair, "load_with_lora", lambda *_, **__: pytest.fail("a model was loaded"))
     with pytest.raises(MemoryTooSmall, match=r"0\.00 GB are free \(.* GB LLM base weights, .* GB SLM activations"):
         machine.pair().prepare(
             machine.terms(),
@@ -211,11 +211,12 @@ def test_another_runs_models_are_let_go_before_new_ones_are_loaded(
 
     def load(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
         alive.append(sum(model() is not None for model in loaded))
-        loaded.append(weakref.ref(base := load_base(*args, **kwargs)))
-        return base
+        tuned = load_with_lora(*args, **kwargs)
+        loaded.append(weakref.ref(tuned.get_base_model()))
+        return tuned
 
     alive: list[int] = []
-    monkeypatch.setattr(model_pair, "load_base", load)
+    monkeypatch.setattr(model_pair, "load_with_lora", load)
     pair.evaluate(terms, prepared=machine.prepared(), **adapters, require_lease=lambda: None)
     pair.evaluate(machine.terms(seed=2), prepared=machine.prepared(), **adapters, require_lease=lambda: None)
     assert alive == [0, 1, 0, 1]

@@ -155,13 +155,10 @@ def _of_run(terms: RunTerms, central: CoordinatorSettings | None, working: Worke
 
 
 def _memory(terms: RunTerms, working: WorkerSettings) -> Finding:
-    from services.coordinator.worker.model_pair import EVALUATION_BATCH  # noqa: PLC0415 - torch
-
     found: Finding = _models().memory_to_cotune(
         terms,
         working.auxiliary,
         working.validation,
-        evaluation_batch=EVALUATION_BATCH,
         precision=working.dtype,
         gradient_checkpointing=working.gradient_checkpointing,
         device=working.device,

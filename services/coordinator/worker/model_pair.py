@@ -16,22 +16,12 @@ from shared.ml.adapters import adapter_config, adapter_layout, adapter_tensors, 
 from shared.ml.cotune import cotune
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.encoding import Encoded, EncodedChoices, encode_choices, encode_examples
-from shared.ml.evaluate import evaluate
-from shared.ml.memory import COTUNING_LOGITS, estimate, largest_batch, require_memory, together
-from shared.ml.models import (
-    add_lora,
-    load_base,
-    load_tokenizer,
-    pick_device,
-    pick_dtype,
-    recompute_activations,
-    require_context,
-)
+from shared.ml.evaluate import EVALUATION_BATCH, evaluate
+from shared.ml.memory import estimate_pair, require_memory
+from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_precision
 from shared.protocol.codec import decode, encode
 from shared.protocol.messages import BaseScores, PreparedDigests, RoundScores, Score
 from shared.protocol.terms import LoraTerms, RunTerms
-
-EVALUATION_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -56,15 +46,15 @@ class ModelPair:
         auxiliary: DataSource,
         validation: DataSource,
         device: str,
-        dtype: Precision,
+        precision: Precision,
         digest_cache: Path,
         gradient_checkpointing: bool = False,
     ) -> None:
+        require_precision(precision)
         self._auxiliary = auxiliary
         self._validation = validation
         self._device = pick_device(device)
-        self._dtype = pick_dtype(dtype)
-        self._precision = dtype
+        self._precision = precision
         self._gradient_checkpointing = gradient_checkpointing
         self._digest_cache = digest_cache
         self._loaded: _Loaded | None = None
@@ -165,54 +155,42 @@ class ModelPair:
             )
             _require_prepared(terms, digests, prepared or digests)
             longest, too_long = terms.training.max_tokens, terms.task.too_long
-            auxiliary = read_examples(self._auxiliary, terms.task)
-            tuned_on = encode_examples(tokenizer, auxiliary, max_tokens=longest, too_long=too_long)
-            validation = read_examples(self._validation, terms.task)
-            scored_on = encode_choices(tokenizer, validation, max_tokens=longest, too_long=too_long)
-            self._require_memory(terms, tuned_on, [one for example in scored_on for one in example.choices])
+            auxiliary = encode_examples(
+                tokenizer, read_examples(self._auxiliary, terms.task), max_tokens=longest, too_long=too_long
+            )
+            validation = encode_choices(
+                tokenizer, read_examples(self._validation, terms.task), max_tokens=longest, too_long=too_long
+            )
+            needed = estimate_pair(
+                terms,
+                auxiliary,
+                validation,
+                precision=self._precision,
+                gradient_checkpointing=self._gradient_checkpointing,
+            )
+            require_memory(needed, self._device)
             self._loaded = _Loaded(
                 terms=terms,
                 digests=digests,
                 tokenizer=tokenizer,
                 slm=self._with_lora(terms.slm, terms.slm_lora, terms),
                 llm=self._with_lora(terms.llm, terms.llm_lora, terms),
-                auxiliary=tuned_on,
-                validation=scored_on,
+                auxiliary=auxiliary,
+                validation=validation,
             )
         _require_prepared(terms, self._loaded.digests, prepared or self._loaded.digests)
         return self._loaded
 
-    def _require_memory(self, terms: RunTerms, auxiliary: Sequence[Encoded], scored: Sequence[Encoded]) -> None:
-        """Check that both models fit into this machine's memory, tuned on D_a and evaluated."""
-        training = largest_batch(auxiliary, terms.cotuning.batch_size, logits=COTUNING_LOGITS)
-        evaluation = largest_batch(scored, EVALUATION_BATCH)
-        needed = {
-            name: estimate(
-                path,
-                precision=self._precision,
-                lora=lora,
-                training=training,
-                evaluation=evaluation,
-                gradient_checkpointing=self._gradient_checkpointing,
-            )
-            for name, path, lora in (("LLM", terms.llm, terms.llm_lora), ("SLM", terms.slm, terms.slm_lora))
-        }
-        require_memory(together(**needed), self._device)
-
     def _with_lora(self, path: str, lora: LoraTerms, terms: RunTerms) -> PeftModel:
-        base = load_base(path, dtype=self._dtype, device=self._device, four_bit=self._precision == "nf4")
-        require_context(base.config.to_dict(), name=path, max_tokens=terms.training.max_tokens)
-        model = add_lora(
-            base,
-            rank=lora.rank,
-            alpha=lora.alpha,
-            dropout=lora.dropout,
-            targets=lora.targets,
+        return load_with_lora(
+            path,
+            lora=lora,
             seed=terms.seed,
+            max_tokens=terms.training.max_tokens,
+            precision=self._precision,
+            device=self._device,
+            gradient_checkpointing=self._gradient_checkpointing,
         )
-        if self._gradient_checkpointing:
-            recompute_activations(model)
-        return model
 
     @staticmethod
     def _score(pair: _Loaded, model: PeftModel, require_lease: Callable[[], None]) -> Score:
