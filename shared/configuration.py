@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -22,13 +22,6 @@ from shared.protocol.terms import ModelMark
 
 Model = TypeVar("Model", bound=BaseModel)
 Settings = TypeVar("Settings", bound=BaseSettings)
-
-
-# A Hugging Face directory or hub id.
-ModelName: TypeAlias = Annotated[str, ModelMark()]
-
-# How a frozen base model is held; nf4 has four bits a weight, and needs bitsandbytes.
-Precision: TypeAlias = Literal["float32", "bfloat16", "nf4"]
 
 
 def read_settings(

@@ -1,7 +1,7 @@
-"""Names of devices, as settings give them; whether a machine has one is asked where torch is (``shared.ml.models``)."""
+"""Where a model is held, and how, as settings say it; whether a machine can is asked in ``shared.ml.models``."""
 
 import re
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator
 
@@ -15,3 +15,6 @@ def _device(name: str) -> str:
 
 
 DeviceName: TypeAlias = Annotated[str, AfterValidator(_device)]
+
+# How a frozen base model is held; nf4 has four bits a weight, and needs bitsandbytes.
+Precision: TypeAlias = Literal["float32", "bfloat16", "nf4"]

@@ -6,9 +6,9 @@ from pathlib import Path
 from peft import PeftModel
 
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
-from shared.configuration import Precision
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
+from shared.devices import Precision
 from shared.errors import BaseModelMismatch, LoraMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_layout, adapter_tensors, load_adapter
 from shared.ml.digests import base_model_digest, tokenizer_digest

@@ -6,9 +6,9 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.configuration import ModelName, Precision
 from shared.data.source import DataSource
-from shared.devices import DeviceName
+from shared.devices import DeviceName, Precision
+from shared.protocol.terms import ModelReference
 from shared.transport import BaseUrl
 
 
@@ -22,14 +22,14 @@ class Settings(BaseSettings):
     coordinator_url: Annotated[BaseUrl, Field(description="Where the coordinator listens for agents.")]
     token_file: Annotated[Path, Field(description="File that holds this agent's token and nothing else.")]
     state_dir: Annotated[Path, Field(description="Folder of adapters and updates; one agent owns it.")]
-    slm: Annotated[ModelName, Field(description="The SLM: a Hugging Face directory or id.")]
+    slm: Annotated[ModelReference, Field(description="The SLM: a Hugging Face directory or id.")]
     data: Annotated[DataSource, Field(description="The private examples.")]
     ca_file: Annotated[
         Path | None,
         Field(description="PEM file of a CA that is trusted beside the usual ones.", examples=["ca.pem"]),
     ] = None
     device: Annotated[DeviceName, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
-    dtype: Annotated[
+    precision: Annotated[
         Precision, Field(description="Of the frozen base model; nf4 is 4 bits a weight and needs bitsandbytes.")
     ] = "float32"
     threads: Annotated[int, Field(ge=1, description="Torch threads of the training process.")] = 1

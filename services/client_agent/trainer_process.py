@@ -86,7 +86,7 @@ def lora_trainer(config: Path | None) -> SyncTrainer:
         slm=settings.slm,
         data=settings.data,
         device=settings.device,
-        precision=settings.dtype,
+        precision=settings.precision,
         gradient_checkpointing=settings.gradient_checkpointing,
         digest_cache=settings.state_dir / "digests.json",
     )

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, PreTrainedConfig
 
-from shared.configuration import Precision
 from shared.data.examples import Example, read_examples
 from shared.data.source import DataSource
+from shared.devices import Precision
 from shared.errors import LoraTargetMissing, ModelUnreadable
 from shared.findings import Finding, failed, ok, warning
 from shared.ml.checkpoint import context_length

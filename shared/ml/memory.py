@@ -14,7 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from shared.configuration import Precision
+from shared.devices import Precision
 from shared.errors import MemoryTooSmall, ModelUnreadable
 from shared.ml.checkpoint import read_config
 from shared.ml.encoding import Encoded, EncodedChoices
@@ -184,8 +184,8 @@ def require_memory(needed: Estimate, device: torch.device) -> None:
     if needed.total_bytes > free:
         raise MemoryTooSmall(
             f"about {needed.total_bytes / _GB:.2f} GB of memory are needed on {device} and {free / _GB:.2f} GB are "
-            f"free ({needed}): set dtype to bfloat16 or nf4, set gradient_checkpointing, lower the run's batch_size "
-            "or max_tokens, choose a smaller model, or free memory"
+            f"free ({needed}): set precision to bfloat16 or nf4, set gradient_checkpointing, lower the run's "
+            "batch_size or max_tokens, choose a smaller model, or free memory"
         )
 
 

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
-from shared.configuration import Precision
+from shared.devices import Precision
 from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing, ModelUnreadable
 from shared.ml.checkpoint import context_length, read_config, stored_tensors
 from shared.ml.hub import model_directory
@@ -299,8 +299,8 @@ def require_precision(precision: Precision) -> None:
     """
     if precision == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigurationError(
-            "dtype is nf4, and the package that holds a model in four bits is not installed: `pip install "
-            "bitsandbytes`, or set dtype to bfloat16 or float32"
+            "precision is nf4, and the package that holds a model in four bits is not installed: `pip install "
+            "bitsandbytes`, or set precision to bfloat16 or float32"
         )
 
 

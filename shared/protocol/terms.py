@@ -21,6 +21,7 @@ class ModelMark:
     """Marks what names a model: a folder where there is one by that name, and a hub id elsewhere."""
 
 
+# A Hugging Face directory or hub id.
 ModelReference = Annotated[str, Field(min_length=1, max_length=1024), ModelMark()]
 
 

@@ -159,7 +159,7 @@ def _memory(terms: RunTerms, working: WorkerSettings) -> Finding:
         terms,
         working.auxiliary,
         working.validation,
-        precision=working.dtype,
+        precision=working.precision,
         gradient_checkpointing=working.gradient_checkpointing,
         device=working.device,
     )

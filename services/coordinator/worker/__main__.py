@@ -43,7 +43,7 @@ def run(config: Path | None) -> int:
             auxiliary=settings.auxiliary,
             validation=settings.validation,
             device=settings.device,
-            precision=settings.dtype,
+            precision=settings.precision,
             gradient_checkpointing=settings.gradient_checkpointing,
             digest_cache=settings.cache_dir.with_suffix(".digests.json"),
         )

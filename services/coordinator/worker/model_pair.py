@@ -8,9 +8,9 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
-from shared.configuration import Precision
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
+from shared.devices import Precision
 from shared.errors import BaseModelMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_config, adapter_layout, adapter_tensors, load_adapter
 from shared.ml.cotune import cotune

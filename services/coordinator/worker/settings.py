@@ -6,9 +6,8 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.configuration import Precision
 from shared.data.source import DataSource
-from shared.devices import DeviceName
+from shared.devices import DeviceName, Precision
 from shared.transport import BaseUrl
 
 
@@ -30,7 +29,7 @@ class Settings(BaseSettings):
         Field(description="PEM file of a CA that is trusted beside the usual ones.", examples=["ca.pem"]),
     ] = None
     device: Annotated[DeviceName, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
-    dtype: Annotated[
+    precision: Annotated[
         Precision, Field(description="Of the frozen base models; nf4 is 4 bits a weight and needs bitsandbytes.")
     ] = "float32"
     threads: Annotated[int, Field(ge=1, description="Torch threads.")] = 1
