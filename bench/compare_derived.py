@@ -19,13 +19,13 @@ import transformers
 from transformers import PreTrainedModel
 
 from bench.plain_text import Texts, read_texts
+from bench.prune import compare_next_tokens, cut, decoder_layers
 from shared.data.examples import Example
 from shared.errors import ConfigurationError, DataUnreadable, FedCoLLMError, TokenizerMismatch
 from shared.ml.digests import tokenizer_digest
 from shared.ml.encoding import EncodedChoices, encode_choices
 from shared.ml.evaluate import evaluate
 from shared.ml.models import load_base, load_tokenizer, pick_device
-from shared.ml.prune import compare_next_tokens, cut, decoder_layers
 
 LONGEST_QUESTION: Final = 512
 

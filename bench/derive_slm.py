@@ -1,6 +1,6 @@
 """Derive an SLM from an LLM that has no small sibling: ``python -m bench.derive_slm --model DIR --text DIR --out DIR``.
 
-The layers that do most are kept, and what is left is healed by distillation on plain text (``shared.ml.prune``). The
+The layers that do most are kept, and what is left is healed by distillation on plain text (``bench.prune``). The
 result is an ordinary Hugging Face folder with the LLM's own tokenizer, and ``derived.json``, which says what was done.
 Nothing is written before the end, so Ctrl-C leaves nothing.
 """
@@ -22,11 +22,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from bench.plain_text import Texts, read_texts
-from shared.errors import ConfigurationError, FedCoLLMError, ModelUnreadable
-from shared.ml.digests import tokenizer_digest
-from shared.ml.hub import model_directory
-from shared.ml.models import load_base, load_tokenizer, pick_device, require_context
-from shared.ml.prune import (
+from bench.prune import (
     block_influence,
     compare_next_tokens,
     cut,
@@ -35,6 +31,10 @@ from shared.ml.prune import (
     layers_to_keep,
     layers_train,
 )
+from shared.errors import ConfigurationError, FedCoLLMError, ModelUnreadable
+from shared.ml.digests import tokenizer_digest
+from shared.ml.hub import model_directory
+from shared.ml.models import load_base, load_tokenizer, pick_device, require_context
 from shared.ml.seeding import derive_seed
 
 INFLUENCE_TEXTS: Final = 24

@@ -10,10 +10,7 @@ from safetensors.torch import load_file
 from bench import derive_slm
 from bench.derive_slm import Budget, derive, heal, write_model
 from bench.plain_text import HELD_OUT_TEXTS, Texts, passages, read_texts, text_files
-from shared.errors import ConfigurationError, DataEmpty, DataUnreadable, LossNotFinite, ModelUnreadable
-from shared.ml.digests import base_model_digest, tokenizer_digest
-from shared.ml.models import load_base, load_tokenizer
-from shared.ml.prune import (
+from bench.prune import (
     Influence,
     block_influence,
     compare_next_tokens,
@@ -24,6 +21,9 @@ from shared.ml.prune import (
     layers_train,
     trace,
 )
+from shared.errors import ConfigurationError, DataEmpty, DataUnreadable, LossNotFinite, ModelUnreadable
+from shared.ml.digests import base_model_digest, tokenizer_digest
+from shared.ml.models import load_base, load_tokenizer
 from tests.support.tiny_models import FAMILIES, tiny_base, tiny_directory, tiny_tokenizer
 
 CPU = torch.device("cpu")
