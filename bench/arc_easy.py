@@ -2,7 +2,7 @@
 
 Four agents, a worker and a coordinator as separate processes over HTTP. As in FedMKT's appendix D.2 the train file is
 split at random into five equal parts with seed 123: four are the agents' private data, the fifth is the auxiliary set.
-The dev file is the validation set. The files are ARC's own; what their columns are called stands in the settings.
+The dev file is the validation set. The files are ARC's own.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.arc import arc_settings
 from examples.demo.processes import LocalFederation, local_federation
 from examples.demo.watching import Watched, watch
 from shared.protocol.messages import RoundView, RunView, Score
@@ -33,13 +34,6 @@ AGENTS = ("agent-1", "agent-2", "agent-3", "agent-4")
 AUXILIARY, VALIDATION = "auxiliary", "validation"
 RUN_ID = "arc-easy"
 SPLIT_SEED = 123
-
-COLUMNS = """
-columns.question = "question.stem"
-columns.choices = "question.choices.text"
-columns.labels = "question.choices.label"
-columns.answer = "answerKey"
-"""
 
 
 def split(data: Path, into: Path) -> dict[str, int]:
@@ -65,6 +59,7 @@ def terms(llm: Path, slm: Path, *, rounds: int, seed: int) -> RunTerms:
         slm=str(slm),
         seed=seed,
         rounds=rounds,
+        task=arc_settings()[1],
         llm_lora=lora,
         slm_lora=lora,
         training=TrainingTerms(epochs=1, batch_size=4, optimiser=rate, max_tokens=256),
@@ -76,9 +71,11 @@ def terms(llm: Path, slm: Path, *, rounds: int, seed: int) -> RunTerms:
 
 async def start_everything(federation: LocalFederation, folder: Path, slm: Path, *, worker_threads: int) -> None:
     """Start the six processes; each reads ARC's own columns."""
+    named = arc_settings()[0].model_dump(exclude_unset=True)
+    columns = "\n".join(f"columns.{name} = {json.dumps(column)}" for name, column in named.items())
     agent, worker = folder / "agent.toml", folder / "worker.toml"
-    agent.write_text(f"[data]{COLUMNS}")
-    worker.write_text(f"threads = {worker_threads}\n[auxiliary]{COLUMNS}\n[validation]{COLUMNS}")
+    agent.write_text(f"[data]\n{columns}\n")
+    worker.write_text(f"threads = {worker_threads}\n[auxiliary]\n{columns}\n[validation]\n{columns}\n")
     await federation.start_coordinator()
     await federation.start_worker(
         [sys.executable, "-m", "services.coordinator.worker", "--config", str(worker)],

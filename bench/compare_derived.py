@@ -18,10 +18,10 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from bench.arc import arc_questions
 from bench.plain_text import Texts, read_texts
 from bench.prune import compare_next_tokens, cut, decoder_layers
-from shared.data.examples import Example
-from shared.errors import ConfigurationError, DataUnreadable, FedCoLLMError, TokenizerMismatch
+from shared.errors import ConfigurationError, FedCoLLMError, TokenizerMismatch
 from shared.ml.digests import tokenizer_digest
 from shared.ml.encoding import EncodedChoices, encode_choices
 from shared.ml.evaluate import evaluate
@@ -48,27 +48,6 @@ class Row:
     def accuracy(self) -> str:
         """In per cent, as it is printed."""
         return f"{100 * self.right / self.questions:.1f}" if self.right is not None and self.questions else "-"
-
-
-def arc_questions(path: Path) -> list[Example]:
-    """Return the questions of one of ARC's JSONL files, as "Question: …" and "Answer:".
-
-    Raises:
-        DataUnreadable: the file cannot be read, or a line is not a question of ARC's.
-    """
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [_arc_question(row["question"], row["answerKey"]) for row in rows]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataUnreadable(f"cannot read {path}: {error}; name one of ARC's JSONL files") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataUnreadable(f"{path} does not hold questions of ARC's: name one of its JSONL files") from error
-
-
-def _arc_question(question: dict[str, Any], key: str) -> Example:
-    labels = [choice["label"] for choice in question["choices"]]
-    texts = tuple(choice["text"] for choice in question["choices"])
-    return Example(f"Question: {question['stem']}\nAnswer:", texts, labels.index(key))
 
 
 def measure(

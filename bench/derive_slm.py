@@ -31,12 +31,14 @@ from bench.prune import (
     layers_to_keep,
     layers_train,
 )
-from shared.errors import ConfigurationError, FedCoLLMError, ModelUnreadable
+from shared.errors import FedCoLLMError, ModelUnreadable, OutputExists
+from shared.folders import appearing
 from shared.ml.digests import tokenizer_digest
 from shared.ml.hub import model_directory
 from shared.ml.models import load_base, load_tokenizer, pick_device, require_context
 from shared.ml.seeding import derive_seed
 
+REPORT: Final = "derived.json"
 INFLUENCE_TEXTS: Final = 24
 """What block influence is measured on; they are trained on as well."""
 CHOSEN: Final = 0.25
@@ -181,32 +183,27 @@ def write_model(student: PreTrainedModel, report: dict[str, Any], *, llm: Path, 
     """Write the SLM with the LLM's tokenizer to ``out``: all of it, or nothing.
 
     Raises:
-        ConfigurationError: ``out`` exists.
+        OutputExists: ``out`` is there.
+        OutputUnwritable: the disk says no.
         ModelUnreadable: what was written is not what was derived; this family keeps something of a layer elsewhere.
     """
-    require_absent(out)
-    new = out.with_name(f".{out.name}.new")
-    shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
-    try:
+    with appearing(out, marker=REPORT, force=False) as new:
         student.save_pretrained(new)
         for pattern in TOKENIZER_FILES:
             for file in llm.glob(pattern):
                 shutil.copyfile(file, new / file.name)
-        (new / "derived.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        (new / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         require_same(student, llm, new)
-        new.rename(out)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def require_absent(out: Path) -> None:
     """Check before the work that its result can be written.
 
     Raises:
-        ConfigurationError: it cannot.
+        OutputExists: it cannot.
     """
     if out.exists():
-        raise ConfigurationError(f"{out} exists, and is not written over: name another folder, or remove it")
+        raise OutputExists(f"{out} is there already, and is not written over: name another folder, or remove it")
 
 
 def require_same(student: PreTrainedModel, llm: Path, written: Path) -> None:

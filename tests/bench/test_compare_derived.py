@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from bench import compare_derived, derive_slm
-from bench.compare_derived import arc_questions
+from bench.arc import arc_questions
 from shared.data.examples import Example
-from shared.errors import DataUnreadable
+from shared.errors import DataError, DataUnreadable
 from tests.support.tiny_models import tiny_directory
 
 Command = Callable[..., int]
@@ -62,9 +62,9 @@ def test_questions_of_arc_are_read_as_they_are_published(arc: Path):
 def test_other_files_are_not_taken_for_arc(tmp_path: Path, line: str):
     """No guess is made about what a column might mean."""
     (tmp_path / "file.jsonl").write_text(line)
-    with pytest.raises(DataUnreadable, match="ARC"):
+    with pytest.raises(DataError, match=r"file\.jsonl, line 1"):
         arc_questions(tmp_path / "file.jsonl")
-    with pytest.raises(DataUnreadable, match="cannot read"):
+    with pytest.raises(DataUnreadable, match=r"there is no 'nowhere\.jsonl'"):
         arc_questions(tmp_path / "nowhere.jsonl")
 
 
