@@ -2,7 +2,6 @@
 
 import asyncio
 from pathlib import Path
-from types import ModuleType
 
 import typer
 
@@ -60,10 +59,10 @@ def checks(config: Path | None) -> list[Check]:
             ),
         ),
         Check("token file", lambda: token(settings.token_file)),
-        Check("SLM", lambda: _models().base_model(settings.slm), after=("packages",)),
-        Check("SLM weights", lambda: _models().weights(settings.slm, cache), after=("SLM",)),
+        Check("SLM", lambda: _base_model(settings.slm), after=("packages",)),
+        Check("SLM weights", lambda: _weights(settings.slm, cache), after=("SLM",)),
         Check("data", lambda: _data(settings), after=("SLM",)),
-        Check("device", lambda: _models().device(settings.device), after=("packages",)),
+        Check("device", lambda: _device(settings.device), after=("packages",)),
         Check("memory", lambda: _memory(settings), after=("data", "device")),
         Check("threads", lambda: threads(settings.threads)),
         *reaching(
@@ -76,21 +75,39 @@ def checks(config: Path | None) -> list[Check]:
     ]
 
 
-def _models() -> ModuleType:
-    from shared.ml import checks as models  # noqa: PLC0415 - torch takes seconds, and may not be installed
+# What needs torch is imported by the check itself: that takes seconds, and torch may not be installed.
 
-    return models
+
+def _base_model(slm: str) -> Finding:
+    from shared.ml.checks import base_model
+
+    return base_model(slm)
+
+
+def _weights(slm: str, cache: Path | None) -> Finding:
+    from shared.ml.checks import weights
+
+    return weights(slm, cache)
+
+
+def _device(name: str) -> Finding:
+    from shared.ml.checks import device
+
+    return device(name)
 
 
 def _data(settings: Settings) -> Finding:
     """Check the private examples as a run would read them, by the kind of task that they are probably for."""
-    found: Finding = _models().data(settings.data, TaskTerms(kind=likely_kind(settings.data)), settings.slm)
-    return found
+    from shared.ml.checks import data
+
+    return data(settings.data, TaskTerms(kind=likely_kind(settings.data)), settings.slm)
 
 
 def _memory(settings: Settings) -> Finding:
     """Estimate what training takes, as long as no run says how, by terms as runs have them."""
-    found: Finding = _models().memory_to_train(
+    from shared.ml.checks import memory_to_train
+
+    found = memory_to_train(
         settings.slm,
         settings.data,
         TaskTerms(kind=likely_kind(settings.data)),
@@ -112,21 +129,22 @@ async def _wanted(transport: Transport) -> str:
 
 def _run(settings: Settings, cache: Path | None) -> Finding:
     """Compare this machine with what the run that is going on expects."""
+    from shared.ml.checks import context, data, memory_to_train, other_model
+
     manifest = asyncio.run(_manifest(settings))
     if manifest is None:
         return ok("none that this agent could be compared with")
-    models = _models()
-    mismatch = models.other_model(
+    mismatch = other_model(
         settings.slm, tokenizer_digest=manifest.tokenizer_digest, base_digest=manifest.slm_digest, cache=cache
     )
     if mismatch is not None:
         return failed(f"run {manifest.run_id}: {mismatch}", "install the base model that the operator names")
     terms = manifest.training
-    models.context(settings.slm, terms.max_tokens)
-    found: Finding = models.data(settings.data, manifest.task, settings.slm, max_tokens=terms.max_tokens)
+    context(settings.slm, terms.max_tokens)
+    found = data(settings.data, manifest.task, settings.slm, max_tokens=terms.max_tokens)
     if found.verdict is not Verdict.OK:
         return found
-    room: Finding = models.memory_to_train(
+    room = memory_to_train(
         settings.slm,
         settings.data,
         manifest.task,

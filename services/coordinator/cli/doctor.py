@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -16,6 +15,7 @@ from shared.cli.checks import folder, ownership, packages, port, private, thread
 from shared.cli.console import AsJson, ExitCode, telling
 from shared.cli.reachability import reaching
 from shared.configuration import Settings, read_settings
+from shared.data.source import DataSource
 from shared.errors import BlobMissing, ConfigurationError, NotFound, RemoteProblem
 from shared.findings import Check, Finding, examine, failed, left_out, ok, summary, table, warning
 from shared.folders import is_owned
@@ -109,7 +109,7 @@ def _of_worker(settings: WorkerSettings, central: CoordinatorSettings | None) ->
     yield Check("cache folder", lambda: folder(settings.cache_dir))
     yield Check("worker process", lambda: ownership(settings.cache_dir, "worker"), after=("cache folder",))
     yield Check("token file", lambda: token(settings.token_file))
-    yield Check("device", lambda: _models().device(settings.device), after=("worker packages",))
+    yield Check("device", lambda: _device(settings.device), after=("worker packages",))
     yield Check("threads", lambda: threads(settings.threads))
     if central is not None and not is_owned(central.data_dir):
         yield Check("work API", lambda: left_out("the coordinator does not run now: start it, and ask again"))
@@ -126,27 +126,11 @@ def _of_run(terms: RunTerms, central: CoordinatorSettings | None, working: Worke
         return
     cache = working.cache_dir.with_suffix(".digests.json")
     for name, model in (("LLM", terms.llm), ("SLM", terms.slm)):
-        yield Check(name, lambda model=model: _models().base_model(model), after=("worker packages",))  # type: ignore[misc]
-        yield Check(
-            f"{name} context",
-            lambda model=model: _models().context(model, terms.training.max_tokens),  # type: ignore[misc]
-            after=(name,),
-        )
-        yield Check(f"{name} weights", lambda model=model: _models().weights(model, cache), after=(name,))  # type: ignore[misc]
-    yield Check("tokenizer", lambda: _models().same_tokenizer(terms.llm, terms.slm), after=("LLM", "SLM"))
-    for name, source in (("auxiliary set", working.auxiliary), ("validation set", working.validation)):
-        yield Check(
-            name,
-            lambda source=source: _models().data(  # type: ignore[misc]
-                source, terms.task, terms.slm, max_tokens=terms.training.max_tokens
-            ),
-            after=("SLM",),
-        )
-    yield Check(
-        "separate sets",
-        lambda: _models().no_overlap(working.auxiliary, working.validation, terms.task),
-        after=("auxiliary set", "validation set"),
-    )
+        yield from _of_model(name, model, terms.training.max_tokens, cache)
+    yield Check("tokenizer", lambda: _same_tokenizer(terms), after=("LLM", "SLM"))
+    yield Check("auxiliary set", lambda: _data(working.auxiliary, terms), after=("SLM",))
+    yield Check("validation set", lambda: _data(working.validation, terms), after=("SLM",))
+    yield Check("separate sets", lambda: _no_overlap(terms, working), after=("auxiliary set", "validation set"))
     yield Check(
         "memory",
         lambda: _memory(terms, working),
@@ -154,8 +138,61 @@ def _of_run(terms: RunTerms, central: CoordinatorSettings | None, working: Worke
     )
 
 
+def _of_model(name: str, model: str, max_tokens: int, cache: Path) -> Iterator[Check]:
+    yield Check(name, lambda: _base_model(model), after=("worker packages",))
+    yield Check(f"{name} context", lambda: _context(model, max_tokens), after=(name,))
+    yield Check(f"{name} weights", lambda: _weights(model, cache), after=(name,))
+
+
+# What needs torch is imported by the check itself: that takes seconds, and torch may not be installed.
+
+
+def _device(name: str) -> Finding:
+    from shared.ml.checks import device
+
+    return device(name)
+
+
+def _base_model(model: str) -> Finding:
+    from shared.ml.checks import base_model
+
+    return base_model(model)
+
+
+def _context(model: str, max_tokens: int) -> Finding:
+    from shared.ml.checks import context
+
+    return context(model, max_tokens)
+
+
+def _weights(model: str, cache: Path) -> Finding:
+    from shared.ml.checks import weights
+
+    return weights(model, cache)
+
+
+def _same_tokenizer(terms: RunTerms) -> Finding:
+    from shared.ml.checks import same_tokenizer
+
+    return same_tokenizer(terms.llm, terms.slm)
+
+
+def _data(source: DataSource, terms: RunTerms) -> Finding:
+    from shared.ml.checks import data
+
+    return data(source, terms.task, terms.slm, max_tokens=terms.training.max_tokens)
+
+
+def _no_overlap(terms: RunTerms, working: WorkerSettings) -> Finding:
+    from shared.ml.checks import no_overlap
+
+    return no_overlap(working.auxiliary, working.validation, terms.task)
+
+
 def _memory(terms: RunTerms, working: WorkerSettings) -> Finding:
-    found: Finding = _models().memory_to_cotune(
+    from shared.ml.checks import memory_to_cotune
+
+    return memory_to_cotune(
         terms,
         working.auxiliary,
         working.validation,
@@ -163,13 +200,6 @@ def _memory(terms: RunTerms, working: WorkerSettings) -> Finding:
         gradient_checkpointing=working.gradient_checkpointing,
         device=working.device,
     )
-    return found
-
-
-def _models() -> ModuleType:
-    from shared.ml import checks as models  # noqa: PLC0415 - torch takes seconds, and may not be installed
-
-    return models
 
 
 def _principals(file: Path) -> Finding:
