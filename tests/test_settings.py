@@ -67,6 +67,16 @@ def test_paths_inside_a_table_start_at_the_file_too(tmp_path: Path):
     assert agent.data.path == tmp_path / "data.jsonl"
 
 
+@pytest.mark.parametrize(("kind", "folder"), [(WorkerSettings, "cache_dir"), (AgentSettings, "state_dir")])
+def test_digests_of_models_are_kept_in_the_folder_that_the_process_owns(
+    kind: type[WorkerSettings | AgentSettings], folder: str, tmp_path: Path
+):
+    """Whatever the folder is called: two that differ after a dot share nothing."""
+    owned = tmp_path / "kept.v1"
+    settings = read_settings(kind, write(tmp_path, kind), given={folder: owned})
+    assert settings.digest_cache.parent == owned
+
+
 def test_a_model_is_a_folder_where_there_is_one_and_a_hub_id_elsewhere(tmp_path: Path):
     """`slm` may be either, and nobody has to say which."""
     file = write(tmp_path, AgentSettings)

@@ -38,3 +38,8 @@ class Settings(BaseSettings):
     ] = False
     status_host: Annotated[str, Field(description="Address of the local status page.")] = "127.0.0.1"
     status_port: Annotated[int, Field(ge=0, le=65535, description="Port of the local status page.")] = 8450
+
+    @property
+    def digest_cache(self) -> Path:
+        """Where digests of models are kept, so that only a changed model is read again."""
+        return self.state_dir / "digests.json"

@@ -4,6 +4,7 @@
     <folder>/published.json          the newest adapter and where it comes from
     <folder>/adapters/<hex>          adapters by digest: theta^t, kept while it is needed
     <folder>/updates/<run>-<round>   a trained update, complete once the .json beside it is there
+    <folder>/digests.json            what the base model is, by its files (``Settings.digest_cache``)
     <folder>/slm-adapter/            the newest adapter as a PEFT directory, for whoever uses it here
 
 Files appear whole (temporary file, fsync, rename, fsync of the folder), so a kill at any moment leaves either the

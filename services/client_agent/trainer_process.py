@@ -88,7 +88,7 @@ def lora_trainer(config: Path | None) -> SyncTrainer:
         device=settings.device,
         precision=settings.precision,
         gradient_checkpointing=settings.gradient_checkpointing,
-        digest_cache=settings.state_dir / "digests.json",
+        digest_cache=settings.digest_cache,
     )
 
 

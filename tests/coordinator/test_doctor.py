@@ -97,6 +97,17 @@ def test_a_good_installation_is_well_before_anything_runs(installed: Installatio
     assert {name for name, verdict in verdicts.items() if verdict != "ok"} == {"work API"}
 
 
+def test_looking_changes_nothing(installed: Installation, tmp_path: Path):
+    """A folder that is not there yet is for the process that will own it; one that is there keeps models' digests."""
+    installed.run()
+    before = sorted(tmp_path.rglob("*"))
+    installed.run()
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "cache").mkdir()
+    installed.run()
+    assert sorted({*tmp_path.rglob("*")} - {*before}) == [tmp_path / "cache", tmp_path / "cache" / "digests.json"]
+
+
 def test_a_worker_is_told_whether_the_coordinator_takes_its_token(
     installed: Installation, tmp_path: Path, clock: ManualClock
 ):

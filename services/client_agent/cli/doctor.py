@@ -43,7 +43,7 @@ def checks(config: Path | None) -> list[Check]:
     except ConfigurationError as error:
         told = failed(str(error))
         return [installed, Check("settings", lambda: told)]
-    cache = settings.state_dir / "digests.json" if settings.state_dir.is_dir() else None
+    cache = settings.digest_cache if settings.state_dir.is_dir() else None
     return [
         installed,
         Check("settings", lambda: ok(str(config or "from the environment"))),

@@ -124,7 +124,7 @@ def _of_run(terms: RunTerms, central: CoordinatorSettings | None, working: Worke
         yield Check("cohort", lambda: _cohort(terms, central.principals_file), after=("principals file",))
     if working is None:
         return
-    cache = working.cache_dir.with_suffix(".digests.json")
+    cache = working.digest_cache if working.cache_dir.is_dir() else None
     for name, model in (("LLM", terms.llm), ("SLM", terms.slm)):
         yield from _of_model(name, model, terms.training.max_tokens, cache)
     yield Check("tokenizer", lambda: _same_tokenizer(terms), after=("LLM", "SLM"))
@@ -138,7 +138,7 @@ def _of_run(terms: RunTerms, central: CoordinatorSettings | None, working: Worke
     )
 
 
-def _of_model(name: str, model: str, max_tokens: int, cache: Path) -> Iterator[Check]:
+def _of_model(name: str, model: str, max_tokens: int, cache: Path | None) -> Iterator[Check]:
     yield Check(name, lambda: _base_model(model), after=("worker packages",))
     yield Check(f"{name} context", lambda: _context(model, max_tokens), after=(name,))
     yield Check(f"{name} weights", lambda: _weights(model, cache), after=(name,))
@@ -165,7 +165,7 @@ def _context(model: str, max_tokens: int) -> Finding:
     return context(model, max_tokens)
 
 
-def _weights(model: str, cache: Path) -> Finding:
+def _weights(model: str, cache: Path | None) -> Finding:
     from shared.ml.checks import weights
 
     return weights(model, cache)

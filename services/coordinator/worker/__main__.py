@@ -45,7 +45,7 @@ def run(config: Path | None) -> int:
             device=settings.device,
             precision=settings.precision,
             gradient_checkpointing=settings.gradient_checkpointing,
-            digest_cache=settings.cache_dir.with_suffix(".digests.json"),
+            digest_cache=settings.digest_cache,
         )
         asyncio.run(serve(settings, cotuner))
     except FedCoLLMError as error:

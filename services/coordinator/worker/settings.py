@@ -20,7 +20,10 @@ class Settings(BaseSettings):
 
     coordinator_url: Annotated[BaseUrl, Field(description="Where the coordinator listens for workers.")]
     token_file: Annotated[Path, Field(description="File that holds this worker's token and nothing else.")]
-    cache_dir: Annotated[Path, Field(description="Folder of adapters, of this worker alone; may be lost at any time.")]
+    cache_dir: Annotated[
+        Path,
+        Field(description="Folder of adapters and models' digests, of this worker alone; may be lost at any time."),
+    ]
     auxiliary: Annotated[DataSource, Field(description="D_a, what both models are co-tuned on.")]
     validation: Annotated[DataSource, Field(description="What candidates are evaluated on.")]
     name: Annotated[str, Field(description="What the coordinator's log calls this worker.")] = "worker"
@@ -36,3 +39,8 @@ class Settings(BaseSettings):
     gradient_checkpointing: Annotated[
         bool, Field(description="Compute activations again for the backward pass: slower, in far less memory.")
     ] = False
+
+    @property
+    def digest_cache(self) -> Path:
+        """Where digests of models are kept, so that only a changed model is read again."""
+        return self.cache_dir / "digests.json"
