@@ -32,6 +32,7 @@ from shared.protocol.rounds import RoundState, RunState
 from shared.transport import BearerToken, Transport
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, federation, terms_of
+from tests.support.pauses import Enough, Pauses
 
 pytestmark = pytest.mark.anyio
 
@@ -52,24 +53,6 @@ class FailingTrainer:
         if self._errors:
             raise self._errors.pop(0)
         return self.inner.train(order, on_progress)
-
-
-class Enough(Exception):
-    """Ends a loop that goes on for ever."""
-
-
-class Pauses:
-    """Takes the agent's pauses, without sleeping, and ends its loop after a number of them."""
-
-    def __init__(self, most: int) -> None:
-        self.seconds: list[float] = []
-        self._most = most
-
-    async def __call__(self, seconds: float) -> None:
-        """Note a pause."""
-        self.seconds.append(seconds)
-        if len(self.seconds) == self._most:
-            raise Enough
 
 
 def with_ada(trainer: object, tmp_path: Path, clock: ManualClock) -> Awaitable[Federation]:

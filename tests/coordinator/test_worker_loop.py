@@ -1,6 +1,6 @@
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ import pytest
 from bench.federation import ManualClock, token_of
 from services.coordinator.app import create_work_app
 from services.coordinator.context import Context
-from services.coordinator.worker import loop
 from services.coordinator.worker.loop import Cotuned, Worker
 from shared.errors import (
     BaseModelMismatch,
@@ -20,15 +19,16 @@ from shared.errors import (
     ModelUnreadable,
     StoreBusy,
     TokenizerMismatch,
-    Unreachable,
 )
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PreparedDigests, RoundScores
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import RunTerms
-from shared.transport import BearerToken, TrafficCount, open_in_process
+from shared.transport import BearerToken, Egress, Ledger, TrafficCount, open_in_process
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, begin, lease, run_of, submit, terms_of
+from tests.support.pauses import Enough, Pauses
+from tests.support.scripted import Coordinator, answer, talking_to
 
 pytestmark = pytest.mark.anyio
 
@@ -53,13 +53,41 @@ class BadCoTuner(AddingCoTuner):
 
 @asynccontextmanager
 async def worker_of(
-    context: Context, cotuner: AddingCoTuner, cache: Path, traffic: TrafficCount | None = None
+    context: Context,
+    cotuner: AddingCoTuner,
+    cache: Path,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ledger: Ledger | None = None,
 ) -> AsyncIterator[Worker]:
     """Open a worker on the work app."""
     async with open_in_process(
-        create_work_app(context), BearerToken(token_of("worker")), traffic or TrafficCount()
+        create_work_app(context), BearerToken(token_of("worker")), ledger or TrafficCount()
     ) as transport:
-        yield Worker(transport, cotuner, cache, name="worker")
+        yield Worker(transport, cotuner, cache, pause, name="worker")
+
+
+async def at_once(_: float) -> None:
+    """Be a pause that is over when everybody else has had a turn."""
+    await asyncio.sleep(0)
+
+
+class Heartbeats:
+    """A ledger by which a thread can wait for heartbeats."""
+
+    def __init__(self) -> None:
+        self._left = threading.Semaphore(0)
+
+    def record(self, request: Egress) -> None:
+        """Take note of a heartbeat."""
+        if request.target.endswith("/heartbeat"):
+            self._left.release()
+
+    def wait_for_an_answer(self) -> None:
+        """Return when a heartbeat has left after now and was answered."""
+        while self._left.acquire(blocking=False):
+            pass
+        for _ in range(2):  # the second leaves only after the first was answered
+            assert self._left.acquire(timeout=20), "no heartbeat"
 
 
 def to_cotuning(context: Context) -> None:
@@ -211,13 +239,12 @@ class EndlessCoTuner(AddingCoTuner):
 
 @pytest.mark.parametrize("how", ["given to another", "cancelled", "told to stop"])
 async def test_a_worker_does_not_go_on_computing_in_vain(
-    how: str, context: Context, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    how: str, context: Context, tmp_path: Path, clock: ManualClock
 ) -> None:
     """Once nobody waits for the result it stops at the next step, hands nothing in, and has time for other work."""
     to_cotuning(context)
-    monkeypatch.setattr(loop, "HEARTBEAT_SECONDS", 0.001)
     cotuner = EndlessCoTuner()
-    async with worker_of(context, cotuner, tmp_path / "cache") as worker:
+    async with worker_of(context, cotuner, tmp_path / "cache", at_once) as worker:
         working = asyncio.create_task(worker.step(wait_seconds=0))
         assert await asyncio.to_thread(cotuner.begun.wait, 20)
         match how:
@@ -235,32 +262,18 @@ async def test_a_worker_does_not_go_on_computing_in_vain(
     assert context.lifecycle.rounds(RUN)[0].state is (RoundState.ABORTED if how == "cancelled" else RoundState.COTUNING)
 
 
-async def test_a_worker_keeps_its_lease_while_it_computes(
-    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_worker_keeps_its_lease_while_it_computes(context: Context, tmp_path: Path) -> None:
     """Heartbeats go out in the middle of a long step, and each answer shows that the worker is alive."""
     to_cotuning(context)
-    monkeypatch.setattr(loop, "HEARTBEAT_SECONDS", 0.001)
-    heard, cotuner = threading.Semaphore(0), BadCoTuner()
-    real = type(context.work).heartbeat
-
-    def heartbeat(desk: Any, job_id: str, token: int) -> float:  # noqa: ANN401 - passed on
-        expires_at = real(desk, job_id, token)
-        heard.release()
-        return expires_at
-
-    monkeypatch.setattr(type(context.work), "heartbeat", heartbeat)
+    heartbeats, cotuner = Heartbeats(), BadCoTuner()
 
     def compute_for_long() -> None:
         (tmp_path / "cache" / Worker.ALIVE).unlink()
-        while heard.acquire(blocking=False):
-            pass
-        for _ in range(2):  # the second leaves only after the first was answered
-            assert heard.acquire(timeout=20), "no heartbeat"
+        heartbeats.wait_for_an_answer()
         assert (tmp_path / "cache" / Worker.ALIVE).exists()
 
     cotuner.act = compute_for_long
-    async with worker_of(context, cotuner, tmp_path / "cache") as worker:
+    async with worker_of(context, cotuner, tmp_path / "cache", at_once, heartbeats) as worker:
         await worker.step(wait_seconds=0)
     assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
 
@@ -361,29 +374,10 @@ async def test_an_adapter_above_the_limit_aborts_the_round_with_the_reason(conte
     assert "blob_too_large" in context.lifecycle.rounds(RUN)[0].reason
 
 
-async def test_a_worker_that_fails_pauses_and_goes_on(
-    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_worker_that_fails_pauses_and_goes_on(tmp_path: Path) -> None:
     """An error of the coordinator's neither ends the worker nor makes it ask in a hot loop."""
-
-    class Enough(Exception):
-        pass
-
-    pauses: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 3:
-            raise Enough
-
-    async with worker_of(context, BadCoTuner(), tmp_path / "cache") as worker:
-        worker._transport = None
-
-        async def step(*, wait_seconds: float) -> bool:  # noqa: ARG001
-            raise Unreachable("nobody there")
-
-        monkeypatch.setattr(worker, "step", step)
-        monkeypatch.setattr(asyncio, "sleep", pause)
+    pauses = Pauses(3)
+    async with talking_to(Coordinator([answer(500, "internal") for _ in range(3)])) as transport:
         with pytest.raises(Enough):
-            await worker.run()
-    assert pauses == [5.0] * 3
+            await Worker(transport, BadCoTuner(), tmp_path, pauses, name="worker").run()
+    assert pauses.seconds == [5.0] * 3

@@ -6,7 +6,7 @@ nothing that it could not fetch again, so a worker may be killed anywhere and an
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,13 +145,22 @@ class Worker:
     ALIVE: Final = "alive"
     """A file in the cache folder, touched whenever the coordinator has answered: nothing here can be asked instead."""
 
-    def __init__(self, transport: Transport, cotuner: CoTuner, cache: Path, *, name: str) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        cotuner: CoTuner,
+        cache: Path,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        name: str,
+    ) -> None:
         self._transport = transport
         self._cotuner = cotuner
         self._cache = cache
         self._adapters = cache / "adapters"
         self._alive = cache / self.ALIVE
         self._name = name
+        self._pause = pause
         self._adapters.mkdir(parents=True, exist_ok=True)
 
     async def run(self) -> None:
@@ -162,7 +171,7 @@ class Worker:
                     await self.step(wait_seconds=LONGEST_POLL_SECONDS)
                 except (FedCoLLMError, OSError) as error:
                     log.warning("worker.failed", detail=str(error))
-                    await asyncio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
+                    await self._pause(PAUSE_AFTER_FAILURE_SECONDS)
 
     async def step(self, *, wait_seconds: float) -> bool:
         """Ask once for work and do it; return whether there was any."""
@@ -282,7 +291,7 @@ class Worker:
 
     async def _beat(self, lease: Lease, lost: threading.Event) -> None:
         while not lost.is_set():
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await self._pause(HEARTBEAT_SECONDS)
             body = Heartbeat(token=lease.token)
             try:
                 await self._transport.call("POST", f"/v1/work/{lease.job_id}/heartbeat", HeartbeatAnswer, body=body)
