@@ -52,7 +52,7 @@ class WorkDesk:
             now = self._clock()
             unread = _unread(tx, principal, worker, now)
             if unread:
-                return _lease(*unread[0])
+                return self._granted(*unread[0])
             pending = _pending(tx)
             if not pending:
                 return None
@@ -71,15 +71,13 @@ class WorkDesk:
                 current = tx.round(run.id, job.round)
                 if current.state is RoundState.AGGREGATED:
                     tx.change_round(current, RoundEvent.COTUNE, actor=principal)
-        return _lease(run, job)
+        return self._granted(run, job)
 
-    def heartbeat(self, job_id: str, token: int) -> float:
-        """Renew a lease and return until when it holds, or raise LeaseLost."""
+    def heartbeat(self, job_id: str, token: int) -> None:
+        """Renew a lease, or raise LeaseLost."""
         with self._store.write() as tx:
             now = self._clock()
-            expires_at = now + self._lease_seconds
-            tx.renew_job(_held(tx, job_id, token), expires_at=expires_at, renewed_at=now)
-        return expires_at
+            tx.renew_job(_held(tx, job_id, token), expires_at=now + self._lease_seconds, renewed_at=now)
 
     def complete(self, job_id: str, token: int, result: Result, *, actor: str) -> None:
         """Take a result and let the run go on from it; the same result again changes nothing.
@@ -151,6 +149,17 @@ class WorkDesk:
         with self._store.write() as tx:
             tx.insert_blob(blob)
 
+    def _granted(self, run: Run, job: Job) -> Lease:
+        return Lease(
+            job_id=job.id,
+            token=job.token,
+            run_id=run.id,
+            round=job.round,
+            terms=run.terms,
+            task=job.task,
+            lease_seconds=self._lease_seconds,
+        )
+
     def _cotuned(self, tx: Transaction, run: Run, job: Job, result: CotuneResult) -> None:
         """Take the candidates theta^{t+1} and omega^{t+1}, and order their evaluation (design, round step 5)."""
         current = tx.round(run.id, job.round)
@@ -183,19 +192,6 @@ def _adapters(run: Run, result: Result) -> dict[str, Layout]:
             return {result.slm_adapter: run.prepared.slm.layout, result.llm_adapter: run.prepared.llm.layout}
         case EvaluateResult():
             return {}
-
-
-def _lease(run: Run, job: Job) -> Lease:
-    assert job.expires_at is not None  # noqa: S101 - our own invariant: leased work has an end
-    return Lease(
-        job_id=job.id,
-        token=job.token,
-        run_id=run.id,
-        round=job.round,
-        terms=run.terms,
-        task=job.task,
-        expires_at=job.expires_at,
-    )
 
 
 def _pending(tx: Transaction) -> list[tuple[Run, Job]]:

@@ -328,7 +328,7 @@ class LeaseRequest(BaseModel):
 
 
 class Lease(BaseModel):
-    """Work for one worker, until ``expires_at`` unless it sends heartbeats; ``token`` fences off older leases."""
+    """Work for a worker that is never silent for ``lease_seconds``; ``token`` fences off older leases."""
 
     job_id: str
     token: int
@@ -336,7 +336,7 @@ class Lease(BaseModel):
     round: int
     terms: RunTerms
     task: Task
-    expires_at: float
+    lease_seconds: Annotated[float, Field(gt=0)]
     model_config = FROZEN
 
 
@@ -351,13 +351,6 @@ class Heartbeat(BaseModel):
     """The worker is alive and still at it."""
 
     token: int
-    model_config = FROZEN
-
-
-class HeartbeatAnswer(BaseModel):
-    """Until when the lease holds now."""
-
-    expires_at: float
     model_config = FROZEN
 
 

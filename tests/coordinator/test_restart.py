@@ -206,7 +206,7 @@ def test_a_worker_keeps_its_lease_while_its_coordinator_is_away(
         context.lifecycle.start(RUN, actor="operator")
         clock.advance(29)
         context.rounds.reconcile()
-        assert context.work.heartbeat(granted.job_id, granted.token) == clock.seconds + 30
+        context.work.heartbeat(granted.job_id, granted.token)
         clock.advance(30)
         context.rounds.reconcile()
         with pytest.raises(LeaseLost):

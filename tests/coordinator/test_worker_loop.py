@@ -26,7 +26,19 @@ from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import RunTerms
 from shared.transport import BearerToken, Egress, Ledger, TrafficCount, open_in_process
 from tests.support.cotuners import AddingCoTuner
-from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, begin, lease, run_of, submit, terms_of
+from tests.support.federations import (
+    LLM_LAYOUT,
+    RUN,
+    SLM_LAYOUT,
+    adapter,
+    begin,
+    coordinator,
+    kinds,
+    lease,
+    run_of,
+    submit,
+    terms_of,
+)
 from tests.support.pauses import Enough, Pauses
 from tests.support.scripted import Coordinator, answer, talking_to
 
@@ -214,7 +226,7 @@ async def test_a_worker_that_lost_its_lease_drops_the_work(
         assert await worker.step(wait_seconds=0)
         assert context.lifecycle.rounds(RUN)[0].state is RoundState.COTUNING
         assert await worker.step(wait_seconds=0) is False
-    assert context.work.heartbeat(granted[0].job_id, granted[0].token) > clock.seconds
+    context.work.heartbeat(granted[0].job_id, granted[0].token)  # which the other still has
 
 
 class EndlessCoTuner(AddingCoTuner):
@@ -276,6 +288,28 @@ async def test_a_worker_keeps_its_lease_while_it_computes(context: Context, tmp_
     async with worker_of(context, cotuner, tmp_path / "cache", at_once, heartbeats) as worker:
         await worker.step(wait_seconds=0)
     assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+
+
+@pytest.mark.parametrize("lease_seconds", [0.5, 30.0])
+async def test_a_lease_is_kept_however_short_it_is(lease_seconds: float, tmp_path: Path, clock: ManualClock) -> None:
+    """The lease says how long its worker may be silent, and work may take many times as long."""
+    over, cotuner = threading.Event(), BadCoTuner()
+    cotuner.act = lambda: over.wait(20)
+    with coordinator(tmp_path / "coordinator", clock, lease_seconds=lease_seconds) as context:
+        to_cotuning(context)
+        end = clock.seconds + 10 * lease_seconds
+
+        async def pause(seconds: float) -> None:
+            clock.advance(seconds)
+            context.rounds.reconcile()
+            if clock.seconds > end:
+                over.set()
+            await asyncio.sleep(0)
+
+        async with worker_of(context, cotuner, tmp_path / "cache", pause) as worker:
+            assert await worker.step(wait_seconds=0)
+        assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+        assert "work.lease_expired" not in kinds(context)
 
 
 async def test_a_worker_fetches_what_it_does_not_have(context: Context, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ LEASE = Lease(
     round=1,
     terms=TERMS,
     task=CotuneTask(prepared=MODELS_OF_RUN, slm_adapter=DIGEST, llm_adapter=DIGEST, seed=7),
-    expires_at=1_700_000_030.0,
+    lease_seconds=30.0,
 )
 
 ON_THE_WIRE: dict[str, BaseModel] = {

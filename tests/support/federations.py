@@ -82,10 +82,11 @@ def federation(
 
 
 @contextmanager
-def coordinator(folder: Path, clock: Callable[[], float]) -> Iterator[Context]:
+def coordinator(folder: Path, clock: Callable[[], float], *, lease_seconds: float = 30.0) -> Iterator[Context]:
     """Open a coordinator alone, with everybody's tokens."""
     principals = Principals({name: TokenEntry(role=role, token=token_of(name)) for name, role in ROLES.items()})
-    with open_context(Settings(data_dir=folder, principals_file=folder / "unused"), principals, clock) as context:
+    settings = Settings(data_dir=folder, principals_file=folder / "unused", lease_seconds=lease_seconds)
+    with open_context(settings, principals, clock) as context:
         yield context
 
 

@@ -23,7 +23,6 @@ from shared.protocol.messages import (
     Accepted,
     FailureRequest,
     Heartbeat,
-    HeartbeatAnswer,
     LeaseAnswer,
     LeaseRequest,
     ResultRequest,
@@ -48,8 +47,9 @@ async def lease(context: AnyContext, worker: Worker, connection: Request, reques
 
 
 @router.post("/{job_id}/heartbeat", summary="Keep a lease", responses=problems(NotFound, LeaseLost))
-def heartbeat(context: AnyContext, _: Worker, job_id: JobId, request: Heartbeat) -> HeartbeatAnswer:
-    return HeartbeatAnswer(expires_at=context.work.heartbeat(job_id, request.token))
+def heartbeat(context: AnyContext, _: Worker, job_id: JobId, request: Heartbeat) -> Accepted:
+    context.work.heartbeat(job_id, request.token)
+    return Accepted()
 
 
 @router.post("/{job_id}/result", summary="Hand in a result", responses=problems(NotFound, LeaseLost, BlobMissing))

@@ -41,7 +41,6 @@ from shared.protocol.messages import (
     EvaluateTask,
     FailureRequest,
     Heartbeat,
-    HeartbeatAnswer,
     Lease,
     LeaseAnswer,
     LeaseRequest,
@@ -59,7 +58,7 @@ from shared.protocol.terms import RunTerms
 from shared.transport import Transport
 
 LONGEST_POLL_SECONDS = 25.0
-HEARTBEAT_SECONDS = 5.0
+HEARTBEATS_A_LEASE = 6  # so that a few may be late, or lost, before the lease is
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
 OF_THIS_MACHINE = (BaseModelMismatch, MemoryTooSmall, ModelUnreadable, TokenizerMismatch)
 REFUSED_FOR_GOOD = frozenset({BlobTooLarge.code, LayoutMismatch.code, MessageInvalid.code, ValuesNotFinite.code})
@@ -291,10 +290,10 @@ class Worker:
 
     async def _beat(self, lease: Lease, lost: threading.Event) -> None:
         while not lost.is_set():
-            await self._pause(HEARTBEAT_SECONDS)
+            await self._pause(lease.lease_seconds / HEARTBEATS_A_LEASE)
             body = Heartbeat(token=lease.token)
             try:
-                await self._transport.call("POST", f"/v1/work/{lease.job_id}/heartbeat", HeartbeatAnswer, body=body)
+                await self._transport.call("POST", f"/v1/work/{lease.job_id}/heartbeat", Accepted, body=body)
                 self._alive.touch()
             except FedCoLLMError as error:
                 if error.code == LeaseLost.code:
