@@ -290,6 +290,24 @@ async def test_a_worker_keeps_its_lease_while_it_computes(context: Context, tmp_
     assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
 
 
+async def test_a_disk_that_fails_does_not_silence_a_worker(context: Context, tmp_path: Path) -> None:
+    """Heartbeats go on where the sign of life for this machine cannot be written: the lease does not depend on it."""
+    to_cotuning(context)
+    heartbeats, cotuner, alive = Heartbeats(), BadCoTuner(), tmp_path / "cache" / Worker.ALIVE
+
+    def compute_for_long() -> None:
+        alive.unlink()
+        alive.symlink_to(tmp_path / "no such folder" / "alive")
+        heartbeats.wait_for_an_answer()
+        heartbeats.wait_for_an_answer()
+        alive.unlink()
+
+    cotuner.act = compute_for_long
+    async with worker_of(context, cotuner, tmp_path / "cache", at_once, heartbeats) as worker:
+        await worker.step(wait_seconds=0)
+    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+
+
 @pytest.mark.parametrize("lease_seconds", [0.5, 30.0])
 async def test_a_lease_is_kept_however_short_it_is(lease_seconds: float, tmp_path: Path, clock: ManualClock) -> None:
     """The lease says how long its worker may be silent, and work may take many times as long."""

@@ -197,11 +197,10 @@ class Worker:
         except (LeaseLost, TransportError):
             raise  # nobody waits for it, or nobody can be told: the lease runs out, and another worker may do better
         except (FedCoLLMError, OSError) as error:
-            code = error.code if isinstance(error, FedCoLLMError) else "machine"
             if not _of_this_machine(error, lease.task):
-                await self._hand_in_failure(lease, code, str(error))
+                await self._hand_in_failure(lease, _code(error), str(error))
                 return
-            await self._hand_in_failure(lease, code, f"{self._name}: {error}", elsewhere=True)
+            await self._hand_in_failure(lease, _code(error), f"{self._name}: {error}", elsewhere=True)
             raise
         except Exception as error:
             # The run's owner must read why; nobody reads a worker's log at night.
@@ -295,10 +294,11 @@ class Worker:
             try:
                 await self._transport.call("POST", f"/v1/work/{lease.job_id}/heartbeat", Accepted, body=body)
                 self._alive.touch()
-            except FedCoLLMError as error:
-                if error.code == LeaseLost.code:
+            except (FedCoLLMError, OSError) as error:  # a disk that fails is no reason to fall silent
+                code = _code(error)
+                if code == LeaseLost.code:
                     lost.set()
-                log.warning("work.heartbeat_failed", job=lease.job_id, code=error.code, detail=str(error))
+                log.warning("work.heartbeat_failed", job=lease.job_id, code=code, detail=str(error))
 
     async def _fetch(self, digest: str) -> Path:
         """Return the file of an adapter, fetched unless it is here already, whole."""
@@ -324,6 +324,10 @@ class Worker:
         for file in self._adapters.iterdir():
             if file not in wanted:
                 file.unlink()
+
+
+def _code(error: FedCoLLMError | OSError) -> str:
+    return error.code if isinstance(error, FedCoLLMError) else "machine"
 
 
 def _of_this_machine(error: FedCoLLMError | OSError, task: Task) -> bool:
