@@ -1,6 +1,7 @@
 """From a closed round's accepted updates to one aggregate blob (docs/protocol.md step 6)."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -10,6 +11,19 @@ from services.coordinator.records import Blob
 from shared.protocol.aggregation import RunningMean
 from shared.protocol.codec import canonical_header
 from shared.protocol.tensors import Layout, parameter_count
+
+
+class Aggregation(Protocol):
+    """How a round's updates become one."""
+
+    def aggregate(self, updates: Sequence[tuple[Blob, int]], layout: Layout) -> Blob:
+        """Store and return the mean of ``updates``, each a blob and its weight, in the order given.
+
+        Raises:
+            BlobMissing, BlobCorrupt: an update is no longer what was stored.
+            ValuesNotFinite: the sum overflowed.
+        """
+        ...
 
 
 class PlaintextAggregation:
@@ -22,12 +36,7 @@ class PlaintextAggregation:
         self._blobs = blobs
 
     def aggregate(self, updates: Sequence[tuple[Blob, int]], layout: Layout) -> Blob:
-        """Store and return the mean of ``updates``, each a blob and its weight, in the order given.
-
-        Raises:
-            BlobMissing, BlobCorrupt: an update is no longer what was stored.
-            ValuesNotFinite: the sum overflowed.
-        """
+        """Add up the numbers of each update after the other."""
         header, parameters = canonical_header(layout), parameter_count(layout)
         mean = RunningMean(parameters)
         buffer = np.empty(parameters, dtype=np.float32)

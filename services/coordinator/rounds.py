@@ -11,7 +11,7 @@ from typing import Literal
 
 import structlog
 
-from services.coordinator.aggregating import PlaintextAggregation
+from services.coordinator.aggregating import Aggregation
 from services.coordinator.blobs import IncomingBlob
 from services.coordinator.manifest import manifest_of
 from services.coordinator.ports import Blobs, Clock, Store
@@ -51,7 +51,7 @@ class Slot:
 class RoundEngine:
     """Rounds of all runs of one coordinator."""
 
-    def __init__(self, store: Store, blobs: Blobs, aggregation: PlaintextAggregation, clock: Clock) -> None:
+    def __init__(self, store: Store, blobs: Blobs, aggregation: Aggregation, clock: Clock) -> None:
         self._store = store
         self._blobs = blobs
         self._aggregation = aggregation

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,28 @@ from services.coordinator.aggregating import PlaintextAggregation
 from services.coordinator.blobs import FileBlobs
 from services.coordinator.context import Context
 from services.coordinator.records import Blob
+from services.coordinator.rounds import RoundEngine
 from shared.errors import ValuesNotFinite, VersionConflict
 from shared.protocol.codec import decode, encode
 from shared.protocol.digests import digest_of
 from shared.protocol.rounds import RoundState
+from shared.protocol.tensors import Layout
 from tests.support.federations import RUN, SLM_LAYOUT, adapter, begin, coordinator, submit, terms_of
+
+
+class Meanwhile:
+    """Takes the mean, and lets something happen once before it is handed in."""
+
+    def __init__(self, context: Context, act: Callable[[], object]) -> None:
+        self._honest = PlaintextAggregation(context.blobs)
+        self._acts = [act]
+
+    def aggregate(self, updates: Sequence[tuple[Blob, int]], layout: Layout) -> Blob:
+        """Take the mean, then act."""
+        mean = self._honest.aggregate(updates, layout)
+        while self._acts:
+            self._acts.pop()()
+        return mean
 
 
 def stored(context: Context, digest: str) -> dict[str, np.ndarray]:
@@ -95,31 +112,22 @@ def test_updates_that_overflow_abort_the_round(context: Context) -> None:
     assert context.lifecycle.rounds(RUN)[0].reason.startswith(ValuesNotFinite.code)
 
 
-def test_an_update_that_comes_while_others_are_averaged_is_not_lost(
-    context: Context, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_update_that_comes_while_others_are_averaged_is_not_lost(context: Context, clock: ManualClock) -> None:
     """It is either in the aggregate or it has no receipt: here the pass that missed it is thrown away."""
     begin(context)
     submit(context, "ada", 1.0)
     clock.advance(10)
-    honest = PlaintextAggregation.aggregate
-
-    def slowly(self: PlaintextAggregation, *arguments: object) -> Blob:
-        aggregate = honest(self, *arguments)
-        monkeypatch.undo()
-        submit(context, "bob", 3.0)
-        return aggregate
-
-    monkeypatch.setattr(PlaintextAggregation, "aggregate", slowly)
-    context.rounds.reconcile()
+    bob_comes = Meanwhile(context, lambda: submit(context, "bob", 3.0))
+    rounds = RoundEngine(context.store, context.blobs, bob_comes, clock)
+    rounds.reconcile()
     assert context.lifecycle.rounds(RUN)[0].state is RoundState.OPEN
-    context.rounds.reconcile()
+    rounds.reconcile()
     for values in aggregate_of(context).values():
         np.testing.assert_array_equal(values, np.float32(2.0))
 
 
-def test_many_updates_take_the_order_given(tmp_path: Path) -> None:
-    """Reading ahead mixes nothing up: the mean of many equals the mean taken one by one."""
+def test_many_updates_are_added_in_the_order_given(tmp_path: Path) -> None:
+    """One buffer serves them all, and the mean is to the bit the one that is taken by hand in that order."""
     blobs = FileBlobs(tmp_path)
     random = np.random.default_rng(3)
     updates = [
@@ -135,21 +143,19 @@ def test_many_updates_take_the_order_given(tmp_path: Path) -> None:
         np.testing.assert_array_equal(values, total / np.float32(17))
 
 
-def test_a_conflict_in_one_run_does_not_stop_the_others(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conflict_in_one_run_does_not_stop_the_others(context: Context, clock: ManualClock) -> None:
     """The reconciler goes on to the next run when one of them was changed under its hands."""
     begin(context)
     begin(context, run_id="second")
     for run_id in (RUN, "second"):
         submit(context, "ada", run_id=run_id)
         submit(context, "bob", run_id=run_id)
-    honest = PlaintextAggregation.aggregate
 
-    def once(*_: object) -> Blob:
-        monkeypatch.setattr(PlaintextAggregation, "aggregate", honest)
+    def conflict() -> None:
         raise VersionConflict("changed")
 
-    monkeypatch.setattr(PlaintextAggregation, "aggregate", once)
-    context.rounds.reconcile()
+    rounds = RoundEngine(context.store, context.blobs, Meanwhile(context, conflict), clock)
+    rounds.reconcile()
     states = {run_id: context.lifecycle.rounds(run_id)[0].state for run_id in (RUN, "second")}
     assert sorted(states.values()) == [RoundState.AGGREGATED, RoundState.OPEN]
     context.rounds.reconcile()

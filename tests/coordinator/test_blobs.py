@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.coordinator.blobs import FileBlobs, adapter_chunks
+from services.coordinator.blobs import FileBlobs, IncomingBlob, adapter_chunks
 from services.coordinator.records import Blob
 from shared.errors import BlobCorrupt, BlobMissing, BlobTooLarge, BlobTruncated, DigestMismatch, StorageFull
 from shared.protocol.codec import canonical_header
@@ -143,14 +143,12 @@ def test_a_full_disk_keeps_nothing(step: int, number: int, blobs: FileBlobs, dis
 
 
 def test_a_disk_that_is_full_while_writing_keeps_nothing(tmp_path: Path) -> None:
-    """A real file system without room answers StorageFull, and the folder stays empty."""
-    blobs = FileBlobs(tmp_path / "blobs")
-    with pytest.raises(StorageFull), blobs.receive(size=len(CONTENT)) as incoming:
-        incoming._file.close()
-        with Path("/dev/full").open("wb", buffering=0) as full:
-            incoming._file = full
-            incoming.write(CONTENT)
-    assert not files(tmp_path)
+    """A real device without room answers StorageFull, and the folder stays empty."""
+    part = tmp_path / "part"
+    part.symlink_to("/dev/full")
+    with pytest.raises(StorageFull), IncomingBlob(part, tmp_path.joinpath, len(CONTENT)) as incoming:
+        incoming.write(CONTENT)
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_fault_of_the_disk_is_not_called_full(blobs: FileBlobs, disk: Disk) -> None:

@@ -1,11 +1,12 @@
 import errno
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.federation import ManualClock
-from services.coordinator import blobs as blobs_module
+from services.coordinator.blobs import IncomingBlob
 from services.coordinator.context import Context
 from shared.protocol.digests import digest_of, to_field
 from tests.support.federations import RUN, adapter, begin, client, lease, play_round, store, terms_of
@@ -180,33 +181,31 @@ async def test_a_weighted_run_requires_examples(query: str, context: Context) ->
     assert (await send(context, adapter(1.0), path=f"{UPDATE}?examples=7")).is_success
 
 
-@pytest.mark.parametrize("when", ["write", "fsync"])
-async def test_a_full_disk_answers_507_and_keeps_nothing(
-    when: str, context: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class FullDisk:
+    """A folder of blobs that has no room: for the bytes of one, or for its name once they are there."""
+
+    def __init__(self, context: Context, room_for: str) -> None:
+        self._part = context.settings.data_dir / "blobs" / "incoming" / "part"
+        self._room_for = room_for
+
+    def receive(self, *, size: int) -> IncomingBlob:
+        """Begin a blob that will not be kept."""
+        if self._room_for == "nothing":
+            self._part.symlink_to("/dev/full")
+        return IncomingBlob(self._part, self._place, size)
+
+    def _place(self, digest: str) -> Path:
+        raise OSError(errno.ENOSPC, f"no room for {digest}")
+
+
+@pytest.mark.parametrize("room_for", ["nothing", "the bytes"])
+async def test_a_full_disk_answers_507_and_keeps_nothing(room_for: str, context: Context) -> None:
     """The agent is told when to try again, the round goes on, and the retry succeeds."""
     begin(context)
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "no room")
-
-    if when == "fsync":
-        monkeypatch.setattr(blobs_module.os, "fsync", full)
-    else:
-        enter = blobs_module.IncomingBlob.__enter__
-
-        def enter_full(incoming: blobs_module.IncomingBlob) -> blobs_module.IncomingBlob:
-            enter(incoming)
-            incoming._file.close()
-            incoming._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 - closed by the blob itself
-            return incoming
-
-        monkeypatch.setattr(blobs_module.IncomingBlob, "__enter__", enter_full)
-    response = await send(context, adapter(1.0))
+    response = await send(replace(context, blobs=FullDisk(context, room_for)), adapter(1.0))
     assert_problem(response, 507, "storage_full")
     assert response.headers["Retry-After"] == "10"
     assert_nothing_kept(context)
-    monkeypatch.undo()
     assert (await send(context, adapter(1.0))).is_success
 
 
