@@ -4,10 +4,10 @@ Decisions are the protocol room's; this file applies them to the store. It holds
 call may be the first after a restart. No HTTP, no torch.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import structlog
 
@@ -101,17 +101,25 @@ class RoundEngine:
             current = tx.round(run_id, number)
             accepted = tx.update(run_id, number, agent)
         slot = _slot(run, number, agent, examples)
-        try:
+        with self._refusals_counted(slot):
             require_size(size, slot.layout)
-        except ProtocolError:
-            self.refuse(slot)
-            raise
         if accepted is not None:
             return _receipt(_same(accepted, digest), size), slot
         if not _takes_updates(run, current):
-            self._count(slot, "late")
+            with self._store.write() as tx:
+                tx.count(current, "late", actor=agent)
             raise _closed(slot, current)
         return None, slot
+
+    def write(self, slot: Slot, incoming: IncomingBlob, chunk: bytes | bytearray) -> None:
+        """Take the next bytes of an update.
+
+        Raises:
+            BlobTooLarge: it goes on after the length that it announced.
+            StorageFull: the disk has no room.
+        """
+        with self._refusals_counted(slot):
+            incoming.write(chunk)
 
     def accept(self, slot: Slot, incoming: IncomingBlob, *, digest: str) -> UpdateReceipt:
         """Check an update that has come in whole, keep it, and count it; the last one wakes the aggregation.
@@ -120,12 +128,9 @@ class RoundEngine:
             BlobTruncated, DigestMismatch, LayoutMismatch, ValuesNotFinite: nothing of the update is kept.
             RoundClosed: the round closed while the update came in.
         """
-        try:
+        with self._refusals_counted(slot):
             incoming.require(digest)
             require_file(incoming.part, slot.layout)
-        except ProtocolError:
-            self.refuse(slot)
-            raise
         blob = incoming.keep()
         with self._store.write() as tx:
             current = tx.round(slot.run_id, slot.round)
@@ -145,10 +150,6 @@ class RoundEngine:
             raise _closed(slot, current)
         return _receipt(update, blob.bytes)
 
-    def refuse(self, slot: Slot) -> None:
-        """Count an update that is not taken as it came."""
-        self._count(slot, "refused")
-
     def published_path(self, digest: str) -> Path:
         """Return where a published SLM adapter lies; anything else is not found, whether it exists or not."""
         with self._store.read() as tx:
@@ -156,9 +157,15 @@ class RoundEngine:
                 raise NotFound(f"no published adapter has digest {digest}")
         return self._blobs.path(digest)
 
-    def _count(self, slot: Slot, column: Literal["refused", "late"]) -> None:
-        with self._store.write() as tx:
-            tx.count(tx.round(slot.run_id, slot.round), column, actor=slot.agent)
+    @contextmanager
+    def _refusals_counted(self, slot: Slot) -> Iterator[None]:
+        """Count an update that turns out not to be what it must be."""
+        try:
+            yield
+        except ProtocolError:
+            with self._store.write() as tx:
+                tx.count(tx.round(slot.run_id, slot.round), "refused", actor=slot.agent)
+            raise
 
     # --- the reconciler -----------------------------------------------------------------------------------------
 

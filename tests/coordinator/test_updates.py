@@ -9,7 +9,7 @@ from bench.federation import ManualClock
 from services.coordinator.blobs import IncomingBlob
 from services.coordinator.context import Context
 from shared.protocol.digests import digest_of, to_field
-from tests.support.federations import RUN, adapter, begin, client, lease, play_round, store, terms_of
+from tests.support.federations import RUN, adapter, begin, client, lease, play_round, store, submit, terms_of
 from tests.support.requests import UPDATE, announcing, assert_nothing_kept, assert_problem, pieces, send
 
 pytestmark = pytest.mark.anyio
@@ -207,6 +207,49 @@ async def test_a_full_disk_answers_507_and_keeps_nothing(room_for: str, context:
     assert response.headers["Retry-After"] == "10"
     assert_nothing_kept(context)
     assert (await send(context, adapter(1.0))).is_success
+
+
+class Sent:
+    """A body in two halves that knows whether it was read to its end."""
+
+    def __init__(self, blob: bytes) -> None:
+        self._blob = blob
+        self.whole = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the halves."""
+        half = len(self._blob) // 2
+        yield self._blob[:half]
+        yield self._blob[half:]
+        self.whole = True
+
+
+SMALL, LARGE = adapter(2.0), bytes(4 << 20)
+
+
+@pytest.mark.parametrize(
+    ("who", "path", "blob", "status"),
+    [
+        ("ada", UPDATE, SMALL, 409),
+        ("bob", UPDATE, SMALL, 200),
+        ("cleo", "/v1/runs/other/rounds/1/update", SMALL, 404),
+        ("cleo", f"{UPDATE}?examples=no", SMALL, 422),
+        ("worker", f"/v1/work/blobs/{digest_of(SMALL)}", LARGE, 422),
+        ("worker", f"/v1/work/blobs/{digest_of(LARGE)}", LARGE, 507),
+    ],
+    ids=["a conflict", "the same again", "no such run", "no number", "another digest", "a full disk"],
+)
+async def test_a_body_that_nobody_needs_is_read_to_its_end(
+    who: str, path: str, blob: bytes, status: int, context: Context
+) -> None:
+    """Whoever is answered in the middle of sending may see a broken connection instead, and send it all again."""
+    begin(context)
+    submit(context, "ada", 1.0)
+    submit(context, "bob", 2.0)
+    sent = Sent(blob)
+    async with client(replace(context, blobs=FullDisk(context, "nothing")), who) as http:
+        assert (await http.put(path, content=sent, headers=announcing(blob))).status_code == status
+    assert sent.whole
 
 
 async def test_stored_blobs_of_workers_are_not_counted_as_updates(context: Context) -> None:

@@ -121,7 +121,7 @@ def submit(
     if receipt is not None:
         return receipt
     with context.blobs.receive(size=len(blob)) as incoming:
-        incoming.write(blob)
+        context.rounds.write(slot, incoming, blob)
         return context.rounds.accept(slot, incoming, digest=digest)
 
 

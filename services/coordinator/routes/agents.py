@@ -1,6 +1,7 @@
 """For agents: what is wanted, the manifest, adapters down, updates up."""
 
 import asyncio
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -13,20 +14,13 @@ from services.coordinator.routes.bodies import (
     UNLIMITED,
     AnnouncedDigest,
     AnnouncedLength,
-    drain,
+    Body,
     receive,
     send,
 )
 from services.coordinator.routes.problems import problems
 from services.coordinator.routes.runs import RunPath
-from shared.errors import (
-    BlobTooLarge,
-    LengthRequired,
-    NotFound,
-    ProtocolError,
-    RoundClosed,
-    UpdateConflict,
-)
+from shared.errors import BlobTooLarge, LengthRequired, NotFound, RoundClosed, UpdateConflict
 from shared.protocol.digests import DIGEST_PATTERN
 from shared.protocol.messages import Manifest, RunId, UpdateReceipt, Wanted
 
@@ -85,29 +79,18 @@ def get_adapter(
 async def put_update(
     context: AnyContext,
     agent: Agent,
-    request: Request,
+    body: Body,
     run_id: RunPath,
     number: Annotated[int, Path(ge=1, le=1_000_000)],
     digest: AnnouncedDigest,
     size: AnnouncedLength,
     examples: Annotated[int | None, Query(ge=1, le=1_000_000_000)] = None,
 ) -> UpdateReceipt:
-    try:
-        receipt, slot = await asyncio.to_thread(
-            context.rounds.receipt, agent.name, run_id, number, digest=digest, size=size, examples=examples
-        )
-    except BlobTooLarge:
-        raise  # a body that may not come is not read either
-    except ProtocolError:
-        await drain(request)
-        raise
+    receipt, slot = await asyncio.to_thread(
+        context.rounds.receipt, agent.name, run_id, number, digest=digest, size=size, examples=examples
+    )
     if receipt is not None:
-        await drain(request)
         return receipt
     with context.blobs.receive(size=size) as incoming:
-        try:
-            await receive(request, incoming)
-        except BlobTooLarge:
-            await asyncio.to_thread(context.rounds.refuse, slot)
-            raise
+        await receive(body, partial(context.rounds.write, slot, incoming))
         return await asyncio.to_thread(context.rounds.accept, slot, incoming, digest=digest)

@@ -1,14 +1,14 @@
 """Blobs over raw PUT and GET: streamed, length and digest known beforehand (docs/protocol.md, "Blobs")."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends, Header, Request, Response
 from fastapi.responses import FileResponse
 
-from services.coordinator.blobs import IncomingBlob
-from shared.errors import LengthRequired, MessageInvalid
+from shared.errors import BlobTooLarge, LengthRequired, MessageInvalid
 from shared.protocol.digests import from_field, to_field
 
 BATCH_BYTES = 1 << 20
@@ -49,28 +49,46 @@ async def announced_length(request: Request) -> int:
     return int(length)
 
 
+Chunks: TypeAlias = AsyncIterator[bytes]
+
+
+async def body(request: Request) -> AsyncIterator[Chunks]:
+    """Give the request's body, and read what a route has left of it before the answer leaves.
+
+    Whoever is refused before it has sent everything may else see a broken connection, and not why. An error handler
+    of the app could not do it: it does not know what was read, and would wait for ever for the rest of a long poll.
+    """
+    chunks = request.stream()
+    try:
+        yield chunks
+    except BlobTooLarge:
+        raise  # a body that may not come is not read either
+    except Exception:
+        await _drain(chunks)
+        raise
+    await _drain(chunks)
+
+
 AnnouncedDigest = Annotated[str, Depends(announced_digest)]
 AnnouncedLength = Annotated[int, Depends(announced_length)]
+Body = Annotated[Chunks, Depends(body, scope="function")]
 
 
-async def receive(request: Request, incoming: IncomingBlob) -> None:
-    """Write the request's body into ``incoming``, in batches and in a thread, so that the loop stays responsive."""
+async def receive(chunks: Chunks, write: Callable[[bytearray], None]) -> None:
+    """Hand a body to ``write``, in batches and in a thread, so that the loop stays responsive."""
     batch = bytearray()
-    async for chunk in request.stream():
+    async for chunk in chunks:
         batch += chunk
         if len(batch) >= BATCH_BYTES:
-            await asyncio.to_thread(incoming.write, batch)
+            await asyncio.to_thread(write, batch)
             batch = bytearray()
-    await asyncio.to_thread(incoming.write, batch)
+    await asyncio.to_thread(write, batch)
 
 
-async def drain(request: Request) -> None:
-    """Read a body that is not needed, so that its sender sees the answer and not a broken connection.
-
-    One that goes on for long is broken off all the same.
-    """
+async def _drain(chunks: Chunks) -> None:
+    """Read what nobody needs; a body that goes on for long is broken off all the same."""
     drained = 0
-    async for chunk in request.stream():
+    async for chunk in chunks:
         drained += len(chunk)
         if drained > MAX_DRAINED_BYTES:
             return

@@ -13,6 +13,7 @@ from services.coordinator.routes.bodies import (
     UNLIMITED,
     AnnouncedDigest,
     AnnouncedLength,
+    Body,
     receive,
     send,
 )
@@ -88,13 +89,13 @@ def get_blob(
 async def put_blob(
     context: AnyContext,
     _: Worker,
-    request: Request,
+    body: Body,
     digest: BlobDigest,
     announced: AnnouncedDigest,
     size: AnnouncedLength,
 ) -> Accepted:
     context.work.require_blob(digest, announced, size)
     with context.blobs.receive(size=size) as incoming:
-        await receive(request, incoming)
+        await receive(body, incoming.write)
         await asyncio.to_thread(context.work.store_blob, incoming, digest)
     return Accepted()
