@@ -32,7 +32,7 @@ from shared.errors import (
     Unreachable,
 )
 from shared.protocol.digests import digest_of, to_field
-from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION, Problem
+from shared.protocol.messages import LONGEST_POLL_SECONDS, PROTOCOL_FIELD, PROTOCOL_VERSION, Problem
 from shared.proxies import proxy_for
 from shared.trust import certificate_fault, say_untrusted, trusting
 
@@ -47,8 +47,8 @@ TRY_AGAIN = frozenset({429, 502, 503, 504, 507})
 NO_DOCUMENT = "http_error"  # the code where no problem document came
 MAY_PASS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError)
 
-# Above the longest poll (25 s), so that a coordinator that says nothing for this long is gone.
-SILENCE_SECONDS = 40.0
+# So that a coordinator that says nothing for this long is gone.
+SILENCE_SECONDS = LONGEST_POLL_SECONDS + 15.0
 
 # In one process nobody is ever away for a moment.
 NO_PATIENCE = 0.001

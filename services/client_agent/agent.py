@@ -22,9 +22,8 @@ from shared.errors import (
     UpdateConflict,
 )
 from shared.protocol.codec import blob_bytes
-from shared.protocol.messages import Assignment, Manifest, PublishedAdapter, manifest_digest
+from shared.protocol.messages import LONGEST_POLL_SECONDS, Assignment, Manifest, PublishedAdapter, manifest_digest
 
-LONGEST_POLL_SECONDS = 25.0
 PAUSE_AFTER_FAILURE_SECONDS = 10.0
 TOO_LATE = frozenset({RoundClosed.code, UpdateConflict.code, NotFound.code})
 

@@ -16,11 +16,15 @@ from shared.protocol.terms import FROZEN, LoraTerms, RunTerms, TaskTerms, Traini
 PROTOCOL_VERSION = 1
 PROTOCOL_FIELD = "FedCoLLM-Protocol"
 
+# Proxies between the two sides give up on an answer, some after half a minute.
+LONGEST_POLL_SECONDS = 25.0
+
 Message = Annotated[str, Field(max_length=4000)]
 # Both become parts of file names on agents, so their form is part of the protocol.
 RunId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 RoundNumber = Annotated[int, Field(ge=0, le=1_000_000)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+WaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_POLL_SECONDS)]
 
 
 class Problem(BaseModel):
@@ -323,7 +327,7 @@ class LeaseRequest(BaseModel):
     """A worker asks for work."""
 
     worker: Annotated[str, Field(min_length=1, max_length=128)]
-    wait_seconds: Annotated[float, Field(ge=0, le=25)] = 0
+    wait_seconds: WaitSeconds = 0
     model_config = FROZEN
 
 

@@ -4,11 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shared.errors import TransportError
-from shared.protocol.messages import Event, EventList, RoundList, RoundView, RunView
+from shared.protocol.messages import LONGEST_POLL_SECONDS, Event, EventList, RoundList, RoundView, RunView
 from shared.protocol.rounds import ENDED_RUNS
 from shared.transport import Transport
-
-LONGEST_POLL_SECONDS = 25.0
 
 
 @dataclass

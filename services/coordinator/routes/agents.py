@@ -22,7 +22,7 @@ from services.coordinator.routes.problems import problems
 from services.coordinator.routes.runs import RunPath
 from shared.errors import BlobTooLarge, LengthRequired, NotFound, RoundClosed, UpdateConflict
 from shared.protocol.digests import DIGEST_PATTERN
-from shared.protocol.messages import Manifest, RunId, UpdateReceipt, Wanted
+from shared.protocol.messages import Manifest, RunId, UpdateReceipt, WaitSeconds, Wanted
 
 router = APIRouter(tags=["agents"])
 
@@ -39,7 +39,7 @@ async def get_wanted(
     declined: Annotated[
         tuple[RunId, ...], Query(max_length=100, description="Runs that its SLM is not for: they come last.")
     ] = (),
-    wait_seconds: Annotated[float, Query(ge=0, le=25)] = 0,
+    wait_seconds: WaitSeconds = 0,
 ) -> Wanted:
     return await context.changes.poll(
         lambda: context.rounds.wanted(agent.name, declined),

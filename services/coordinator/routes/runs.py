@@ -18,6 +18,7 @@ from shared.protocol.messages import (
     RunId,
     RunList,
     RunView,
+    WaitSeconds,
 )
 from shared.protocol.terms import RunTerms
 
@@ -70,7 +71,7 @@ async def list_events(
     connection: Request,
     run_id: RunPath,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
-    wait_seconds: Annotated[float, Query(ge=0, le=25)] = 0,
+    wait_seconds: WaitSeconds = 0,
 ) -> EventList:
     events = await context.changes.poll(
         lambda: context.lifecycle.events(run_id, after=after),

@@ -33,6 +33,7 @@ from shared.errors import (
 from shared.folders import is_whole, owned
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import (
+    LONGEST_POLL_SECONDS,
     Accepted,
     BaseScores,
     CotuneResult,
@@ -57,7 +58,6 @@ from shared.protocol.tensors import Layout
 from shared.protocol.terms import RunTerms
 from shared.transport import Transport
 
-LONGEST_POLL_SECONDS = 25.0
 HEARTBEATS_A_LEASE = 6  # so that a few may be late, or lost, before the lease is
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
 OF_THIS_MACHINE = (BaseModelMismatch, MemoryTooSmall, ModelUnreadable, TokenizerMismatch)
