@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -22,10 +24,12 @@ from shared.transport import BearerToken, TrafficCount, open_transport
 async def serve(settings: Settings, cotuner: CoTuner) -> None:
     """Work until told to stop."""
     authenticator = BearerToken.read(settings.token_file)
+    # Two of one name and token would be taken for one worker that asks again, and be given the same work.
+    name = settings.name or f"{socket.gethostname()}-{os.getpid()}"
     async with open_transport(
         settings.coordinator_url, authenticator, TrafficCount(), patience_seconds=None, ca_file=settings.ca_file
     ) as transport:
-        work = asyncio.create_task(Worker(transport, cotuner, settings.cache_dir, name=settings.name).run())
+        work = asyncio.create_task(Worker(transport, cotuner, settings.cache_dir, name=name).run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
         with suppress(asyncio.CancelledError):
             await work

@@ -26,7 +26,15 @@ class Settings(BaseSettings):
     ]
     auxiliary: Annotated[DataSource, Field(description="D_a, what both models are co-tuned on.")]
     validation: Annotated[DataSource, Field(description="What candidates are evaluated on.")]
-    name: Annotated[str, Field(description="What the coordinator's log calls this worker.")] = "worker"
+    name: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=128,
+            description="What the coordinator calls this worker, and no other; host and process where it is not set.",
+            examples=["gpu-1"],
+        ),
+    ] = None
     ca_file: Annotated[
         Path | None,
         Field(description="PEM file of a CA that is trusted beside the usual ones.", examples=["ca.pem"]),
