@@ -2,15 +2,16 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from services.coordinator.manifest import manifest_of
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.progress import fail, go_on, restart_clock
-from services.coordinator.records import LoggedEvent, Round, Run
+from services.coordinator.records import Blob, LoggedEvent, Round, Run
 from services.coordinator.rounds import published
 from services.coordinator.store import Transaction
 from shared.errors import NotFound, RunConflict
-from shared.protocol.messages import Artefact, Manifest, RoundView, RunView
+from shared.protocol.messages import Artefact, Manifest, PreparedModel, RoundView, RunView
 from shared.protocol.rounds import ENDED_ROUNDS, ENDED_RUNS, RunEvent, RunState
 from shared.protocol.terms import RunTerms
 
@@ -109,22 +110,9 @@ class RunLifecycle:
             run = tx.run(run_id)
             if run.prepared is None or run.slm_adapter is None or run.llm_adapter is None or run.published_round == 0:
                 return []
-            slm, llm = tx.blob(run.slm_adapter), tx.blob(run.llm_adapter)
             return [
-                Artefact(
-                    name="slm-adapter",
-                    round=run.published_round,
-                    digest=slm.digest,
-                    bytes=slm.bytes,
-                    adapter_config=run.prepared.slm.adapter_config,
-                ),
-                Artefact(
-                    name="llm-adapter",
-                    round=run.published_round,
-                    digest=llm.digest,
-                    bytes=llm.bytes,
-                    adapter_config=run.prepared.llm.adapter_config,
-                ),
+                _artefact("slm-adapter", run, tx.blob(run.slm_adapter), run.prepared.slm),
+                _artefact("llm-adapter", run, tx.blob(run.llm_adapter), run.prepared.llm),
             ]
 
     def artefact_path(self, run_id: str, name: str) -> tuple[str, Path]:
@@ -133,6 +121,16 @@ class RunLifecycle:
             if artefact.name == name:
                 return artefact.digest, self._blobs.path(artefact.digest)
         raise NotFound(f"run {run_id} has no artefact {name!r}")
+
+
+def _artefact(name: Literal["slm-adapter", "llm-adapter"], run: Run, blob: Blob, model: PreparedModel) -> Artefact:
+    return Artefact(
+        name=name,
+        round=run.published_round,
+        digest=blob.digest,
+        bytes=blob.bytes,
+        adapter_config=model.adapter_config,
+    )
 
 
 def _run_view(run: Run) -> RunView:

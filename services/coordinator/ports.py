@@ -1,4 +1,7 @@
-"""The coordinator's outside world as Protocols: another store or blob folder must do this much."""
+"""The coordinator's outside world as Protocols: another store or blob folder must do this much.
+
+A store's transaction is the one of ``store.py``, which speaks SQL: another store is another SQL database.
+"""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -11,7 +14,6 @@ from services.coordinator.store import Transaction
 from shared.protocol.tensors import Array
 
 Clock: TypeAlias = Callable[[], float]
-Notify: TypeAlias = Callable[[], None]
 
 
 class Store(Protocol):

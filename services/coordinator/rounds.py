@@ -198,7 +198,10 @@ class RoundEngine:
             decision = verdict(
                 current.accepted,
                 now - current.entered["open"],
-                **cohort.model_dump(),
+                min_count=cohort.min_count,
+                max_count=cohort.max_count,
+                min_seconds=cohort.min_seconds,
+                max_seconds=cohort.max_seconds,
             )
             if decision is Verdict.GIVE_UP:
                 reason = (
