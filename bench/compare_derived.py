@@ -86,12 +86,12 @@ def models(options: argparse.Namespace, llm: PreTrainedModel, kept: Sequence[int
     """Yield each model with its name; one at a time, so that two of them and the LLM are never held."""
     yield "LLM", llm
     yield "cut, not healed", cut(llm, kept)
-    yield "derived", load_base(options.derived, precision="float32", device=llm.device)
+    yield "derived", load_base(options.derived, dtype="float32", device=llm.device)
     expected = tokenizer_digest(load_tokenizer(options.llm))
     for folder in options.other:
         if tokenizer_digest(load_tokenizer(folder)) != expected:
             raise TokenizerMismatch(f"{folder} has another tokenizer than the LLM: losses per token do not compare")
-        yield folder.name, load_base(folder, precision="float32", device=llm.device)
+        yield folder.name, load_base(folder, dtype="float32", device=llm.device)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> None:
         report = json.loads((options.derived / "derived.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{options.derived} has no derived.json: make it with bench.derive_slm") from error
-    llm = load_base(options.llm, precision="float32", device=pick_device(options.device))
+    llm = load_base(options.llm, dtype="float32", device=pick_device(options.device))
     tokenizer = load_tokenizer(options.llm)
     texts = read_texts(
         options.text,

@@ -65,7 +65,7 @@ async def run(folder: Path, data: Path, agents: Sequence[str], run_terms: RunTer
                 slm=run_terms.slm,
                 data=DataSource(path=data / f"{name}.jsonl"),
                 device="cpu",
-                precision="float32",
+                dtype="float32",
                 digest_cache=folder / "digests.json",
             )
         )
@@ -75,7 +75,7 @@ async def run(folder: Path, data: Path, agents: Sequence[str], run_terms: RunTer
         auxiliary=DataSource(path=data / "auxiliary.jsonl"),
         validation=DataSource(path=data / "validation.jsonl"),
         device="cpu",
-        precision="float32",
+        dtype="float32",
         digest_cache=folder / "digests.json",
     )
     async with open_federation(folder, trainers, pair, ManualClock()) as federation:

@@ -214,7 +214,7 @@ def require_same(student: PreTrainedModel, llm: Path, written: Path) -> None:
     """
     if tokenizer_digest(load_tokenizer(written)) != tokenizer_digest(load_tokenizer(llm)):
         raise ModelUnreadable(f"the tokenizer copied from {llm} is another one there: save it as a tokenizer.json")
-    loaded = load_base(written, precision="float32", device=student.device)
+    loaded = load_base(written, dtype="float32", device=student.device)
     ids_BT = torch.arange(8, device=student.device)[None]
     with torch.no_grad():
         if not torch.allclose(loaded(input_ids=ids_BT).logits, student(input_ids=ids_BT).logits, atol=1e-3):
@@ -248,7 +248,7 @@ def run(options: argparse.Namespace) -> None:
     """Derive the SLM that the command line asks for."""
     require_absent(options.out)
     folder = model_directory(options.model)
-    llm = load_base(folder, precision="float32", device=pick_device(options.device))
+    llm = load_base(folder, dtype="float32", device=pick_device(options.device))
     decoder_layers(llm)  # refuse a family before its texts are read
     require_context(llm.config.to_dict(), name=str(options.model), max_tokens=options.tokens)
     texts = read_texts(

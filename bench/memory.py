@@ -1,4 +1,4 @@
-"""The memory estimate against what tuning takes: ``python -m bench.memory FOLDER... [--precision ...]``.
+"""The memory estimate against what tuning takes: ``python -m bench.memory FOLDER... [--dtype ...]``.
 
 Each measurement is a process of its own on the CPU: it loads a model, makes two training steps on made-up tokens, and
 tells by how much its memory grew at the peak. Weights that are mapped from their file count: they are needed each step.
@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from shared.devices import Precision
+from shared.devices import DtypeName
 from shared.ml.encoding import Encoded
 from shared.ml.memory import Load, estimate
 from shared.ml.models import load_with_lora
@@ -30,7 +30,7 @@ def held_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def measured(folder: Path, precision: Precision, rows: int, tokens: int, answer: int, *, checkpointing: bool) -> int:
+def measured(folder: Path, dtype: DtypeName, rows: int, tokens: int, answer: int, *, checkpointing: bool) -> int:
     """Return by how many bytes this process grows when it tunes a model."""
     torch.set_num_threads(2)
     before, peak, done = held_bytes(), 0, threading.Event()
@@ -48,7 +48,7 @@ def measured(folder: Path, precision: Precision, rows: int, tokens: int, answer:
         lora=LORA,
         seed=0,
         max_tokens=tokens,
-        precision=precision,
+        dtype=dtype,
         device=torch.device("cpu"),
         gradient_checkpointing=checkpointing,
     )
@@ -72,30 +72,30 @@ def main() -> None:
     """Print a line for each model and format."""
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
     parser.add_argument("models", type=Path, nargs="+")
-    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--load", nargs=3, type=int, default=[4, 96, 8], metavar=("ROWS", "TOKENS", "ANSWER"))
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--measure", action="store_true", help="measure in this very process and print the number")
     arguments = parser.parse_args()
     rows, tokens, answer = arguments.load
     for model in arguments.models:
-        for precision in arguments.precision:
+        for dtype in arguments.dtype:
             if arguments.measure:
-                print(measured(model, precision, rows, tokens, answer, checkpointing=arguments.checkpointing))
+                print(measured(model, dtype, rows, tokens, answer, checkpointing=arguments.checkpointing))
                 continue
-            own = [sys.executable, "-m", "bench.memory", str(model), "--precision", precision, "--measure"]
+            own = [sys.executable, "-m", "bench.memory", str(model), "--dtype", dtype, "--measure"]
             own += ["--load", *map(str, arguments.load)] + ["--checkpointing"] * arguments.checkpointing
             answered = subprocess.run(own, check=True, capture_output=True, text=True).stdout  # noqa: S603 - ourselves
             found = json.loads(answered.splitlines()[-1])
             said = estimate(
                 model,
-                precision=precision,
+                dtype=dtype,
                 lora=LORA,
                 training=Load(rows, tokens, rows * answer),
                 gradient_checkpointing=arguments.checkpointing,
             )
             print(
-                f"{model.name:<16} {precision:<9} {rows} x {tokens:<5} answers {answer:<4} "
+                f"{model.name:<16} {dtype:<9} {rows} x {tokens:<5} answers {answer:<4} "
                 f"checkpointing {arguments.checkpointing!s:<5} measured {found / 1e6:8.0f} MB  "
                 f"estimate {said.total_bytes / 1e6:8.0f} MB  ratio {said.total_bytes / found:.2f}  ({said})",
                 flush=True,

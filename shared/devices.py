@@ -17,4 +17,4 @@ def _device(name: str) -> str:
 DeviceName: TypeAlias = Annotated[str, AfterValidator(_device)]
 
 # How a frozen base model is held; nf4 has four bits a weight, and needs bitsandbytes.
-Precision: TypeAlias = Literal["float32", "bfloat16", "nf4"]
+DtypeName: TypeAlias = Literal["float32", "bfloat16", "nf4"]

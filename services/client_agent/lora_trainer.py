@@ -8,13 +8,13 @@ from peft import PeftModel
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
-from shared.devices import Precision
+from shared.devices import DtypeName
 from shared.errors import BaseModelMismatch, LoraMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_layout, adapter_tensors, load_adapter
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.encoding import Encoded, encode_examples
 from shared.ml.memory import estimate, largest_batch, require_memory
-from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_precision
+from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_dtype
 from shared.ml.train import train_local
 from shared.protocol.codec import decode, encode
 from shared.protocol.digests import digest_of
@@ -30,15 +30,15 @@ class LoraTrainer:
         slm: str,
         data: DataSource,
         device: str,
-        precision: Precision,
+        dtype: DtypeName,
         digest_cache: Path,
         gradient_checkpointing: bool = False,
     ) -> None:
-        require_precision(precision)
+        require_dtype(dtype)
         self._slm = slm
         self._data = data
         self._device = pick_device(device)
-        self._precision = precision
+        self._dtype = dtype
         self._gradient_checkpointing = gradient_checkpointing
         self._digest_cache = digest_cache
         self._loaded: tuple[Manifest, PeftModel, list[Encoded], int] | None = None
@@ -91,7 +91,7 @@ class LoraTrainer:
             )
             needed = estimate(
                 self._slm,
-                precision=self._precision,
+                dtype=self._dtype,
                 lora=manifest.slm_lora,
                 training=largest_batch(examples, manifest.training.batch_size),
                 gradient_checkpointing=self._gradient_checkpointing,
@@ -102,7 +102,7 @@ class LoraTrainer:
                 lora=manifest.slm_lora,
                 seed=0,
                 max_tokens=manifest.training.max_tokens,
-                precision=self._precision,
+                dtype=self._dtype,
                 device=self._device,
                 gradient_checkpointing=self._gradient_checkpointing,
             )

@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.data.source import DataSource
-from shared.devices import DeviceName, Precision
+from shared.devices import DeviceName, DtypeName
 from shared.protocol.terms import ModelReference
 from shared.transport import BaseUrl
 
@@ -29,8 +29,8 @@ class Settings(BaseSettings):
         Field(description="PEM file of a CA that is trusted beside the usual ones.", examples=["ca.pem"]),
     ] = None
     device: Annotated[DeviceName, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
-    precision: Annotated[
-        Precision, Field(description="Of the frozen base model; nf4 is 4 bits a weight and needs bitsandbytes.")
+    dtype: Annotated[
+        DtypeName, Field(description="Of the frozen base model; nf4 is 4 bits a weight and needs bitsandbytes.")
     ] = "float32"
     threads: Annotated[int, Field(ge=1, description="Torch threads of the training process.")] = 1
     gradient_checkpointing: Annotated[

@@ -86,7 +86,7 @@ def lora_trainer(config: Path | None) -> SyncTrainer:
         slm=settings.slm,
         data=settings.data,
         device=settings.device,
-        precision=settings.precision,
+        dtype=settings.dtype,
         gradient_checkpointing=settings.gradient_checkpointing,
         digest_cache=settings.digest_cache,
     )

@@ -8,7 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from shared.data.examples import Example, read_examples
 from shared.data.source import DataSource
-from shared.devices import Precision
+from shared.devices import DtypeName
 from shared.errors import LoraTargetMissing, ModelUnreadable
 from shared.findings import Finding, failed, ok, warning
 from shared.ml.checkpoint import context_length
@@ -107,14 +107,14 @@ def memory_to_train(
     lora: LoraTerms,
     batch_size: int,
     max_tokens: int | None = None,
-    precision: Precision,
+    dtype: DtypeName,
     gradient_checkpointing: bool,
     device: str,
 ) -> Finding:
     """Compare what an agent's training will take with what is free, as the trainer will."""
     needed = estimate(
         model,
-        precision=precision,
+        dtype=dtype,
         lora=lora,
         training=largest_batch(_encoded(source, task, model, max_tokens), batch_size),
         gradient_checkpointing=gradient_checkpointing,
@@ -127,7 +127,7 @@ def memory_to_cotune(
     auxiliary: DataSource,
     validation: DataSource,
     *,
-    precision: Precision,
+    dtype: DtypeName,
     gradient_checkpointing: bool,
     device: str,
 ) -> Finding:
@@ -143,7 +143,7 @@ def memory_to_cotune(
         terms,
         _encoded(auxiliary, terms.task, terms.slm, limit),
         scored_on,
-        precision=precision,
+        dtype=dtype,
         gradient_checkpointing=gradient_checkpointing,
     )
     return _fits(needed, device)

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from shared.devices import Precision
+from shared.devices import DtypeName
 from shared.errors import MemoryTooSmall, ModelUnreadable
 from shared.ml.checkpoint import read_config
 from shared.ml.encoding import Encoded, EncodedChoices
@@ -81,7 +81,7 @@ class Load:
 def estimate(
     model: str | Path,
     *,
-    precision: Precision,
+    dtype: DtypeName,
     lora: LoraTerms,
     training: Load,
     evaluation: Load | None = None,
@@ -91,7 +91,7 @@ def estimate(
 
     Args:
         model: a folder in Hugging Face format, or a hub id.
-        precision: of the frozen base.
+        dtype: of the frozen base.
         lora: rank and targets.
         training: the largest step.
         evaluation: the largest batch without gradients, where the same process evaluates.
@@ -103,14 +103,14 @@ def estimate(
     base = _shapes(model)
     text = base.config.get_text_config()
     layers, hidden = int(text.num_hidden_layers), int(text.hidden_size)
-    number = torch.float32.itemsize if precision == "float32" else torch.bfloat16.itemsize
+    number = torch.float32.itemsize if dtype == "float32" else torch.bfloat16.itemsize
     linear = {id(module.weight): module for module in base.modules() if isinstance(module, torch.nn.Linear | Conv1D)}
     head: Any = base.get_output_embeddings()
     entries = int(head.weight.shape[0])
     widest = max(max(module.weight.shape) for module in linear.values() if module is not head)
     weights = 0.0
     for weight in base.parameters():
-        four_bit = precision == "nf4" and id(weight) in linear and linear[id(weight)] is not head
+        four_bit = dtype == "nf4" and id(weight) in linear and linear[id(weight)] is not head
         weights += weight.numel() * (_BYTES_A_FOUR_BIT_WEIGHT if four_bit else number)
     with_lora = add_lora(base, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets, seed=0)
     tuned = sum(weight.numel() for weight in with_lora.parameters() if weight.requires_grad)
@@ -138,7 +138,7 @@ def estimate_pair(
     auxiliary: Sequence[Encoded],
     validation: Sequence[EncodedChoices],
     *,
-    precision: Precision,
+    dtype: DtypeName,
     gradient_checkpointing: bool,
 ) -> Estimate:
     """Return what a run's two models take at once, co-tuned on ``auxiliary`` and evaluated on ``validation``.
@@ -151,7 +151,7 @@ def estimate_pair(
     needed = {
         name: estimate(
             model,
-            precision=precision,
+            dtype=dtype,
             lora=lora,
             training=training,
             evaluation=evaluation,
@@ -184,7 +184,7 @@ def require_memory(needed: Estimate, device: torch.device) -> None:
     if needed.total_bytes > free:
         raise MemoryTooSmall(
             f"about {needed.total_bytes / _GB:.2f} GB of memory are needed on {device} and {free / _GB:.2f} GB are "
-            f"free ({needed}): set precision to bfloat16 or nf4, set gradient_checkpointing, lower the run's "
+            f"free ({needed}): set dtype to bfloat16 or nf4, set gradient_checkpointing, lower the run's "
             "batch_size or max_tokens, choose a smaller model, or free memory"
         )
 

@@ -34,7 +34,7 @@ def merge(base: str, adapter: Path, into: Path, *, show_progress: bool) -> None:
             f"{adapter} is no PEFT directory ({type(error).__name__}): it needs {CONFIG} and {WEIGHTS}"
         ) from error
     tokenizer = load_tokenizer(base)
-    model = load_base(base, precision="float32", device=torch.device("cpu"))
+    model = load_base(base, dtype="float32", device=torch.device("cpu"))
     config.base_model_name_or_path = model.name_or_path  # PEFT warns of another: an adapter is named by its digest here
     try:
         tuned = get_peft_model(model, config)

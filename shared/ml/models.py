@@ -23,7 +23,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
-from shared.devices import Precision
+from shared.devices import DtypeName
 from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing, ModelUnreadable
 from shared.ml.checkpoint import context_length, read_config, stored_tensors
 from shared.ml.hub import model_directory
@@ -72,27 +72,27 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_base(path: str | Path, *, precision: Precision, device: torch.device) -> PreTrainedModel:
+def load_base(path: str | Path, *, dtype: DtypeName, device: torch.device) -> PreTrainedModel:
     """Return the causal language model at ``path``, frozen and in eval mode.
 
     Args:
         path: a folder in Hugging Face format, or a hub id.
-        precision: of the frozen weights; with nf4 those of the linear modules have four bits (QLoRA, arXiv 2305.14314),
+        dtype: of the frozen weights; with nf4 those of the linear modules have four bits (QLoRA, arXiv 2305.14314),
             and the others are bfloat16. LoRA weights are float32 whatever this is.
         device: where the weights go.
 
     Raises:
         ModelUnreadable: configuration or weights are missing, damaged, or not those of a causal language model.
     """
-    dtype = torch.float32 if precision == "float32" else torch.bfloat16
+    computing = torch.float32 if dtype == "float32" else torch.bfloat16
     directory = model_directory(path)
     require_causal(read_config(directory), name=str(path))
     stored_tensors(directory)  # transformers' own messages do not say which file is missing or cut short
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             directory,
-            dtype=dtype,
-            quantization_config=_four_bits(dtype) if precision == "nf4" else None,
+            dtype=computing,
+            quantization_config=_four_bits(computing) if dtype == "nf4" else None,
             device_map={"": device},  # straight to the device: this machine may have less memory than its GPU
             use_safetensors=True,
             trust_remote_code=False,
@@ -126,7 +126,7 @@ def load_with_lora(
     lora: LoraTerms,
     seed: int,
     max_tokens: int,
-    precision: Precision,
+    dtype: DtypeName,
     device: torch.device,
     gradient_checkpointing: bool,
 ) -> PeftModel:
@@ -137,14 +137,14 @@ def load_with_lora(
         lora: the run's, for this model.
         seed: of the A matrices.
         max_tokens: of the run's longest text.
-        precision: as in ``load_base``.
+        dtype: as in ``load_base``.
         device: as in ``load_base``.
         gradient_checkpointing: compute activations again for the backward pass.
 
     Raises:
         ModelUnreadable, LoraTargetMissing, ContextTooShort: the model cannot be tuned so.
     """
-    base = load_base(path, precision=precision, device=device)
+    base = load_base(path, dtype=dtype, device=device)
     require_context(base.config.to_dict(), name=str(path), max_tokens=max_tokens)
     model = add_lora(base, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets, seed=seed)
     if gradient_checkpointing:
@@ -291,16 +291,16 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def require_precision(precision: Precision) -> None:
+def require_dtype(dtype: DtypeName) -> None:
     """Check that this machine can hold a model so, before one is asked for.
 
     Raises:
         ConfigurationError: it cannot.
     """
-    if precision == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+    if dtype == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigurationError(
-            "precision is nf4, and the package that holds a model in four bits is not installed: `pip install "
-            "bitsandbytes`, or set precision to bfloat16 or float32"
+            "dtype is nf4, and the package that holds a model in four bits is not installed: `pip install "
+            "bitsandbytes`, or set dtype to bfloat16 or float32"
         )
 
 

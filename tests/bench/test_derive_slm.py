@@ -120,7 +120,7 @@ def test_a_cut_is_consistent_once_written_and_loaded(family: str, tmp_path: Path
     llm.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     write_model(student, {}, llm=folder, out=tmp_path / "slm")
-    loaded = load_base(tmp_path / "slm", precision="float32", device=CPU)
+    loaded = load_base(tmp_path / "slm", dtype="float32", device=CPU)
     config = loaded.config.get_text_config()
 
     assert config.num_hidden_layers == len(decoder_layers(loaded)) == 3

@@ -76,7 +76,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         slm=str(base),
         data=DataSource(path=tmp_path / "data.jsonl"),
         device="cpu",
-        precision="float32",
+        dtype="float32",
         digest_cache=tmp_path / "digests.json",
     )
     yield Site(tmp_path, trainer, manifest)
@@ -129,7 +129,7 @@ def test_activations_that_are_computed_again_change_no_byte(site: Site) -> None:
         slm=str(site.folder / "slm"),
         data=DataSource(path=site.folder / "data.jsonl"),
         device="cpu",
-        precision="float32",
+        dtype="float32",
         digest_cache=site.folder / "digests.json",
         gradient_checkpointing=True,
     )

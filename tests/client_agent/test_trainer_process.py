@@ -97,7 +97,7 @@ async def test_a_trainer_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     program = (
         "from shared.errors import ConfigurationError\n"
         "from services.client_agent.trainer_process import serve\n"
-        "def make(): raise ConfigurationError('precision is nf4, and bitsandbytes is not installed')\n"
+        "def make(): raise ConfigurationError('dtype is nf4, and bitsandbytes is not installed')\n"
         "serve(make)\n"
     )
     trainer = TrainerProcess((sys.executable, "-c", program))

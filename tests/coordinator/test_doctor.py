@@ -189,7 +189,7 @@ def test_texts_that_a_model_cannot_take_are_told_as_the_worker_would(
     assert {name for name, (verdict, _) in found.items() if verdict == "failed"} == {f"{short} context"}
     source = DataSource(path=tmp_path / "auxiliary.jsonl")
     worker = ModelPair(
-        auxiliary=source, validation=source, device="cpu", precision="float32", digest_cache=tmp_path / "digests"
+        auxiliary=source, validation=source, device="cpu", dtype="float32", digest_cache=tmp_path / "digests"
     )
     into = {"slm_into": tmp_path / "theta", "llm_into": tmp_path / "omega"}
     with pytest.raises(ContextTooShort) as refused:

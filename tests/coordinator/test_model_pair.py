@@ -50,7 +50,7 @@ class Machine:
             auxiliary=DataSource(path=self.folder / "data.jsonl"),
             validation=DataSource(path=self.folder / "data.jsonl"),
             device="cpu",
-            precision="float32",
+            dtype="float32",
             digest_cache=self.folder / "digests.json",
         )
 
@@ -80,7 +80,7 @@ class Machine:
 
     def model(self, base: str, lora: LoraTerms) -> Any:  # noqa: ANN401 - PEFT ships no types
         """Load a base model and give it LoRA, by hand."""
-        loaded = load_base(self.folder / base, precision="float32", device=CPU)
+        loaded = load_base(self.folder / base, dtype="float32", device=CPU)
         return add_lora(loaded, rank=lora.rank, alpha=lora.alpha, dropout=0.0, targets=None, seed=0)
 
     def score(self, base: str, lora: LoraTerms, adapter: Path) -> Score:

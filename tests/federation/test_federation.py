@@ -114,7 +114,7 @@ async def federated(
                 slm=str(bases[name]),
                 data=DataSource(path=world.data[name]),
                 device="cpu",
-                precision="float32",
+                dtype="float32",
                 digest_cache=folder / f"{name}.digests.json",
             )
         )
@@ -124,7 +124,7 @@ async def federated(
         auxiliary=DataSource(path=world.data["auxiliary"]),
         validation=DataSource(path=world.data["validation"]),
         device="cpu",
-        precision="float32",
+        dtype="float32",
         digest_cache=folder / "worker.digests.json",
     )
     folder.mkdir(exist_ok=True)
@@ -232,7 +232,7 @@ def test_an_agents_folder_is_a_peft_adapter(cotuned: tuple[Path, Outcome], world
     """``PeftModel.from_pretrained`` loads what the agent keeps, tensor by tensor."""
     folder, result = cotuned
     model = PeftModel.from_pretrained(
-        load_base(str(world.slm), precision="float32", device=torch.device("cpu")),
+        load_base(str(world.slm), dtype="float32", device=torch.device("cpu")),
         folder / "run" / "ada" / "slm-adapter",
     )
     loaded = adapter_tensors(model)
@@ -372,7 +372,7 @@ def test_co_tuning_starts_from_the_adapters_that_it_is_given(world: World, tmp_p
         auxiliary=DataSource(path=world.data["auxiliary"]),
         validation=DataSource(path=world.data["validation"]),
         device="cpu",
-        precision="float32",
+        dtype="float32",
         digest_cache=tmp_path / "digests.json",
     )
     files = {name: tmp_path / name for name in ("theta", "omega", "slm-1", "llm-1", "slm-2", "llm-2")}

@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def parts(folder: Path, **changes: object) -> dict[str, int]:
-    settings: dict[str, object] = {"precision": "float32", "lora": LoraTerms(rank=4, alpha=8), "training": LOAD}
+    settings: dict[str, object] = {"dtype": "float32", "lora": LoraTerms(rank=4, alpha=8), "training": LOAD}
     return dict(estimate(folder, **(settings | changes)).parts)  # type: ignore[arg-type]
 
 
@@ -52,7 +52,7 @@ def test_weights_and_lora_are_counted_to_the_byte(family: str, tmp_path: Path):
     found = parts(tmp_path)
     assert found[WEIGHTS] == 4 * frozen
     assert found[TUNED] == 16 * tuned
-    assert parts(tmp_path, precision="bfloat16")[WEIGHTS] == 2 * frozen
+    assert parts(tmp_path, dtype="bfloat16")[WEIGHTS] == 2 * frozen
 
 
 def test_four_bits_hold_linear_modules_and_nothing_else(folder: Path):
@@ -64,7 +64,7 @@ def test_four_bits_hold_linear_modules_and_nothing_else(folder: Path):
         if isinstance(module, torch.nn.Linear) and name != "lm_head"
     )
     others = sum(weight.numel() for weight in model.parameters()) - linear
-    found = parts(folder, precision="nf4")[WEIGHTS]
+    found = parts(folder, dtype="nf4")[WEIGHTS]
     assert 2 * others + linear / 2 < found < 2 * others + 0.53 * linear
 
 

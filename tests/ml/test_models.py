@@ -23,7 +23,7 @@ from shared.ml.models import (
     pick_device,
     recompute_activations,
     require_context,
-    require_precision,
+    require_dtype,
 )
 from shared.ml.train import train_local
 from shared.protocol.tensors import parameter_count
@@ -166,11 +166,11 @@ def test_lora_is_float32_on_a_bfloat16_base():
 
 def test_a_base_model_is_loaded_frozen_and_in_eval_mode(folder: Path):
     """The weights are the file's, in the format asked for."""
-    model = load_base(folder, precision="bfloat16", device=CPU)
+    model = load_base(folder, dtype="bfloat16", device=CPU)
     assert not model.training
     assert not any(weight.requires_grad for weight in model.parameters())
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
-    exact = load_base(folder, precision="float32", device=CPU)
+    exact = load_base(folder, dtype="float32", device=CPU)
     assert torch.equal(exact(torch.arange(8)[None]).logits, tiny_base()(torch.arange(8)[None]).logits)
 
 
@@ -207,8 +207,8 @@ def test_recomputed_activations_give_the_same_gradients_from_less_memory(family:
 def test_four_bits_need_a_package_that_is_named(monkeypatch: pytest.MonkeyPatch):
     """A setting that this machine cannot serve is refused when it is read, with what to install."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ConfigurationError, match=r"precision is nf4.*`pip install bitsandbytes`, or set precision to"):
-        require_precision("nf4")
+    with pytest.raises(ConfigurationError, match=r"dtype is nf4.*`pip install bitsandbytes`, or set dtype to"):
+        require_dtype("nf4")
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -217,7 +217,7 @@ def test_a_base_model_in_four_bits_is_trained_and_scored(family: str, tmp_path: 
     pytest.importorskip("bitsandbytes", reason="four bits need bitsandbytes")
     tiny_directory(tmp_path, family)
     digest = base_model_digest(tmp_path)
-    base = load_base(tmp_path, precision="nf4", device=CPU)
+    base = load_base(tmp_path, dtype="nf4", device=CPU)
     packed = [weight for weight in base.parameters() if weight.dtype == torch.uint8]
     assert packed
     assert not any(weight.requires_grad for weight in base.parameters())
@@ -255,18 +255,18 @@ def test_a_tokenizer_is_loaded_without_a_pad_token(folder: Path):
 def test_a_folder_that_does_not_exist_is_unreadable(tmp_path: Path):
     """No request goes out for what looks like a path."""
     with pytest.raises(ModelUnreadable, match="is neither a folder"):
-        load_base(tmp_path / "none", precision="float32", device=CPU)
+        load_base(tmp_path / "none", dtype="float32", device=CPU)
 
 
 def test_a_folder_without_configuration_weights_or_tokenizer_is_unreadable(folder: Path, tmp_path: Path):
     """Each message says which part is missing."""
     with pytest.raises(ModelUnreadable, match=r"has no config\.json"):
-        load_base(tmp_path, precision="float32", device=CPU)
+        load_base(tmp_path, dtype="float32", device=CPU)
     with pytest.raises(ModelUnreadable, match=r"put its tokenizer\.json there"):
         load_tokenizer(tmp_path)
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     with pytest.raises(ModelUnreadable, match="fetch the model's weights, or convert them to safetensors"):
-        load_base(tmp_path, precision="float32", device=CPU)
+        load_base(tmp_path, dtype="float32", device=CPU)
 
 
 def test_pickled_weights_are_not_read(folder: Path, tmp_path: Path):
@@ -274,7 +274,7 @@ def test_pickled_weights_are_not_read(folder: Path, tmp_path: Path):
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(b"anything")
     with pytest.raises(ModelUnreadable, match=r"pytorch_model\.bin is not read.*: convert the model to safetensors"):
-        load_base(tmp_path, precision="float32", device=CPU)
+        load_base(tmp_path, dtype="float32", device=CPU)
 
 
 def test_damaged_weights_are_unreadable(folder: Path, tmp_path: Path):
@@ -282,7 +282,7 @@ def test_damaged_weights_are_unreadable(folder: Path, tmp_path: Path):
     weights = copy_of(folder, tmp_path) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelUnreadable, match=r"model\.safetensors is missing, or is not a whole safetensors file"):
-        load_base(tmp_path, precision="float32", device=CPU)
+        load_base(tmp_path, dtype="float32", device=CPU)
 
 
 def test_missing_tensors_are_not_replaced_by_random_ones(folder: Path, tmp_path: Path):
@@ -292,7 +292,7 @@ def test_missing_tensors_are_not_replaced_by_random_ones(folder: Path, tmp_path:
     del tensors["model.norm.weight"]
     save_file(tensors, weights, metadata={"format": "pt"})
     with pytest.raises(ModelUnreadable, match=r"lack 1 tensor\(s\) of the model, the first is 'model\.norm\.weight'"):
-        load_base(tmp_path, precision="float32", device=CPU)
+        load_base(tmp_path, dtype="float32", device=CPU)
 
 
 def test_a_configuration_of_another_kind_is_unreadable(folder: Path, tmp_path: Path):
@@ -300,7 +300,7 @@ def test_a_configuration_of_another_kind_is_unreadable(folder: Path, tmp_path: P
     config = json.loads((copy_of(folder, tmp_path) / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "nonesuch"}))
     with pytest.raises(ModelUnreadable, match="no causal language model can be loaded"):
-        load_base(tmp_path, precision="float32", device=CPU)
+        load_base(tmp_path, dtype="float32", device=CPU)
 
 
 def test_a_model_that_does_not_predict_the_next_token_is_refused(folder: Path, tmp_path: Path):
@@ -308,14 +308,14 @@ def test_a_model_that_does_not_predict_the_next_token_is_refused(folder: Path, t
     config = json.loads((copy_of(folder, tmp_path) / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["BertForMaskedLM"]}))
     with pytest.raises(ModelUnreadable, match=r"holds a BertForMaskedLM.*choose one that predicts the next token"):
-        load_base(tmp_path, precision="float32", device=CPU)
+        load_base(tmp_path, dtype="float32", device=CPU)
 
 
 def test_a_model_cloned_without_its_large_files_is_told_so(folder: Path, tmp_path: Path):
     """What git leaves in their place is a line of text."""
     (copy_of(folder, tmp_path) / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(ModelUnreadable, match="`git lfs pull`"):
-        load_base(tmp_path, precision="float32", device=CPU)
+        load_base(tmp_path, dtype="float32", device=CPU)
 
 
 def test_devices_are_picked_by_name():

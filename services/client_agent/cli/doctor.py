@@ -113,7 +113,7 @@ def _memory(settings: Settings) -> Finding:
         TaskTerms(kind=likely_kind(settings.data)),
         lora=LoraTerms(),
         batch_size=USUAL_BATCH,
-        precision=settings.precision,
+        dtype=settings.dtype,
         gradient_checkpointing=settings.gradient_checkpointing,
         device=settings.device,
     )
@@ -151,7 +151,7 @@ def _run(settings: Settings, cache: Path | None) -> Finding:
         lora=manifest.slm_lora,
         batch_size=terms.batch_size,
         max_tokens=terms.max_tokens,
-        precision=settings.precision,
+        dtype=settings.dtype,
         gradient_checkpointing=settings.gradient_checkpointing,
         device=settings.device,
     )

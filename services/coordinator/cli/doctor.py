@@ -196,7 +196,7 @@ def _memory(terms: RunTerms, working: WorkerSettings) -> Finding:
         terms,
         working.auxiliary,
         working.validation,
-        precision=working.precision,
+        dtype=working.dtype,
         gradient_checkpointing=working.gradient_checkpointing,
         device=working.device,
     )

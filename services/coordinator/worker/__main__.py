@@ -47,7 +47,7 @@ def run(config: Path | None) -> int:
             auxiliary=settings.auxiliary,
             validation=settings.validation,
             device=settings.device,
-            precision=settings.precision,
+            dtype=settings.dtype,
             gradient_checkpointing=settings.gradient_checkpointing,
             digest_cache=settings.digest_cache,
         )

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
-from shared.devices import Precision
+from shared.devices import DtypeName
 from shared.errors import BaseModelMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_config, adapter_layout, adapter_tensors, load_adapter
 from shared.ml.cotune import cotune
@@ -18,7 +18,7 @@ from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.encoding import Encoded, EncodedChoices, encode_choices, encode_examples
 from shared.ml.evaluate import EVALUATION_BATCH, evaluate
 from shared.ml.memory import estimate_pair, require_memory
-from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_precision
+from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_dtype
 from shared.protocol.codec import decode, encode
 from shared.protocol.messages import BaseScores, PreparedDigests, RoundScores, Score
 from shared.protocol.terms import LoraTerms, RunTerms
@@ -46,15 +46,15 @@ class ModelPair:
         auxiliary: DataSource,
         validation: DataSource,
         device: str,
-        precision: Precision,
+        dtype: DtypeName,
         digest_cache: Path,
         gradient_checkpointing: bool = False,
     ) -> None:
-        require_precision(precision)
+        require_dtype(dtype)
         self._auxiliary = auxiliary
         self._validation = validation
         self._device = pick_device(device)
-        self._precision = precision
+        self._dtype = dtype
         self._gradient_checkpointing = gradient_checkpointing
         self._digest_cache = digest_cache
         self._loaded: _Loaded | None = None
@@ -165,7 +165,7 @@ class ModelPair:
                 terms,
                 auxiliary,
                 validation,
-                precision=self._precision,
+                dtype=self._dtype,
                 gradient_checkpointing=self._gradient_checkpointing,
             )
             require_memory(needed, self._device)
@@ -187,7 +187,7 @@ class ModelPair:
             lora=lora,
             seed=terms.seed,
             max_tokens=terms.training.max_tokens,
-            precision=self._precision,
+            dtype=self._dtype,
             device=self._device,
             gradient_checkpointing=self._gradient_checkpointing,
         )
