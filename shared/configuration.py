@@ -50,7 +50,7 @@ def read_toml(kind: type[BaseModel], file: Path) -> dict[str, Any]:
         ConfigurationError: there is no such file, or it is not TOML.
     """
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # as some editors save it
     except OSError as error:
         raise ConfigurationError(f"the configuration file: {refusal(file, error)}; `init` writes one") from None
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError

@@ -9,6 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from shared.errors import ConfigurationError
 
+LARGEST_PORT = 65_535
 WITHOUT_PORT = {"http": 80, "https": 443}
 
 
@@ -23,7 +24,7 @@ def proxy_for(url: str) -> SplitResult | None:
     if not proxy or is_here(there.hostname or "") or proxy_bypass(there.netloc):
         return None
     address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if address.scheme not in WITHOUT_PORT or not address.hostname:
+    if address.scheme not in WITHOUT_PORT or not address.hostname or not _has_port(address):
         raise ConfigurationError(
             f"the proxy that the environment names for {there.scheme} is none that is spoken to over HTTP: correct "
             f"{there.scheme.upper()}_PROXY (or ALL_PROXY), or name {there.hostname} in NO_PROXY"
@@ -39,6 +40,13 @@ def place(address: SplitResult) -> str:
 def port(address: SplitResult) -> int:
     """Return the port that an address means."""
     return address.port or WITHOUT_PORT[address.scheme]
+
+
+def _has_port(address: SplitResult) -> bool:
+    try:
+        return address.port is None or address.port > 0
+    except ValueError:  # not a number, or above LARGEST_PORT
+        return False
 
 
 def is_here(host: str) -> bool:

@@ -32,8 +32,8 @@ from shared.errors import (
     Unreachable,
 )
 from shared.protocol.digests import digest_of, to_field
-from shared.protocol.messages import LONGEST_POLL_SECONDS, PROTOCOL_FIELD, PROTOCOL_VERSION, Problem
-from shared.proxies import proxy_for
+from shared.protocol.messages import LONGEST_POLL_SECONDS, PROTOCOL_FIELD, PROTOCOL_VERSION, Health, Problem
+from shared.proxies import LARGEST_PORT, proxy_for
 from shared.trust import certificate_fault, say_untrusted, trusting
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -66,15 +66,18 @@ def _token(text: str) -> str:
 def _base_url(text: str) -> str:
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL:
+        url.host.encode("idna")  # as whoever looks the name up will do
+    except (httpx.InvalidURL, UnicodeError):
         url = httpx.URL()
-    if url.scheme not in {"http", "https"} or not url.host or url.userinfo:
-        raise ValueError("an address is http or https and a host, like http://127.0.0.1:8440")
+    in_range = url.port is None or 0 < url.port <= LARGEST_PORT
+    if url.scheme not in {"http", "https"} or not url.host or url.userinfo or not in_range:
+        raise ValueError("an address is http or https, a host and perhaps a port, like http://127.0.0.1:8440")
     return text
 
 
-# For settings: a value that no request could be made with is refused at start, under the setting's name.
 Params: TypeAlias = Mapping[str, str | int | float | list[str]]
+
+# For settings: a value that no request could be made with is refused at start, under the setting's name.
 Token: TypeAlias = Annotated[str, AfterValidator(_token)]
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]
 
@@ -271,6 +274,7 @@ class Transport:
                 fields = self._leaving("GET", "/healthz", 0, digest_of(b""))
                 response = await self._client.get("/healthz", headers=fields)
                 _require_success(response)
+        _parse(response, Health)
         told = response.headers.get("Date")
         return None if told is None else parsedate_to_datetime(told)
 
@@ -315,9 +319,10 @@ class Transport:
                 f"the proxy of this machine did not pass on {self._client.base_url}{path}: look at HTTPS_PROXY and "
                 "HTTP_PROXY, or name the coordinator's host in NO_PROXY"
             )
+        tls = " Does it want https?" if isinstance(error, httpx.RemoteProtocolError) else ""
         return Unreachable(
             f"{self._client.base_url}{path} did not answer ({type(error).__name__}): "
-            "is the coordinator running, and is this its address?"
+            f"is the coordinator running, and is this its address?{tls}"
         )
 
 
@@ -390,7 +395,12 @@ def _parse(response: httpx.Response, answer: type[Answer]) -> Answer:
     try:
         return answer.model_validate_json(response.content)
     except ValidationError as error:
-        raise MessageInvalid(f"{response.url.path} answered what the protocol does not say: {error}") from None
+        fault = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise MessageInvalid(
+            f"{response.url} answered what the protocol does not say ({where}{': ' * bool(where)}{fault['msg']}): is "
+            "this the coordinator's address, and is the same release installed on both sides?"
+        ) from None
 
 
 async def _pieces(file: Path) -> AsyncIterator[bytes]:

@@ -153,7 +153,18 @@ def test_a_file_that_is_none_is_named(content: bytes | None, told: str, tmp_path
 
 @asking
 @pytest.mark.parametrize(
-    "url", ["", "localhost:8440", "ftp://here", "http://", "http:///v1", "http://here:port", "http://ada:a-secret@here"]
+    "url",
+    [
+        "",
+        "localhost:8440",
+        "ftp://here",
+        "http://",
+        "http:///v1",
+        "http://here:port",
+        "http://here:84400",
+        "http://he..re",
+        "http://ada:a-secret@here",
+    ],
 )
 def test_an_address_that_is_no_coordinators_is_refused(
     kind: type[BaseSettings], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

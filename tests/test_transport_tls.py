@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from shared.errors import ConfigurationError, Unreachable
+from shared.errors import ConfigurationError, MessageInvalid, Unreachable
 from shared.proxies import place, proxy_for
 from shared.transport import BearerToken, TrafficCount, open_transport
 from shared.trust import trusting
@@ -156,18 +156,44 @@ async def test_a_proxy_that_refuses_is_named_as_what_refused(far: Certificates, 
     assert "a-secret" not in str(told.value)
 
 
-async def test_a_proxy_of_another_kind_is_told_at_once(monkeypatch: pytest.MonkeyPatch):
-    """SOCKS is not spoken here."""
-    monkeypatch.setenv("ALL_PROXY", "socks5://ada:a-secret@here:1080")
+@pytest.mark.parametrize("address", ["socks5://ada:a-secret@here:1080", "http://ada:a-secret@here:99999"])
+async def test_a_proxy_that_cannot_be_asked_is_told_at_once(address: str, monkeypatch: pytest.MonkeyPatch):
+    """SOCKS is not spoken here, and there is no such port."""
+    monkeypatch.setenv("ALL_PROXY", address)
     with pytest.raises(ConfigurationError, match="correct HTTPS_PROXY") as told:
         await ask("https://coordinator.test")
     assert "a-secret" not in str(told.value)
 
 
+async def healthy(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer as a coordinator that is asked for its health."""
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": b'{"status": "ok"}'})
+
+
 async def test_the_coordinators_time_is_known_from_any_answer():
     """A server says what time it is: a clock can be compared with it."""
-    with served(app) as url:
+    with served(healthy) as url:
         async with open_transport(url, BearerToken(TOKEN), TrafficCount(), patience_seconds=None) as transport:
             there = await transport.time_there()
     assert there is not None
     assert there.tzinfo is not None
+
+
+async def test_another_server_is_not_asked_for_the_time():
+    """Whatever it says is not the coordinator's: a page on a wrong port is told as that."""
+    with served(app) as url:
+        async with open_transport(url, BearerToken(TOKEN), TrafficCount(), patience_seconds=None) as transport:
+            with pytest.raises(MessageInvalid, match="is this the coordinator's address"):
+                await transport.time_there()
+
+
+async def test_plain_http_to_a_port_with_tls_is_told(own: Certificates):
+    """A server with TLS answers nothing that HTTP knows."""
+    with served(app, own) as url:
+        async with open_transport(
+            url.replace("https", "http"), BearerToken(TOKEN), TrafficCount(), patience_seconds=0.1
+        ) as transport:
+            with pytest.raises(Unreachable, match="Does it want https"):
+                await transport.call("GET", "/v1/x", Greeting)

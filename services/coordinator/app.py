@@ -17,6 +17,7 @@ from services.coordinator.principals import Principal, Role
 from services.coordinator.routes import agents, runs, work
 from services.coordinator.routes.problems import PROBLEM_TYPE, RETRY_AFTER_SECONDS, STATUS_BY_CODE, problem, problems
 from shared.errors import BlobTooLarge, FedCoLLMError, MessageInvalid, RouteUnknown
+from shared.protocol.messages import Health
 
 NOT_AUTHENTICATED = 401
 
@@ -29,8 +30,8 @@ health = APIRouter()
 
 
 @health.get("/healthz", summary="Say that this process serves", tags=["health"], responses=problems())
-async def get_health(_: Annotated[Principal, Depends(principal(Role.ANYONE))]) -> dict[str, str]:
-    return {"status": "ok"}
+async def get_health(_: Annotated[Principal, Depends(principal(Role.ANYONE))]) -> Health:
+    return Health()
 
 
 def create_app(context: Context) -> FastAPI:

@@ -10,14 +10,22 @@ import ssl
 import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from shared.errors import NotAllowed, NotAuthenticated, ProtocolVersionMismatch, RemoteProblem, RouteUnknown
+from shared.errors import (
+    MessageInvalid,
+    NotAllowed,
+    NotAuthenticated,
+    ProtocolVersionMismatch,
+    RemoteProblem,
+    RouteUnknown,
+)
 from shared.findings import Check, Finding, failed, ok, warning
 from shared.proxies import place, port, proxy_for
-from shared.transport import BearerToken, TrafficCount, Transport, open_transport
+from shared.transport import NO_DOCUMENT, BearerToken, TrafficCount, Transport, open_transport
 from shared.trust import say_untrusted, trusting
 
 CONNECT_SECONDS = 5.0
@@ -25,10 +33,11 @@ PATIENCE_SECONDS = 3.0
 LARGEST_SKEW_SECONDS = 30.0
 SOON_SECONDS = 14 * 86_400
 
+NO_COORDINATOR = "correct coordinator_url: what answers there is no coordinator, or a proxy in front of it"
+
 ADVICE = {
     NotAuthenticated.code: "compare token_file with the token that the operator gave you",
     NotAllowed.code: "ask the operator for a token of the right role, or look whether this is the right port",
-    "http_error": "correct coordinator_url: what answers there is no coordinator, or a proxy in front of it",
     RouteUnknown.code: "correct coordinator_url: what answers there does not know this request; is it the right port?",
     ProtocolVersionMismatch.code: "install the release that the coordinator runs",
 }
@@ -51,8 +60,8 @@ def reaching(
     async def token(transport: Transport) -> Finding:
         try:
             return ok(await ask(transport))
-        except RemoteProblem as problem:
-            return failed(str(problem), ADVICE.get(problem.code, "the coordinator's log says more"))
+        except (RemoteProblem, MessageInvalid) as problem:
+            return _said_no(problem)
 
     checks = [
         Check("host name", lambda: host_name(url)),
@@ -79,22 +88,25 @@ def reaching(
 def host_name(url: str) -> Finding:
     """Check that the coordinator's host, or the proxy on the way to it, has an address."""
     proxy = proxy_for(url)
-    if proxy is not None:
-        _addresses(proxy)
-        return ok(f"by the proxy {place(proxy)} (from the environment; NO_PROXY names what is asked directly)")
-    there = urlsplit(url)
+    there = proxy or urlsplit(url)
     try:
-        return ok(f"{there.hostname} is {_addresses(there)}, asked directly")
+        addresses = _addresses(there)
     except socket.gaierror as error:
         return failed(
             f"{there.hostname} has no address here ({error.strerror})",
-            "correct coordinator_url; where only a proxy knows outside names, set HTTPS_PROXY",
+            "correct coordinator_url; where only a proxy knows outside names, set HTTPS_PROXY"
+            if proxy is None
+            else "it is the proxy that the environment names: correct HTTPS_PROXY or HTTP_PROXY",
         )
+    if proxy is None:
+        return ok(f"{there.hostname} is {addresses}, asked directly")
+    return ok(f"by the proxy {place(proxy)} (from the environment; NO_PROXY names what is asked directly)")
 
 
 def connection(url: str) -> Finding:
     """Check that something listens there."""
-    there = proxy_for(url) or urlsplit(url)
+    proxy = proxy_for(url)
+    there = proxy or urlsplit(url)
     try:
         socket.create_connection((there.hostname or "", port(there)), CONNECT_SECONDS).close()
     except TimeoutError:
@@ -102,7 +114,9 @@ def connection(url: str) -> Finding:
     except OSError as error:
         return failed(
             f"nothing can be reached at {place(there)} ({error.strerror})",
-            "is the coordinator running, and is this its address and port?",
+            "is the coordinator running, and is this its address and port?"
+            if proxy is None
+            else "it is the proxy that the environment names: correct HTTPS_PROXY or HTTP_PROXY, or start it",
         )
     return ok(f"{place(there)} accepts connections")
 
@@ -119,7 +133,10 @@ def certificate(url: str, ca_file: Path | None) -> Finding:
         return failed(f"{url} does not speak TLS ({error.reason})", "was http:// meant, or another port?")
     except OSError as error:
         return failed(
-            f"{url} cannot be reached ({error})", "have the proxy let it through, or name its host in NO_PROXY"
+            f"{url} cannot be reached ({error})",
+            "what listens there does not answer as a server with TLS does: was http:// meant, or another port?"
+            if proxy_for(url) is None
+            else "have the proxy let it through, or name its host in NO_PROXY",
         )
     days = f"{(ends - time.time()) / 86_400:.0f} days"
     if ends - time.time() < SOON_SECONDS:
@@ -131,8 +148,8 @@ async def clock(transport: Transport) -> Finding:
     """Compare this machine's clock with the coordinator's, and see that a coordinator it is."""
     try:
         there = await transport.time_there()
-    except RemoteProblem as problem:
-        return failed(str(problem), ADVICE.get(problem.code, "the coordinator's log says more"))
+    except (RemoteProblem, MessageInvalid) as problem:
+        return _said_no(problem)
     if there is None:
         return ok("the coordinator does not say what time it is")
     skew = time.time() - there.timestamp()
@@ -142,6 +159,14 @@ async def clock(transport: Transport) -> Finding:
             "set the clock (NTP) of the one that is wrong: logs cannot be compared, and certificates may seem invalid",
         )
     return ok("that of the coordinator")
+
+
+def _said_no(problem: RemoteProblem | MessageInvalid) -> Finding:
+    if isinstance(problem, RemoteProblem) and problem.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return failed(str(problem), "give the proxy a name and a password: HTTP_PROXY=http://name:password@proxy:3128")
+    if isinstance(problem, MessageInvalid) or problem.code == NO_DOCUMENT:
+        return failed(str(problem), NO_COORDINATOR)
+    return failed(str(problem), ADVICE.get(problem.code, "the coordinator's log says more"))
 
 
 def _addresses(there: SplitResult) -> str:

@@ -376,6 +376,13 @@ class FailureRequest(BaseModel):
     model_config = FROZEN
 
 
+class Health(BaseModel):
+    """This process serves."""
+
+    status: Literal["ok"] = "ok"
+    model_config = FROZEN
+
+
 class Accepted(BaseModel):
     """The message was taken; there is nothing else to say."""
 

@@ -8,8 +8,9 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from shared.cli.reachability import certificate, clock, connection, host_name, reaching
-from shared.errors import RemoteProblem
+from shared.errors import MessageInvalid, RemoteProblem
 from shared.findings import Check, Finding, Verdict, examine, ok
+from shared.listening import listen
 from shared.proxies import is_here
 from shared.transport import Transport
 from tests.support.tls import Certificates, certificates, proxy, served
@@ -120,11 +121,28 @@ async def test_a_clock_that_is_wrong_is_a_warning(ahead: int, verdict: str, said
 
 
 @pytest.mark.anyio
-async def test_a_server_that_is_no_coordinator_is_told_by_its_answer():
-    """A web page on the port of a coordinator."""
-    found = await clock(Telling(RemoteProblem("http_error", 404, "<html>")))
+@pytest.mark.parametrize(
+    ("answer", "advice"),
+    [
+        (RemoteProblem("http_error", 404, "<html>"), "what answers there is no coordinator"),
+        (MessageInvalid("a page where an answer should be"), "what answers there is no coordinator"),
+        (RemoteProblem("http_error", 407, "who are you?"), "give the proxy a name and a password"),
+    ],
+)
+async def test_a_server_that_is_no_coordinator_is_told_by_its_answer(answer: Exception, advice: str):
+    """A web page on the port of a coordinator, or a proxy in between."""
+    found = await clock(Telling(answer))
     assert found.verdict is Verdict.FAILED
-    assert "what answers there is no coordinator" in found.advice
+    assert advice in found.advice
+
+
+def test_a_proxy_that_is_not_there_is_told_as_the_proxy(monkeypatch: pytest.MonkeyPatch):
+    """By its name as by its port: the coordinator's address may be right."""
+    with listen("127.0.0.1", 0) as unused:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{unused.getsockname()[1]}")
+    assert "correct HTTPS_PROXY" in connection("https://coordinator.test").advice
+    monkeypatch.setenv("HTTPS_PROXY", "http://nobody.invalid:3128")
+    assert "correct HTTPS_PROXY" in host_name("https://coordinator.test").advice
 
 
 def test_without_tls_no_certificate_is_looked_for(tmp_path: Path):
