@@ -21,7 +21,7 @@ from shared.cli.console import ExitCode
 from shared.errors import RunConflict
 from shared.protocol.messages import Event, RunList
 from shared.protocol.rounds import RunState
-from tests.support.federations import RUN, begin, kinds, play_round, run_of, submit, terms_of, work
+from tests.support.federations import RUN, begin, coordinator, kinds, play_round, run_of, submit, terms_of, work
 from tests.support.served import Operated, operated, served
 
 TERMS = """
@@ -184,21 +184,22 @@ def test_a_run_is_started_and_watched_in_one_go_as_json(operator: Operated, tmp_
     assert [event.kind for event in events] == kinds(operator.context)
 
 
-def test_watching_survives_a_restart_of_the_coordinator(context: Context, tmp_path: Path):
+def test_watching_survives_a_restart_of_the_coordinator(tmp_path: Path, clock: ManualClock):
     """Each event is told once, whichever process of the coordinator told it."""
-    begin(context)
     with ExitStack() as stack:
-        with operated(context, tmp_path) as operator:
+        with coordinator(tmp_path / "coordinator", clock) as first, operated(first, tmp_path) as operator:
+            begin(first)
             process = stack.enter_context(started(operator, "runs", "watch", RUN))
             seen = read_line(process, "round.open")
         assert process.stderr is not None
         assert "did not answer" in process.stderr.readline()
-        with served(create_app(context), operator.port):
-            play_round(context, 1)
+        with coordinator(tmp_path / "coordinator", clock) as second, served(create_app(second), operator.port):
+            play_round(second, 1)
             rest, _ = process.communicate()
+            happened = kinds(second)
     assert process.returncode == ExitCode.DONE
     told = [line.split()[1] for line in [*seen, *rest.splitlines()] if line.startswith("#")]
-    assert told == kinds(context)
+    assert told == happened
 
 
 def test_ctrl_c_leaves_the_run_running_and_says_so(operator: Operated):
