@@ -26,6 +26,31 @@ def require_readable(path: Path, what: str) -> None:
         raise ConfigurationError(f"{what}: {refusal(path, error)}") from None
 
 
+def require_writable(folder: Path, what: str) -> None:
+    """Make the folder that the setting ``what`` names, unless it is there, and check that this process may write to it.
+
+    Raises:
+        ConfigurationError: it may not, or no folder can be there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        allowed = _may(folder, os.W_OK | os.X_OK)
+    except PermissionError:
+        allowed = False
+    except OSError as error:
+        raise ConfigurationError(
+            f"{what}: {folder} cannot be a folder ({error.strerror}): name another, or move away what is there"
+        ) from None
+    if not allowed:
+        stops = next(part for part in (folder, *folder.parents) if _is_there(part))
+        state, user = stops.stat(), os.geteuid()
+        raise ConfigurationError(
+            f"{what}: {folder} cannot be written to by this process, which runs as user {user}: {stops} belongs to "
+            f"user {state.st_uid} and has mode {stat.S_IMODE(state.st_mode):04o}. Give it to that user (chown {user} "
+            f"{stops}), or name another folder"
+        )
+
+
 def require_model(name: str, what: str) -> None:
     """Check that a base model, the setting ``what``, is a readable folder of Hugging Face's format, or a hub id.
 
@@ -64,10 +89,14 @@ def refusal(path: Path, error: OSError) -> str:
 
 
 def _not_there(path: Path) -> str:
-    folder = next(parent for parent in path.parents if parent.exists())
+    folder = next(parent for parent in path.parents if _is_there(parent))
     if folder != path.parent:
         return f"there is no {path}, nor its folder: {folder} is there; correct the path, or mount the folder"
-    close = get_close_matches(path.name, [other.name for other in folder.iterdir()], n=1)
+    try:
+        others = [other.name for other in folder.iterdir()]
+    except PermissionError:  # a folder can be passed through and not be listed
+        others = []
+    close = get_close_matches(path.name, others, n=1)
     meant = f"{close[0]!r} was meant?" if close else "correct the path"
     return f"there is no {path.name!r} in {folder}: {meant}"
 
@@ -85,8 +114,16 @@ def _not_allowed(path: Path) -> str:
     )
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:  # in a folder that cannot be looked into
+        return False
+
+
 def _accessible(part: Path, path: Path) -> bool:
-    need = os.R_OK if part == path else 0
-    return os.access(
-        part, need | (os.X_OK if part.is_dir() else 0), effective_ids=os.access in os.supports_effective_ids
-    )
+    return _may(part, (os.R_OK if part == path else 0) | (os.X_OK if part.is_dir() else 0))
+
+
+def _may(path: Path, need: int) -> bool:
+    return os.access(path, need, effective_ids=os.access in os.supports_effective_ids)

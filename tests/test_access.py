@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.access import require_model, require_readable
+from shared.access import require_model, require_readable, require_writable
 from shared.errors import ConfigurationError
+from tests.support.users import as_nobody, folder_for_all
 
 
 def test_a_file_and_a_folder_can_be_read(tmp_path: Path):
@@ -46,3 +47,35 @@ def test_a_folder_must_look_like_a_model(tmp_path: Path):
         require_model(str(tmp_path), "slm")
     (tmp_path / "model.safetensors").write_bytes(b"")
     require_model(str(tmp_path), "slm")
+
+
+def test_a_folder_to_write_to_is_made(tmp_path: Path):
+    """With the folders above it; one that is there already will do."""
+    for _ in range(2):
+        require_writable(tmp_path / "state" / "ada", "state_dir")
+    assert (tmp_path / "state" / "ada").is_dir()
+
+
+def test_a_folder_of_another_user_is_told_with_a_way_out():
+    """A container's user meets a volume of another one: at the folder itself, or above what is to be made."""
+    with folder_for_all() as folder:
+        for wanted in (folder, folder / "state", folder / "state" / "ada"):
+            with as_nobody(), pytest.raises(ConfigurationError, match=rf"state_dir: {wanted} cannot be written to"):
+                require_writable(wanted, "state_dir")
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path):
+    """Nothing is moved away for it."""
+    (tmp_path / "state").write_text("x")
+    for wanted in (tmp_path / "state", tmp_path / "state" / "ada"):
+        with pytest.raises(ConfigurationError, match="cannot be a folder"):
+            require_writable(wanted, "state_dir")
+
+
+def test_a_missing_file_in_a_folder_that_cannot_be_listed_is_told():
+    """Its neighbours cannot be named then, and that it is not there can."""
+    with folder_for_all() as folder:
+        (folder / "data.jsonl").write_text("x")
+        folder.chmod(0o711)
+        with as_nobody(), pytest.raises(ConfigurationError, match=r"there is no 'date\.jsonl' in .*: correct the path"):
+            require_readable(folder / "date.jsonl", "data.path")

@@ -40,6 +40,7 @@ WORKER = {"token_file": "token", "cache_dir": "cache", "auxiliary.path": "data.j
         ({"device": "gpu"}, "device: a device is auto, cpu, cuda"),
         ({"token_file": "tokn"}, "'token' was meant?"),
         ({"ca_file": "data.jsonl"}, "holds no certificate"),
+        ({"state_dir": "data.jsonl"}, "state_dir: "),
     ],
 )
 def test_an_agent_that_could_never_train_does_not_start(bent: dict[str, str], said: str, tmp_path: Path):
@@ -55,6 +56,7 @@ def test_an_agent_that_could_never_train_does_not_start(bent: dict[str, str], sa
     [
         ({"validation.path": "data.json"}, "validation.path: there is no 'data.json' in"),
         ({"device": "cuda:99"}, "cuda:99"),
+        ({"cache_dir": "data.jsonl"}, "cache_dir: "),
     ],
 )
 def test_a_worker_that_could_never_work_does_not_start(bent: dict[str, str], said: str, tmp_path: Path):

@@ -16,7 +16,7 @@ from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
 from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import TrainerProcess
-from shared.access import require_model, require_readable
+from shared.access import require_model, require_readable, require_writable
 from shared.configuration import read_settings
 from shared.errors import FedCoLLMError
 from shared.listening import listen
@@ -29,6 +29,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
     """Take part and show the status page, until told to stop."""
     # uvicorn stops, and then sends the signal again: SIGTERM as such would end the process before it has cleaned up.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    require_writable(settings.state_dir, "state_dir")
     state, status = StateFolder(settings.state_dir), Status()
     socket = listen(settings.status_host, settings.status_port)
     page = uvicorn.Config(

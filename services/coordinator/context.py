@@ -25,6 +25,7 @@ from services.coordinator.rounds import RoundEngine
 from services.coordinator.settings import Settings
 from services.coordinator.store import open_store
 from services.coordinator.work import WorkDesk
+from shared.access import require_writable
 from shared.errors import ProtocolVersionMismatch
 from shared.folders import owned
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION
@@ -54,9 +55,10 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
     """Build a coordinator on its data folder, which it owns until it is closed.
 
     Raises:
+        ConfigurationError: the folder cannot be written to.
         StoreBusy: another coordinator owns the folder.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    require_writable(settings.data_dir, "data_dir")
     with owned(settings.data_dir, "coordinator"):
         changes = Changes()
         store = open_store(settings.data_dir / "coordinator.db", clock, changes.ring)

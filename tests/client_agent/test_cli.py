@@ -137,7 +137,7 @@ def test_an_agent_that_holds_nothing_says_so(folder: Path):
     option = configured(folder)
     result = agent("adapters", "list", *option)
     assert result.exit_code == ExitCode.WRONG_USAGE
-    assert "has this agent ever run?" in result.stderr
+    assert "state_dir: there is no 'state' in" in result.stderr
     assert not (folder / "state").exists()
 
     StateFolder(folder / "state")

@@ -1,39 +1,21 @@
 """Files and folders that cannot be read, or not as they are, and what their users are told."""
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from shared.data.files import format_by_name, held_still
 from shared.errors import DataChanged, DataUnreadable
-
-NOBODY = 65534
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Root may read everything: take another user's place for a while. Anybody else stays who they are."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
+from tests.support.users import as_nobody, folder_for_all
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that any user may look into; those of ``tmp_path`` are closed to others."""
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name)
-        path.chmod(0o755)
+    """A folder that any user may look into."""
+    with folder_for_all() as path:
         yield path
-        path.chmod(0o755)
 
 
 def refused(path: Path) -> str:

@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from services.client_agent.cli.status import AgentFile
 from services.client_agent.settings import Settings
 from services.client_agent.state import StateFolder
+from shared.access import require_readable
 from shared.adapter_folder import CONFIG, WEIGHTS, Written, bytes_in, copy_adapter, require_adapter
 from shared.cli.console import AsJson, Output, size, telling
 from shared.configuration import read_settings
-from shared.errors import BlobMissing, ConfigurationError, PartMissing
+from shared.errors import BlobMissing, PartMissing
 from shared.folders import appearing, is_whole
 from shared.protocol.messages import PublishedAdapter
 from shared.protocol.terms import FROZEN
@@ -71,8 +72,7 @@ NOTHING = "this agent holds no adapter yet; it gets one with the first published
 
 
 def _state(settings: Settings) -> StateFolder:
-    if not settings.state_dir.is_dir():  # StateFolder would make it
-        raise ConfigurationError(f"there is no state folder {settings.state_dir}: has this agent ever run?")
+    require_readable(settings.state_dir, "state_dir")  # StateFolder would make it
     return StateFolder(settings.state_dir)
 
 

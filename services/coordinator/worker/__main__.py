@@ -15,7 +15,7 @@ import torch
 from services.coordinator.worker.loop import CoTuner, Worker
 from services.coordinator.worker.model_pair import ModelPair
 from services.coordinator.worker.settings import Settings
-from shared.access import require_readable
+from shared.access import require_readable, require_writable
 from shared.configuration import read_settings
 from shared.errors import FedCoLLMError
 from shared.transport import BearerToken, TrafficCount, open_transport
@@ -42,6 +42,7 @@ def run(config: Path | None) -> int:
         settings = read_settings(Settings, config)
         require_readable(settings.auxiliary.path, "auxiliary.path")
         require_readable(settings.validation.path, "validation.path")
+        require_writable(settings.cache_dir, "cache_dir")
         torch.set_num_threads(settings.threads)
         cotuner = ModelPair(
             auxiliary=settings.auxiliary,
