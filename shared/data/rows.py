@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TextIO, TypeAlias
 
 from shared.data.source import Format
 from shared.errors import DataUnreadable
@@ -12,6 +12,8 @@ from shared.errors import DataUnreadable
 Row: TypeAlias = Mapping[str, object]
 # Where a row stands, for messages; and the row.
 PlacedRow: TypeAlias = tuple[str, Row]
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
 def read_rows(path: Path, kind: Format, split: str | None) -> Iterator[PlacedRow]:
@@ -30,10 +32,8 @@ def read_rows(path: Path, kind: Format, split: str | None) -> Iterator[PlacedRow
                 rows = _jsonl(path)
             case "json":
                 rows = _json(path)
-            case "csv":
-                rows = _separated(path, ",")
-            case "tsv":
-                rows = _separated(path, "\t")
+            case "csv" | "tsv":
+                rows = _table(path, kind)
             case "parquet":
                 rows = _parquet(path)
             case "datasets":
@@ -41,7 +41,8 @@ def read_rows(path: Path, kind: Format, split: str | None) -> Iterator[PlacedRow
         for where, row in rows:
             yield where, row
     except UnicodeDecodeError as error:
-        raise DataUnreadable(f"{path} is not UTF-8, somewhere after {where}: save it as UTF-8") from error
+        advice = 'in the spreadsheet, save it as "CSV UTF-8"' if kind in {"csv", "tsv"} else "save it as UTF-8"
+        raise DataUnreadable(f"{path} is not UTF-8, somewhere after {where}: {advice}") from error
 
 
 def _jsonl(path: Path) -> Iterator[PlacedRow]:
@@ -78,14 +79,18 @@ def _object(row: object, where: str) -> Row:
     return row
 
 
-def _separated(path: Path, separator: str) -> Iterator[PlacedRow]:
+def _table(path: Path, kind: Literal["csv", "tsv"]) -> Iterator[PlacedRow]:
     """Rows of CSV or TSV: a cell may stand in double quotes, and then hold separators and line ends."""
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        records = csv.reader(lines, delimiter=separator, strict=True)
         where = f"{path}, line 1"
+        separator = "\t" if kind == "tsv" else _separator(lines, where)
+        records = csv.reader(lines, delimiter=separator, strict=True)
         try:
             header = next(records, [])
-            _require_header(header, where)
+            if len(set(header)) < len(header):
+                raise DataUnreadable(
+                    f"{where} has two columns of one name: the first line names the columns, each differently"
+                )
             while True:
                 where = f"{path}, line {records.line_num + 1}"
                 record = next(records, None)
@@ -99,11 +104,29 @@ def _separated(path: Path, separator: str) -> Iterator[PlacedRow]:
             ) from error
 
 
-def _require_header(header: list[str], where: str) -> None:
-    if len(set(header)) < len(header):
-        raise DataUnreadable(f"{where} has two columns of one name: the first line names the columns, each differently")
-    if len(header) == 1 and ";" in header[0]:
-        raise DataUnreadable(f"{where} names its columns with semicolons between them: save the file with commas")
+def _separator(lines: TextIO, where: str) -> str:
+    """Return what stands between the cells: where a comma is the decimal sign, spreadsheets write semicolons.
+
+    It is the one that takes the header apart. Of two that do none is guessed: rows could be read wrongly in silence.
+    """
+    found = [separator for separator in SEPARATORS if _takes_apart(lines, separator)]
+    lines.seek(0)
+    if len(found) > 1:
+        raise DataUnreadable(
+            f"{where} has {' and '.join(SEPARATORS[one] for one in found)}, and either could stand between the "
+            "columns: rename the column whose name has one in it, or put that name in double quotes"
+        )
+    return found[0] if found else ","
+
+
+def _takes_apart(lines: TextIO, separator: str) -> bool:
+    lines.seek(0)
+    try:
+        header = next(csv.reader(lines, delimiter=separator, strict=True), [])
+    except csv.Error:
+        return False
+    # A quote that is left over was to hold this character together with its cell.
+    return len(header) > 1 and not any('"' in name for name in header)
 
 
 def _named(header: list[str], record: list[str], where: str) -> Row:

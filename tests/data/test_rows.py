@@ -129,6 +129,23 @@ def test_what_editors_add_does_not_count(tmp_path: Path, name: str, text: str, m
     assert read(tmp_path / name, **columns) == [ONE, ONE]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffquestion;a;b;answer\r\nWhich?;a;b;b\r\n",
+        "question\ta\tb\tanswer\nWhich?\ta\tb\tb\n",
+        'note;question;a;b;answer\n"1,5; or so";Which?;a;b;b\n',
+        '"a;note",question,a,b,answer\nx,Which?,a,b,b\n',
+        '"first\nline";question;a;b;answer\nx;Which?;a;b;b\n',
+    ],
+    ids=["German Excel", "tabs", "commas in cells", "a quoted semicolon", "a name of two lines"],
+)
+def test_the_header_of_a_csv_shows_what_separates_its_cells(tmp_path: Path, text: str):
+    """Where a comma is the decimal sign, spreadsheets write semicolons and call it CSV all the same."""
+    (tmp_path / "data.csv").write_text(text, encoding="utf-8", newline="")
+    assert read(tmp_path / "data.csv", choices=["a", "b"]) == [ONE]
+
+
 def test_a_row_over_several_lines_is_named_by_its_first(tmp_path: Path):
     """A quoted cell may hold line ends."""
     file = tmp_path / "data.csv"
@@ -148,11 +165,11 @@ def test_a_row_over_several_lines_is_named_by_its_first(tmp_path: Path):
         ("data.json", f"[{LINE}, 3]", "row 2 is not a JSON object"),
         ("data.json", b'[{"question": "\xe9"}]\n', "is not UTF-8"),
         ("data.csv", "question,a,a\n", "line 1 has two columns of one name"),
-        ("data.csv", "question;choices;answer\n1;2;3\n", "semicolons between them: save the file with commas"),
+        ("data.csv", "question;a, short;b;answer\n", "line 1 has commas and semicolons, and either could"),
         ("data.csv", "question,a,b,answer\nx,y,z,y\nOne, two,y,z,y\n", "line 3 has 5 cells and .* names 4 columns"),
         ("data.csv", "question,a,b,answer\nx\n", "line 2 has 1 cells"),
         ("data.csv", 'question,a,b,answer\nx,y,z,y\n"x,y\nx,y\n', "line 3 cannot be taken apart .* quote left open"),
-        ("data.csv", b"question,a,b,answer\nx,y,z,y\n\xe9,y,z,y\n", "is not UTF-8, somewhere after its beginning"),
+        ("data.csv", b"question;a;b;answer\nx;y;z;y\n\xfc;y;z;y\n", 'is not UTF-8, .* save it as "CSV UTF-8"'),
         ("data.tsv", "question\ta\tb\tanswer\nx\ty\tz\n", "line 2 has 3 cells"),
         ("data.parquet", "no Parquet", "is not a Parquet file, or a damaged one"),
     ],
