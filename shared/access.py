@@ -3,10 +3,10 @@
 import os
 import re
 import stat
-from difflib import get_close_matches
 from pathlib import Path
 
 from shared.errors import ConfigurationError
+from shared.meant import meant
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -92,13 +92,16 @@ def _not_there(path: Path) -> str:
     folder = next(parent for parent in path.parents if _is_there(parent))
     if folder != path.parent:
         return f"there is no {path}, nor its folder: {folder} is there; correct the path, or mount the folder"
+    return f"there is no {path.name!r} in {folder}: {beside(path, otherwise='correct the path')}"
+
+
+def beside(path: Path, *, otherwise: str) -> str:
+    """Ask whether a file or folder beside ``path``, which is not there, was meant; files of a kind all end alike."""
     try:
-        others = [other.name for other in folder.iterdir()]
-    except PermissionError:  # a folder can be passed through and not be listed
-        others = []
-    close = get_close_matches(path.name, others, n=1)
-    meant = f"{close[0]!r} was meant?" if close else "correct the path"
-    return f"there is no {path.name!r} in {folder}: {meant}"
+        names = [other.name for other in path.absolute().parent.iterdir()]
+    except OSError:  # there is no such folder, or it can be passed through and not be listed
+        names = []
+    return meant(path.name, names, otherwise=otherwise, part=lambda name: Path(name).stem)
 
 
 def _not_allowed(path: Path) -> str:

@@ -6,8 +6,7 @@ The same names everywhere: ``data.path`` in messages is ``path`` under ``[data]`
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -18,6 +17,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 
 from shared.access import refusal
 from shared.errors import ConfigurationError
+from shared.meant import meant
 from shared.protocol.terms import ModelMark
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -79,15 +79,8 @@ def _line(kind: type[BaseModel], location: tuple[str | int, ...], error: str, me
         return f"{name} is missing: set it{variable}"
     if error == "extra_forbidden":
         known = sorted(_fields_at(kind, location[:-1]))
-        return f"{name} is no setting: {meant(str(location[-1]), known)}"
+        return f"{name} is no setting: {meant(str(location[-1]), known, otherwise=_there_are(known))}"
     return f"{name}: {message.removeprefix('Value error, ')}"
-
-
-def meant(name: str, known: Iterable[str]) -> str:
-    """Say what may have been meant by an unknown name."""
-    known = list(known)
-    close = get_close_matches(name, known, n=1)
-    return f"{close[0]!r} was meant?" if close else f"there are {', '.join(known)}"
 
 
 def _require_known_variables(kind: type[BaseSettings]) -> None:
@@ -95,7 +88,12 @@ def _require_known_variables(kind: type[BaseSettings]) -> None:
     known = [f"{prefix}{field.upper()}" for field in kind.model_fields]
     for variable in sorted(os.environ):
         if variable.startswith(prefix) and variable.partition("__")[0] not in known:
-            raise ConfigurationError(f"{variable} in the environment is no setting: {meant(variable, known)}")
+            hint = meant(variable, known, otherwise=_there_are(known), part=lambda name: name.removeprefix(prefix))
+            raise ConfigurationError(f"{variable} in the environment is no setting: {hint}")
+
+
+def _there_are(names: Sequence[str]) -> str:
+    return f"there are {', '.join(names)}"
 
 
 def _variable(kind: type[BaseSettings], location: tuple[str | int, ...]) -> str:

@@ -25,6 +25,13 @@ def test_the_setting_is_named_with_what_was_meant(tmp_path: Path):
         require_readable(tmp_path / "no" / "such" / "folder", "state_dir")
 
 
+def test_a_file_that_is_only_of_the_same_kind_was_not_meant(tmp_path: Path):
+    """All settings end in .toml."""
+    (tmp_path / "run.toml").write_text("x")
+    with pytest.raises(ConfigurationError, match="correct the path"):
+        require_readable(tmp_path / "ada.toml", "config")
+
+
 @pytest.mark.parametrize("name", ["gpt2", "HuggingFaceTB/SmolLM2-135M", "org/name.v1_2"])
 def test_a_hub_id_needs_no_folder(name: str):
     """Whether a hub has it is found out when it is loaded."""

@@ -135,6 +135,10 @@ def test_an_unknown_variable_is_named_too(monkeypatch: pytest.MonkeyPatch):
         match="FEDCOLLM_COORDINATOR_PROT in the environment is no setting: 'FEDCOLLM_COORDINATOR_PORT' was meant",
     ):
         read_settings(CoordinatorSettings)
+    monkeypatch.delenv("FEDCOLLM_COORDINATOR_PROT")
+    monkeypatch.setenv("FEDCOLLM_COORDINATOR_ZZZ", "9000")
+    with pytest.raises(ConfigurationError, match="ZZZ in the environment is no setting: there are"):
+        read_settings(CoordinatorSettings)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.configuration import meant, merged, read_toml, validate
+from shared.configuration import merged, read_toml, validate
 from shared.errors import ConfigurationError
+from shared.meant import meant
 from shared.protocol.terms import RunTerms
 
 
@@ -22,7 +23,8 @@ def read_terms(path: Path) -> RunTerms:
     known = ("preset", *RunTerms.model_fields)
     for name in values:
         if name not in known:
-            raise ConfigurationError(f"{path} cannot be used:\n  {name} is no setting: {meant(name, known)}")
+            hint = meant(name, known, otherwise=f"there are {', '.join(known)}")
+            raise ConfigurationError(f"{path} cannot be used:\n  {name} is no setting: {hint}")
     below = _preset(values.pop("preset"), where=f"{path}: ") if "preset" in values else {}
     return validate(RunTerms, merged(below, values), what=str(path))
 
@@ -38,9 +40,8 @@ def preset_terms(name: str, **above: Any) -> RunTerms:  # noqa: ANN401 - terms d
 
 def _preset(name: object, where: str = "") -> Mapping[str, Any]:
     if not isinstance(name, str) or name not in PRESETS:
-        hint = meant(str(name), PRESETS)
-        there = "" if hint.startswith("there are") else f" There are {', '.join(PRESETS)}."
-        raise ConfigurationError(f"{where}there is no preset {str(name)!r}: {hint}{there}")
+        hint = meant(str(name), PRESETS, otherwise="correct it.")
+        raise ConfigurationError(f"{where}there is no preset {str(name)!r}: {hint} There are {', '.join(PRESETS)}.")
     return PRESETS[name]
 
 

@@ -1,9 +1,9 @@
 """What stands in a row's column, by its name or by a dotted path into the objects and lists that a column holds."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 from shared.errors import DataColumnMissing
+from shared.meant import meant
 
 _TYPES: tuple[tuple[type, str], ...] = (
     (bool, "true or false"),  # before int, of which it is one
@@ -52,6 +52,8 @@ def _missing(value: object, path: str, names: list[str], *, above: str, setting:
     there = ", ".join(repr(above + name) for name in names) or "none"
     if above and not isinstance(value, Mapping):
         there = f"{above[:-1]!r} is {type_name(value)} and has no columns inside"
-    close = get_close_matches(path, names, n=1) or get_close_matches(path.partition(".")[0], names, n=1)
-    meant = f"{above + close[0]!r} was meant?" if close else "name the right one"
-    return f"{where} has no column {above + path!r}; there are: {there}. Correct `{setting}` in the settings: {meant}"
+    whole = [above + name for name in names]
+    hint = "name the right one"
+    for asked in (path.partition(".")[0], path):
+        hint = meant(above + asked, whole, otherwise=hint, part=lambda name: name.removeprefix(above))
+    return f"{where} has no column {above + path!r}; there are: {there}. Correct `{setting}` in the settings: {hint}"

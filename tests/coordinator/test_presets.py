@@ -111,7 +111,7 @@ def test_a_model_that_is_a_folder_beside_the_file_is_found_from_anywhere(tmp_pat
     ("text", "told"),
     [
         ('preset = "qwn"', r"run\.toml: there is no preset 'qwn': 'qwen' was meant\? There are demo, smollm2, qwen, "),
-        ('preset = "zzz"', r"there is no preset 'zzz': there are demo, smollm2, qwen, paper"),
+        ('preset = "zzz"', r"there is no preset 'zzz': correct it. There are demo, smollm2, qwen, paper"),
         ("preset = 3", "there is no preset '3'"),
         ("preset = []", r"there is no preset '\[\]'"),
         ('prest = "qwen"', r"run\.toml cannot be used:\n  prest is no setting: 'preset' was meant\?"),
