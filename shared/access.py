@@ -61,10 +61,8 @@ def require_model(name: str, what: str) -> None:
     """
     folder = Path(name)
     if not folder.is_dir():
-        if folder.is_absolute() or not _HUB_ID.fullmatch(name):
-            raise ConfigurationError(
-                f"{what}: there is no folder {name}: correct the path, or give a hub id like name or owner/name"
-            )
+        if is_path(name) or not _HUB_ID.fullmatch(name):
+            raise ConfigurationError(f"{what}: {no_model(name)}")
         return
     require_readable(folder, what)
     for needed, found in (
@@ -77,6 +75,18 @@ def require_model(name: str, what: str) -> None:
                 "safetensors; correct the path, or fetch the model again"
             )
         require_readable(found, what)
+
+
+def is_path(name: str) -> bool:
+    """Say whether a model's name can only be meant as a path: it begins at a folder that is there."""
+    first, slash, _ = name.partition("/")
+    return bool(slash) and (not first or Path(first).is_dir())
+
+
+def no_model(name: str) -> str:
+    """Say that a model's name leads to no folder, and what may have been meant."""
+    hint = beside(Path(name), otherwise="correct the path; a hub id is name or owner/name, and owner no folder here")
+    return f"there is no folder {name}: {hint}"
 
 
 def refusal(path: Path, error: OSError) -> str:

@@ -45,6 +45,16 @@ def test_a_path_without_a_folder_is_no_hub_id(name: str):
         require_model(name, "slm")
 
 
+def test_what_begins_at_a_folder_that_is_there_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`models/lm` beside `models/llm` and `models/slm` is mistyped; elsewhere it may be the id of a model."""
+    require_model("models/lm", "slm")
+    for name in ("llm", "slm"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"slm: there is no folder models/lm: 'llm' or 'slm' was meant\?"):
+        require_model("models/lm", "slm")
+
+
 def test_a_folder_must_look_like_a_model(tmp_path: Path):
     """Configuration and weights are looked for, and the message names what is missing."""
     with pytest.raises(ConfigurationError, match=r"holds no config\.json"):

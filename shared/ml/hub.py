@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from shared.access import is_path, no_model
 from shared.errors import ModelUnreadable
 from shared.ml.checkpoint import read_config, stored_tensors
 
@@ -37,6 +38,8 @@ def model_directory(path: str | Path) -> Path:
     if directory.is_dir():
         return directory
     name = str(path)
+    if is_path(name):
+        raise ModelUnreadable(no_model(name))
     try:
         return _cached(name) or _fetched(name)
     except HFValidationError as error:

@@ -17,6 +17,7 @@ import pytest
 
 from shared.errors import ModelUnreadable
 from shared.ml.checkpoint import stored_tensors
+from shared.ml.hub import model_directory
 from tests.support.tiny_models import tiny_directory
 
 COMMIT = "1" * 40
@@ -198,7 +199,18 @@ def test_a_gated_model_shows_itself_and_keeps_its_files(files: dict[str, bytes],
         assert "is gated: ask for access on" in ask("org/model", tmp_path, address)
 
 
-@pytest.mark.parametrize("name", ["a/b/c", "/no/such/folder", "not a name", "../models/llm"])
+def test_a_path_that_begins_at_a_folder_is_no_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`models/lm` beside `models/llm` would be a possible id; what was mistyped there is no reason for a request."""
+    (tmp_path / "models" / "llm").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelUnreadable, match=r"there is no folder models/lm: 'llm' was meant\?"):
+        model_directory("models/lm")
+    for name in ("../models/llm", "/no/such/folder"):
+        with pytest.raises(ModelUnreadable, match=f"there is no folder {name}: correct the path"):
+            model_directory(name)
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "not a name"])
 def test_what_is_neither_a_folder_nor_an_id_is_told_so_and_nobody_is_asked(name: str, tmp_path: Path):
     """A mistyped path is no reason for a request."""
     with hub_with({}) as (address, asked):
