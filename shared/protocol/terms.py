@@ -169,12 +169,11 @@ class RunTerms(BaseModel):
     name: Annotated[
         str,
         Field(
-            min_length=1,
             max_length=64,
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$",
-            description="What people call the run.",
+            pattern=r"^([A-Za-z0-9][A-Za-z0-9._ -]*)?$",
+            description="What people call the run, if not by its id.",
         ),
-    ]
+    ] = ""
     llm: Annotated[ModelReference, Field(description="The LLM, where the worker has it: a folder or a hub id.")]
     slm: Annotated[ModelReference, Field(description="The SLM, which has the LLM's tokenizer, likewise.")]
     seed: Annotated[int, Field(ge=0, lt=2**63, description="Decides first adapters, orders of data and dropout.")]

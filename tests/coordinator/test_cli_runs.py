@@ -234,6 +234,13 @@ def test_a_report_says_what_a_run_gave_and_why_rounds_came_to_nothing(operator: 
     assert "slm-adapter" in text
 
 
+@pytest.mark.parametrize(("name", "begins"), [("", f"run {RUN}: draft"), ("a run", f"run {RUN} (a run): draft")])
+def test_a_run_is_called_by_its_id_where_its_terms_have_no_name(operator: Operated, name: str, begins: str):
+    """Of one file of terms several runs can be made."""
+    operator.context.lifecycle.create(RUN, terms_of(name=name), actor="operator")
+    assert runs(operator, "report", RUN).stdout.startswith(begins)
+
+
 def test_a_report_as_json_is_the_same(operator: Operated):
     """One document with the run, its rounds, times and adapters as the protocol has them."""
     begin(operator.context)

@@ -65,6 +65,7 @@ def test_answers_become_a_federation_that_fits_together(folder: Path):
     assert operator.token_file == folder / "tokens" / "operator"
     terms = read_terms(folder / "run.toml")
     assert (terms.llm, terms.slm, terms.cohort.max_count) == ("org/large", "org/small", 2)
+    assert terms.name == ""  # every run of these terms would be called so
 
 
 def test_it_says_what_to_do_next_and_who_gets_which_token(folder: Path):

@@ -128,7 +128,8 @@ def init(
             OperatorSettings, {"coordinator_url": f"http://127.0.0.1:{public}", "token_file": "tokens/operator"}
         )
         terms = _terms(begun, llm=_base(large), slm=_base(small), kind=kind, agents=len(names))
-        run = commented_toml(RunTerms, terms.model_dump(exclude_none=True), head=TERMS_HEAD)
+        # Of these terms several runs may be made: each is called by its own id.
+        run = commented_toml(RunTerms, terms.model_dump(exclude_none=True, exclude={"name"}), head=TERMS_HEAD)
         for name, text in (("coordinator", coordinator), ("worker", worker), ("operator", operator), ("run", run)):
             write_text(folder / f"{name}.toml", text)
         # All tokens for the coordinator, and each in a file of its own to hand out.
@@ -143,7 +144,6 @@ def _terms(begun: RunTerms, *, llm: str, slm: str, kind: Kind, agents: int) -> R
     contexts = [context for context in (_context(llm), _context(slm)) if context is not None]
     return begun.model_copy(
         update={
-            "name": "first",
             "llm": llm,
             "slm": slm,
             "seed": secrets.randbelow(2**31),

@@ -50,7 +50,8 @@ def report_lines(report: Report) -> Iterator[RenderableType]:
     """Yield the report for people."""
     run = report.run
     published = sum(row.state is RoundState.PUBLISHED for row in report.rounds)
-    yield f"run {run.id} ({run.terms.name}): {run.state}" + (f" ({run.reason})" if run.reason else "")
+    name = f" ({run.terms.name})" if run.terms.name else ""
+    yield f"run {run.id}{name}: {run.state}" + (f" ({run.reason})" if run.reason else "")
     yield f"LLM {run.terms.llm}"
     yield f"SLM {run.terms.slm}"
     yield f"{published} of {run.terms.rounds} rounds published"
