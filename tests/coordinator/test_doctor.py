@@ -164,6 +164,23 @@ def test_a_port_that_somebody_else_has_is_told(installed: Installation):
     assert "work_port" in said
 
 
+@pytest.mark.parametrize(("process", "setting"), [("worker", "work_port"), ("operator", "port")])
+def test_an_address_here_that_is_not_the_coordinators_is_told(installed: Installation, process: str, setting: str):
+    """A port that was changed in one file is changed in the others too, or somebody else is asked."""
+    installed.terms.clear()
+    with listen("127.0.0.1", 0) as free:
+        number = free.getsockname()[1]
+    installed.files["coordinator"][setting] = number
+    installed.files.setdefault(process, {"token_file": "token"})["coordinator_url"] = f"http://127.0.0.1:{number}"
+    assert installed.findings()[f"{process}'s address"][0] == "ok"
+    installed.files[process]["coordinator_url"] = "http://localhost:1"
+    verdict, said = installed.findings()[f"{process}'s address"]
+    assert verdict == "failed"
+    assert f"the coordinator's {setting} is {number}" in said
+    installed.files[process]["coordinator_url"] = "http://elsewhere:1"
+    assert installed.findings()[f"{process}'s address"][0] == "ok"
+
+
 def test_a_pair_without_a_common_tokenizer_is_told(installed: Installation, models: Path, tmp_path: Path):
     """Before a worker prepares the run."""
     from tokenizers import models as algorithms  # noqa: PLC0415

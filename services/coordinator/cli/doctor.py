@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
+from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.presets import read_terms
 from services.coordinator.principals import Role, read_entries
 from services.coordinator.settings import Settings as CoordinatorSettings
@@ -21,6 +23,8 @@ from shared.findings import Check, Finding, examine, failed, left_out, ok, summa
 from shared.folders import is_owned
 from shared.protocol.messages import Accepted
 from shared.protocol.terms import RunTerms
+from shared.proxies import is_here
+from shared.proxies import port as port_of
 from shared.transport import Transport
 
 COORDINATOR_PACKAGES = ("alembic", "fastapi", "httptools", "sqlalchemy", "uvicorn", "xxhash")
@@ -35,22 +39,23 @@ _File = Path | None
 def doctor(
     *,
     config_dir: Annotated[
-        Path, typer.Option("--config-dir", metavar="FOLDER", help="Where the three files below are looked for.")
+        Path, typer.Option("--config-dir", metavar="FOLDER", help="Where the four files below are looked for.")
     ] = Path(),
     coordinator: Annotated[_File, typer.Option(metavar="FILE", help="The coordinator's settings.")] = None,
     worker: Annotated[_File, typer.Option(metavar="FILE", help="The worker's settings.")] = None,
+    operator: Annotated[_File, typer.Option(metavar="FILE", help="Where an operator's commands go.")] = None,
     run: Annotated[_File, typer.Option(metavar="FILE", help="The terms of a run.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the coordinator, the worker and a run's terms, as far as they are here, and say what to do."""
+    """Check coordinator, worker, operator and a run's terms, as far as they are here, and say what to do."""
     with telling(as_json=as_json) as output:
-        named = {"coordinator": coordinator, "worker": worker, "run": run}
+        named = {"coordinator": coordinator, "worker": worker, "operator": operator, "run": run}
         there = {name: config_dir / f"{name}.toml" for name in named}
         files = {name: file or (there[name] if there[name].exists() else None) for name, file in named.items()}
         if not any(files.values()):
             raise ConfigurationError(
-                f"{config_dir.absolute()} has no coordinator.toml, worker.toml or run.toml: name the folder with "
-                "--config-dir, or write them with `fedcollm init`"
+                f"{config_dir.absolute()} has no coordinator.toml, worker.toml, operator.toml or run.toml: name the "
+                "folder with --config-dir, or write them with `fedcollm init`"
             )
         report = examine(checks(**files), output.busy)
         output.result(report, table(report.checks), summary(report))
@@ -58,7 +63,7 @@ def doctor(
             raise typer.Exit(ExitCode.FAILED)
 
 
-def checks(*, coordinator: _File, worker: _File, run: _File) -> list[Check]:
+def checks(*, coordinator: _File, worker: _File, operator: _File, run: _File) -> list[Check]:
     """Return the checks of what there are files of."""
     made: list[Check] = []
     central = working = terms = None
@@ -68,6 +73,9 @@ def checks(*, coordinator: _File, worker: _File, run: _File) -> list[Check]:
     if worker is not None:
         working, read = _read(WorkerSettings, worker, "worker")
         made += [read, *(_of_worker(working, central) if working else ())]
+    if operator is not None:
+        operating, read = _read(OperatorSettings, operator, "operator")
+        made += [read, *(_of_operator(operating, central) if operating else ())]
     if run is not None:
         terms, read = _read_terms(run)
         made += [read, *(_of_run(terms, central, working) if terms else ())]
@@ -111,12 +119,20 @@ def _of_worker(settings: WorkerSettings, central: CoordinatorSettings | None) ->
     yield Check("token file", lambda: token(settings.token_file))
     yield Check("device", lambda: _device(settings.device), after=("worker packages",))
     yield Check("threads", lambda: threads(settings.threads))
+    if central is not None:
+        yield Check("worker's address", lambda: _same_port(settings.coordinator_url, central.work_port, "work_port"))
     if central is not None and not is_owned(central.data_dir):
         yield Check("work API", lambda: left_out("the coordinator does not run now: start it, and ask again"))
         return
     yield from reaching(
         settings.coordinator_url, token_file=settings.token_file, ca_file=settings.ca_file, ask=_ask_for_work
     )
+
+
+def _of_operator(settings: OperatorSettings, central: CoordinatorSettings | None) -> Iterator[Check]:
+    yield Check("operator's token", lambda: token(settings.token_file))
+    if central is not None:
+        yield Check("operator's address", lambda: _same_port(settings.coordinator_url, central.port, "port"))
 
 
 def _of_run(terms: RunTerms, central: CoordinatorSettings | None, working: WorkerSettings | None) -> Iterator[Check]:
@@ -213,6 +229,17 @@ def _principals(file: Path) -> Finding:
 
 def _count(count: int, role: Role) -> str:
     return f"{count} {role}{'s' if count > 1 else ''}"
+
+
+def _same_port(url: str, number: int, setting: str) -> Finding:
+    """Compare an address of this machine with the port that the coordinator will have here."""
+    there = urlsplit(url)
+    if is_here(there.hostname or "") and number not in {0, port_of(there)}:  # 0 is any that is free
+        return failed(
+            f"{url} is this machine, where the coordinator's {setting} is {number}",
+            f"correct coordinator_url, or {setting} in coordinator.toml",
+        )
+    return ok(url)
 
 
 def _cohort(terms: RunTerms, file: Path) -> Finding:
