@@ -71,7 +71,7 @@ class Questions:
 
         def checked(answer: str) -> tuple[DataSource, Kind, int]:
             path = readable(answer)
-            row = first_row(DataSource(path=path))
+            _, row = first_row(DataSource(path=path))
             proposal = propose(row, _columns(columns))
             if self.asking and not columns:
                 proposal = self._confirmed(proposal, list(row))

@@ -41,12 +41,11 @@ def read_examples(source: DataSource, task: TaskTerms) -> list[Example]:
         AnswerNotAmongChoices: a row's answer is none of its choices.
     """
     path, columns = source.path, source.columns
-    of_kind = {"multiple_choice": _multiple_choice, "completion": _completion}[task.kind]
     with held_still(path):
         rows = _with_answers_of_one_type(
             read_rows(path, source.format or format_by_name(path), source.split), columns.answer
         )
-        examples = [of_kind(row, where, columns, task) for where, row in rows]
+        examples = [example_of(row, where, columns, task) for where, row in rows]
     if not examples:
         raise DataEmpty(f"{path} holds no example: name a file with at least one row")
     return examples
@@ -68,17 +67,26 @@ def _with_answers_of_one_type(rows: Iterator[PlacedRow], column: str) -> Iterato
         yield where, row
 
 
+def example_of(row: Row, where: str, columns: Columns, task: TaskTerms) -> Example:
+    """Return one row's example; errors are those of ``read_examples``."""
+    match task.kind:
+        case "multiple_choice":
+            return _multiple_choice(row, where, columns, task)
+        case "completion":
+            return _completion(row, where, columns, task)
+
+
 def _completion(row: Row, where: str, columns: Columns, task: TaskTerms) -> Example:
     answer = look_up(row, columns.answer, setting="columns.answer", where=where)
     if not isinstance(answer, str):
         raise DataUnreadable(f"{where}: the answer is {type_name(answer)} and must be a text")
-    prompt = _text(row, columns.prompt, where, setting="columns.prompt")
+    prompt = text_of(row, columns.prompt, where, setting="columns.prompt")
     return Example(task.prompt(prompt), (answer.strip(),), 0, where)
 
 
 def _multiple_choice(row: Row, where: str, columns: Columns, task: TaskTerms) -> Example:
-    question = _text(row, columns.question, where, setting="columns.question")
-    choices = _choices(row, columns.choices, where)
+    question = text_of(row, columns.question, where, setting="columns.question")
+    choices = choices_of(row, columns.choices, where)
     answer = look_up(row, columns.answer, setting="columns.answer", where=where)
     match columns.answer_form:
         case "text":
@@ -96,8 +104,13 @@ def _multiple_choice(row: Row, where: str, columns: Columns, task: TaskTerms) ->
     return Example(task.prompt(question), different, different.index(choices[names.index(name)]), where)
 
 
-def _text(row: Row, columns: str | tuple[str, ...], where: str, *, setting: str) -> str:
-    """Return the text of a column, or of several, one below the other."""
+def text_of(row: Row, columns: str | tuple[str, ...], where: str, *, setting: str) -> str:
+    """Return the text of a column, or of several, one below the other.
+
+    Raises:
+        DataColumnMissing: there is none of them.
+        DataUnreadable: it holds something else, or nothing.
+    """
     several = (columns,) if isinstance(columns, str) else columns
     values = [look_up(row, column, setting=setting, where=where) for column in several]
     for column, value in zip(several, values, strict=True):
@@ -109,13 +122,14 @@ def _text(row: Row, columns: str | tuple[str, ...], where: str, *, setting: str)
     return text
 
 
-def _choices(row: Row, columns: str | tuple[str, ...], where: str) -> list[str]:
+def choices_of(row: Row, columns: str | tuple[str, ...], where: str) -> list[str]:
+    """Return the choices that a column lists, or that stand in a column each; errors are those of ``text_of``."""
     if isinstance(columns, str):
         choices = look_up(row, columns, setting="columns.choices", where=where)
         if not isinstance(choices, list):
             raise DataUnreadable(
                 f"{where}: {columns!r} is {type_name(choices)} and must be a list of texts; where each choice has a "
-                "column, name them all in `columns.choices`"
+                "column, name them all"
             )
     else:
         choices = [look_up(row, column, setting="columns.choices", where=where) for column in columns]
@@ -143,7 +157,7 @@ def _labels(row: Row, columns: Columns, count: int, where: str) -> list[str]:
     if len(names) != count or len(set(names)) < count or "" in names:
         raise DataUnreadable(
             f"{where}: there are {count} choices, and not as many labels, all different: each choice needs one; "
-            "correct `columns.labels`"
+            "correct `labels`"
         )
     return names
 
@@ -160,10 +174,10 @@ def _not_among(form: AnswerForm, answer: object, count: int) -> str:
         case "text":
             return (
                 f"the answer, {type_name(answer)}, is none of the {count} choices, letter by letter; where it is a "
-                'label, set `columns.labels`; where it is an index, columns.answer_is = "index"'
+                'label, set `labels`; where it is an index, set `answer_is` to "index"'
             )
         case "label":
-            return f"the answer, {type_name(answer)}, is none of the {count} choices' labels; see `columns.labels`"
+            return f"the answer, {type_name(answer)}, is none of the {count} choices' labels; see `labels`"
         case "index":
             return (
                 f"the answer is not one of 0 to {count - 1}, for counting starts at 0; where yours starts at 1, set "

@@ -4,13 +4,14 @@ By the names that public data sets use, and by what the columns hold. It may be 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from shared.data.files import format_by_name, held_still
-from shared.data.rows import Row, read_rows
+from shared.data.rows import PlacedRow, read_rows
 from shared.data.source import DataSource
 from shared.errors import DataEmpty
 
@@ -35,7 +36,9 @@ _ANSWERS = (
     "key",
 )
 _COMPLETIONS = ("answer", "response", "completion", "output", "target", "reply", "summary")
-_ONE_CHOICE = re.compile(r"(?:option|choice|answer|ending|op|sol)?[ _-]?([a-h]|[0-9])", re.IGNORECASE)
+# A column that holds one choice of several: what they all begin with, and the choice's own label.
+_ONE_CHOICE = re.compile(r"(.*?)[ _-]?([a-h]|[0-9]{1,2})", re.IGNORECASE)
+_LABELLINGS = (list("ABCDEFGH"), list(map(str, range(100))), list(map(str, range(1, 100))))
 _FEWEST_CHOICES = 2
 
 
@@ -47,16 +50,16 @@ class Proposal:
     columns: dict[str, Setting] = field(default_factory=dict)
 
 
-def first_row(source: DataSource) -> Row:
-    """Return the first row of a file.
+def first_row(source: DataSource) -> PlacedRow:
+    """Return the first row of a file, and where it stands.
 
     Raises:
         DataError: as ``read_examples``.
     """
     path = source.path
     with held_still(path):
-        for _, row in read_rows(path, source.format or format_by_name(path), source.split):
-            return row
+        for placed in read_rows(path, source.format or format_by_name(path), source.split):
+            return placed
     raise DataEmpty(f"{path} holds no example: name a file with at least one row")
 
 
@@ -66,30 +69,42 @@ def likely_kind(source: DataSource) -> Kind:
     Raises:
         DataError: as ``first_row``.
     """
-    named = source.columns.model_fields_set
-    if named & {"question", "choices"}:
-        return "multiple_choice"
-    return "completion" if "prompt" in named else propose(first_row(source)).kind
+    return _kind_by(source.columns.model_fields_set) or propose(first_row(source)[1]).kind
 
 
-def propose(row: Mapping[str, object], known: Mapping[str, Setting] = MappingProxyType({})) -> Proposal:
+def propose(
+    row: Mapping[str, object], known: Mapping[str, Setting] = MappingProxyType({}), kind: Kind | None = None
+) -> Proposal:
     """Return what the columns of ``row`` probably mean, beside what is known; what is not found is left out."""
     cells = dict(_cells(row, ""))
     choices, labels = _choices(cells)
     choices = known.get("choices", choices)
-    if choices is None or "prompt" in known:
-        return Proposal("completion", _completion(cells) | dict(known))
+    kind = kind or _kind_by(known.keys()) or ("completion" if choices is None else "multiple_choice")
+    if kind == "completion":
+        return Proposal(kind, _completion(cells) | dict(known))
     columns: dict[str, Setting] = {}
-    taken = {choices} if isinstance(choices, str) else set(choices)
+    taken = {choices} if isinstance(choices, str) else set(choices or ())
     if (question := _named(cells, _QUESTIONS, taken)) is not None:
         columns["question"] = question
-    columns["choices"] = choices
+    if choices is not None:
+        columns["choices"] = choices
     answer = known.get("answer") or _named(cells, _ANSWERS, taken | {labels if isinstance(labels, str) else ""})
     if isinstance(answer, str):
         columns["answer"] = answer
-        if not known.keys() & {"labels", "answer_is"}:
+        if choices is not None and not known.keys() & {"labels", "answer_is"}:
             columns |= _form(cells, answer, choices, labels)
-    return Proposal("multiple_choice", columns | dict(known))
+    return Proposal(kind, columns | dict(known))
+
+
+def paths(row: Mapping[str, object]) -> list[str]:
+    """Return the names of all columns of a row, those inside others by their dotted paths."""
+    return [path for path, _ in _cells(row, "")]
+
+
+def _kind_by(named: AbstractSet[str]) -> Kind | None:
+    if named & {"question", "choices"}:
+        return "multiple_choice"
+    return "completion" if "prompt" in named else None
 
 
 def _cells(value: Mapping[str, object], above: str) -> Iterator[tuple[str, object]]:
@@ -124,12 +139,23 @@ def _choices(cells: Mapping[str, object]) -> tuple[Setting | None, Setting | Non
             above = path.rpartition(".")[0]
             beside = (other for other in cells if above and other.startswith(f"{above}.") and other != path)
             return path, next((other for other in beside if _is_label(other) and isinstance(cells[other], list)), None)
-    several = tuple(
-        path for path, held in cells.items() if isinstance(held, str | None) and _ONE_CHOICE.fullmatch(path)
-    )
-    if len(several) < _FEWEST_CHOICES:
-        return None, None
-    return several, tuple(match.group(1) for path in several if (match := _ONE_CHOICE.fullmatch(path)))
+    several = _a_column_each(cells)
+    return (tuple(several), tuple(several.values())) if several else (None, None)
+
+
+def _a_column_each(cells: Mapping[str, object]) -> dict[str, str]:
+    """Return the columns, with their labels, that begin alike and end in A, B, ... or in numbers; the most of them."""
+    alike: dict[str, dict[str, str]] = {}
+    for path, held in cells.items():
+        if isinstance(held, str | None) and (match := _ONE_CHOICE.fullmatch(path)):
+            alike.setdefault(match[1].casefold(), {})[path] = match[2]
+    several = [columns for columns in alike.values() if len(columns) >= _FEWEST_CHOICES and _in_order(columns.values())]
+    return max(several, key=len, default={})
+
+
+def _in_order(labels: Iterable[str]) -> bool:
+    names = [label.upper() for label in labels]
+    return any(names == labelling[: len(names)] for labelling in _LABELLINGS)
 
 
 def _form(cells: Mapping[str, object], answer: str, choices: Setting, labels: Setting | None) -> dict[str, Setting]:

@@ -141,7 +141,7 @@ def test_choices_of_equal_text_are_one_choice(tmp_path: Path):
         ),
         (["{}"], DataColumnMissing, "line 1 has no column 'answer'; there are: none"),
         ([ROW, ROW | {"answer": "c"}], AnswerNotAmongChoices, r"line 2: the answer, a text, is none of the 2 choices"),
-        ([ROW | {"answer": 1}], AnswerNotAmongChoices, 'a whole number, .* columns.answer_is = "index"'),
+        ([ROW | {"answer": 1}], AnswerNotAmongChoices, 'a whole number, .* set `answer_is` to "index"'),
         ([ROW, "", ROW | {"answer": 1}], AnswersMixed, "a text in .*, line 1 and a whole number in .*, line 3"),
         ([ROW | {"answer": True}], AnswerNotAmongChoices, "the answer, true or false, is none"),
         ([ROW | {"answer": " "}], DataUnreadable, "line 1: the answer is empty"),
@@ -152,7 +152,7 @@ def test_choices_of_equal_text_are_one_choice(tmp_path: Path):
         (
             [ROW | {"choices": "ab"}],
             DataUnreadable,
-            r"'choices' is a text and must be a list.*name them all in `columns",
+            r"'choices' is a text and must be a list.*name them all",
         ),
         ([ROW | {"choices": ["b"]}], DataUnreadable, "two or more different choices, and has 1"),
         ([ROW | {"choices": []}], AnswerNotAmongChoices, "none of the 0 choices"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.data.proposal import Proposal, propose
+from shared.data.proposal import Proposal, paths, propose
 
 ARC = {
     "id": "x",
@@ -82,8 +82,51 @@ SHEET = {"Question": "Why?", "A": "x", "B": "y", "C": "z", "Answer": "C"}
                 "multiple_choice", {"question": "query", "choices": "choices", "labels": ("a", "b"), "answer": "gold"}
             ),
         ),
+        (
+            {"Nr": "1", "question": "Why?", "Antwort A": "x", "Antwort B": "y", "Antwort C": "", "answer": "B"},
+            Proposal(
+                "multiple_choice",
+                {
+                    "question": "question",
+                    "choices": ("Antwort A", "Antwort B", "Antwort C"),
+                    "labels": ("A", "B", "C"),
+                    "answer": "answer",
+                },
+            ),
+        ),
+        (
+            {"question": "Why?", "ending0": "x", "ending1": "y", "label": "1"},
+            Proposal(
+                "multiple_choice",
+                {"question": "question", "choices": ("ending0", "ending1"), "labels": ("0", "1"), "answer": "label"},
+            ),
+        ),
+        (
+            {"question": "Why?"} | {f"Wahl {n}": str(n * n) for n in range(1, 11)} | {"answer": "10"},
+            Proposal(
+                "multiple_choice",
+                {
+                    "question": "question",
+                    "choices": tuple(f"Wahl {n}" for n in range(1, 11)),
+                    "labels": tuple(map(str, range(1, 11))),
+                    "answer": "answer",
+                },
+            ),
+        ),
     ],
-    ids=["arc", "commonsenseqa", "arc-hub", "dolly", "sheet", "index", "text", "letters"],
+    ids=[
+        "arc",
+        "commonsenseqa",
+        "arc-hub",
+        "dolly",
+        "sheet",
+        "index",
+        "text",
+        "letters",
+        "a column each",
+        "numbers from 0",
+        "ten of them",
+    ],
 )
 def test_columns_of_public_data_sets_are_recognised(row: dict[str, object], expected: Proposal):
     """By their names, and by what the first row holds."""
@@ -93,3 +136,22 @@ def test_columns_of_public_data_sets_are_recognised(row: dict[str, object], expe
 def test_what_is_not_recognised_is_left_out():
     """A file of unknown columns gives no wrong proposal, but none."""
     assert propose({"x": 1, "y": "z"}) == Proposal("completion", {})
+
+
+def test_columns_that_merely_end_in_a_letter_are_no_choices():
+    """Choices are labelled from the first on, without a gap."""
+    assert propose({"Idee": "x", "Frage": "y", "Teil B": "v", "Teil D": "w"}).kind == "completion"
+
+
+def test_what_is_known_counts_and_what_follows_from_it_is_found():
+    """Of a kind that was said the settings are sought, whatever else the columns could be for."""
+    row = {"Frage": "Why?", "Wahl A": "x", "Wahl B": "y", "Loesung": "B"}
+    assert propose(row, {"answer": "Loesung"}).columns["labels"] == ("A", "B")
+    assert propose(row, {"prompt": "Frage"}) == Proposal("completion", {"prompt": "Frage"})
+    assert propose({"Frage": "Why?"}, {"question": "Frage"}) == Proposal("multiple_choice", {"question": "Frage"})
+    assert propose(row, kind="completion") == Proposal("completion", {})
+
+
+def test_columns_inside_others_are_listed_by_their_paths():
+    """As settings name them."""
+    assert paths(ARC) == ["id", "question.stem", "question.choices.text", "question.choices.label", "answerKey"]
