@@ -11,8 +11,8 @@ from shared.meant import meant
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
-def require_readable(path: Path, what: str) -> None:
-    """Check that this process may read the file or list the folder ``path``, which is the setting ``what``.
+def require_readable(path: Path) -> None:
+    """Check that this process may read the file or list the folder ``path``.
 
     Raises:
         ConfigurationError: it may not, or there is none.
@@ -23,11 +23,11 @@ def require_readable(path: Path, what: str) -> None:
         else:
             path.open("rb").close()
     except OSError as error:
-        raise ConfigurationError(f"{what}: {refusal(path, error)}") from None
+        raise ConfigurationError(refusal(path, error)) from None
 
 
-def require_writable(folder: Path, what: str) -> None:
-    """Make the folder that the setting ``what`` names, unless it is there, and check that this process may write to it.
+def require_writable(folder: Path) -> None:
+    """Make the folder, unless it is there, and check that this process may write to it.
 
     Raises:
         ConfigurationError: it may not, or no folder can be there.
@@ -39,20 +39,20 @@ def require_writable(folder: Path, what: str) -> None:
         allowed = False
     except OSError as error:
         raise ConfigurationError(
-            f"{what}: {folder} cannot be a folder ({error.strerror}): name another, or move away what is there"
+            f"{folder} cannot be a folder ({error.strerror}): name another, or move away what is there"
         ) from None
     if not allowed:
         stops = next(part for part in (folder, *folder.parents) if _is_there(part))
         state, user = stops.stat(), os.geteuid()
         raise ConfigurationError(
-            f"{what}: {folder} cannot be written to by this process, which runs as user {user}: {stops} belongs to "
+            f"{folder} cannot be written to by this process, which runs as user {user}: {stops} belongs to "
             f"user {state.st_uid} and has mode {stat.S_IMODE(state.st_mode):04o}. Give it to that user (chown {user} "
             f"{stops}), or name another folder"
         )
 
 
-def require_model(name: str, what: str) -> None:
-    """Check that a base model, the setting ``what``, is a readable folder of Hugging Face's format, or a hub id.
+def require_model(name: str) -> None:
+    """Check that a base model is a readable folder of Hugging Face's format, or a hub id.
 
     Its files are not looked into, and no hub is asked: that takes time, and is for whoever loads it.
 
@@ -62,19 +62,19 @@ def require_model(name: str, what: str) -> None:
     folder = Path(name)
     if not folder.is_dir():
         if is_path(name) or not _HUB_ID.fullmatch(name):
-            raise ConfigurationError(f"{what}: {no_model(name)}")
+            raise ConfigurationError(no_model(name))
         return
-    require_readable(folder, what)
+    require_readable(folder)
     for needed, found in (
         ("config.json", folder / "config.json"),
         ("*.safetensors", next(folder.glob("*.safetensors"), None)),
     ):
         if found is None or not found.exists():
             raise ConfigurationError(
-                f"{what}: {folder} holds no {needed}: it is not the folder of a Hugging Face model with its weights as "
+                f"{folder} holds no {needed}: it is not the folder of a Hugging Face model with its weights as "
                 "safetensors; correct the path, or fetch the model again"
             )
-        require_readable(found, what)
+        require_readable(found)
 
 
 def is_path(name: str) -> bool:

@@ -58,6 +58,7 @@ the coordinator's ``app`` maps codes to statuses.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 
@@ -71,6 +72,16 @@ def error_of(code: str, message: str, *, otherwise: type[FedCoLLMError]) -> FedC
     """Return the error that another process of ours has met, or ``otherwise`` where its code is not of this tree."""
     kinds = {kind.code: kind for kind in _tree(FedCoLLMError)}
     return kinds.get(code, otherwise)(message)
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Let errors of the block say what they are about: a setting or an option, by the name that its user knows."""
+    try:
+        yield
+    except FedCoLLMError as error:
+        error.args = (f"{what}: {error}",)
+        raise
 
 
 def _tree(kind: type[FedCoLLMError]) -> Iterator[type[FedCoLLMError]]:

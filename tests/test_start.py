@@ -36,6 +36,7 @@ WORKER = {"token_file": "token", "cache_dir": "cache", "auxiliary.path": "data.j
     [
         ({"slm": "/nowhere/slm"}, "slm: there is no folder /nowhere/slm"),
         ({"slm": "bare"}, "bare holds no config.json"),
+        ({"slm": "examples/dmo"}, "slm: there is no folder examples/dmo: 'demo' was meant?"),
         ({"data.path": "data.json"}, "'data.jsonl' was meant?"),
         ({"device": "gpu"}, "device: a device is auto, cpu, cuda"),
         ({"token_file": "tokn"}, "'token' was meant?"),

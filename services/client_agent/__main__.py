@@ -18,7 +18,7 @@ from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import TrainerProcess
 from shared.access import require_model, require_readable, require_writable
 from shared.configuration import read_settings
-from shared.errors import FedCoLLMError
+from shared.errors import FedCoLLMError, about
 from shared.listening import listen
 from shared.transport import BearerToken, open_transport
 
@@ -29,7 +29,8 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
     """Take part and show the status page, until told to stop."""
     # uvicorn stops, and then sends the signal again: SIGTERM as such would end the process before it has cleaned up.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    require_writable(settings.state_dir, "state_dir")
+    with about("state_dir"):
+        require_writable(settings.state_dir)
     state, status = StateFolder(settings.state_dir), Status()
     socket = listen(settings.status_host, settings.status_port)
     page = uvicorn.Config(
@@ -41,8 +42,10 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
     )
     authenticator = BearerToken.read(settings.token_file)
     # What can be seen at once is told at once; the training process finds out the rest.
-    require_model(settings.slm, "slm")
-    require_readable(settings.data.path, "data.path")
+    with about("slm"):
+        require_model(settings.slm)
+    with about("data.path"):
+        require_readable(settings.data.path)
     with state.owned():
         async with open_transport(
             settings.coordinator_url,

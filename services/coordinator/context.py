@@ -26,7 +26,7 @@ from services.coordinator.settings import Settings
 from services.coordinator.store import open_store
 from services.coordinator.work import WorkDesk
 from shared.access import require_writable
-from shared.errors import ProtocolVersionMismatch
+from shared.errors import ProtocolVersionMismatch, about
 from shared.folders import owned
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION
 from shared.protocol.rounds import RunState
@@ -58,7 +58,8 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
         ConfigurationError: the folder cannot be written to.
         StoreBusy: another coordinator owns the folder.
     """
-    require_writable(settings.data_dir, "data_dir")
+    with about("data_dir"):
+        require_writable(settings.data_dir)
     with owned(settings.data_dir, "coordinator"):
         changes = Changes()
         store = open_store(settings.data_dir / "coordinator.db", clock, changes.ring)

@@ -1,6 +1,7 @@
 """`fedcollm-agent init`, as an organisation's administrator uses it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -97,12 +98,73 @@ def test_columns_that_are_known_need_no_confirmation(folder: Path):
 
 
 def test_columns_are_asked_for_one_by_one_where_the_proposal_is_wrong(folder: Path):
-    """What is there is shown."""
-    answers = "n\nmultiple_choice\nQ\nA, B\nA, B\nKey\n\n\n\n"
-    told = init(*options(data="sheet.csv"), answers=answers)
-    assert "its columns: Q, A, B, Key, Note" in told.output
+    """What is there is shown, and each answer is tried before the next question."""
+    wrong_and_right = {
+        "Is that right?": ["maybe", "No"],
+        "Multiple choice, or completion": ["choice", "multiple choice"],
+        "Column of the question": ["q4", "Note", "Q"],
+        "Columns of the choices": ["Q", "A, C", "A, B"],
+        "Column of the right answer": ["Key, Note", "Keys", "Key"],
+        "Does it hold": ["letter", "text", "label"],
+        "The choices' labels": ["A, B"],
+    }
+    answers = [answer for several in wrong_and_right.values() for answer in several]
+    told = init(*options(data="sheet.csv"), answers="\n".join([*answers, "", "", ""]))
     assert told.exit_code == ExitCode.DONE, told.output
-    assert read_settings(Settings, folder / "agent.toml").data.columns.answer == "Key"
+    assert "Its columns: Q, A, B, Key, Note" in told.output
+    for question, several in wrong_and_right.items():
+        assert told.output.count(question) == len(several)
+    for said in ("answer yes or no", "no column 'q4'", "no text in 'Note'", "name them all", "'Key' was meant?"):
+        assert said in told.output
+    columns = read_settings(Settings, folder / "agent.toml").data.columns
+    assert (columns.question, columns.choices, columns.labels, columns.answer) == ("Q", ("A", "B"), ("A", "B"), "Key")
+
+
+def test_what_a_later_row_finds_wrong_leads_back_to_the_file_with_its_answers_kept(folder: Path):
+    """The file may have been mended meanwhile, or it is an answer that was wrong."""
+    (folder / "counted.csv").write_text("Q,A,B,Key\nWhy?,x,y,1\nHow?,v,w,2\n")
+    told = init(*options(data="counted.csv"), answers="\n" + "\nno\n\n\n\n\nlabel\n1, 2\n" + "\n\n")
+    assert told.exit_code == ExitCode.DONE, told.output
+    assert "Key (the right choice's index, from 0)" in told.output
+    assert "line 3: the answer is not one of 0 to 1" in told.output
+    assert "File of the private examples [counted.csv]" in told.output
+    assert read_settings(Settings, folder / "agent.toml").data.columns.labels == ("1", "2")
+
+
+def test_columns_of_free_text_are_asked_for_in_the_same_way(folder: Path):
+    """Several make up a prompt."""
+    (folder / "letters.csv").write_text("Betreff,Brief,Antwort\nHello,How are you?,Well.\n")
+    told = init(*options(data="letters.csv"), answers="\nBetreff, Brief\nAntwort\n\n\n")
+    assert told.exit_code == ExitCode.DONE, told.output
+    columns = read_settings(Settings, folder / "agent.toml").data.columns
+    assert (columns.prompt, columns.answer) == (("Betreff", "Brief"), "Antwort")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ([], r"which column is the question, and which is the answer\? There are Frage, Wahl A, Wahl B, Lösung: say"),
+        (["prompt=Frage"], r"which column is the answer\? .* \(for multiple choice: question, choices and answer\)"),
+        (["question=Frage"], r"which column is the answer\? .* like --column answer=Lösung, or leave --yes off"),
+        (["answer=Losung"], "--data: --column answer=Losung: .* has no column 'Losung': 'Lösung' was meant"),
+    ],
+)
+def test_unknown_columns_are_said_by_options_where_nobody_is_asked(folder: Path, said: list[str], told: str):
+    """Which there are, and how one is said: there are no settings yet that could be corrected."""
+    (folder / "frage.csv").write_text("\ufeffFrage;Wahl A;Wahl B;Lösung\nWarum?;x;y;B\n")
+    refused = init(*options(data="frage.csv"), *(part for one in said for part in ("--column", one)), "--yes")
+    assert refused.exit_code == ExitCode.WRONG_USAGE, refused.output
+    assert re.search(told, refused.stderr)
+
+
+def test_an_option_may_name_several_columns(folder: Path):
+    """With commas between them, as in an answer."""
+    (folder / "frage.csv").write_text("Frage,erste,zweite,Lösung\nWarum?,x,y,y\n")
+    said = ("question=Frage", "choices=erste,zweite", "answer=Lösung")
+    told = init(*options(data="frage.csv"), *(part for one in said for part in ("--column", one)), "--yes")
+    assert told.exit_code == ExitCode.DONE, told.output
+    columns = read_settings(Settings, folder / "agent.toml").data.columns
+    assert (columns.question, columns.choices, columns.answer_form) == ("Frage", ("erste", "zweite"), "text")
 
 
 def test_without_questions_every_option_counts_and_json_says_what_was_written(folder: Path):
@@ -120,12 +182,13 @@ def test_without_questions_every_option_counts_and_json_says_what_was_written(fo
     ("changes", "said"),
     [
         ({"slm": None}, "say it with --slm"),
-        ({"slm": "/nowhere"}, "no folder /nowhere"),
-        ({"token_file": "nothing"}, "no token file nothing"),
-        ({"coordinator_url": "here"}, "http or https"),
+        ({"slm": "/nowhere"}, "--slm: there is no folder /nowhere"),
+        ({"data": "dat.jsonl"}, "--data: there is no 'dat.jsonl' in"),
+        ({"token_file": "nothing"}, "--token-file: there is no token file nothing: put"),
+        ({"coordinator_url": "here"}, "--coordinator-url: an address is http or https"),
         ({"column": "stem=x"}, "SETTING is one of question"),
         ({"device": "tpu"}, "a device is"),
-        ({"ca_file": "nothing.pem"}, "nothing.pem"),
+        ({"ca_file": "nothing.pem"}, "--ca-file: there is no 'nothing.pem'"),
     ],
 )
 def test_without_questions_a_wrong_or_missing_answer_ends_it(folder: Path, changes: dict[str, str | None], said: str):
@@ -149,4 +212,5 @@ def test_who_breaks_off_leaves_nothing_behind(folder: Path):
     """The end of the answers, or Ctrl-C, in the middle: no file, and the exit code of an interrupted command."""
     told = init(answers="http://127.0.0.1:8440\n\n" + TOKEN)
     assert told.exit_code == ExitCode.INTERRUPTED
+    assert "interrupted: nothing was written" in told.stderr
     assert sorted(file.name for file in folder.iterdir()) == ["data.jsonl", "given", "sheet.csv", "slm"]

@@ -68,6 +68,24 @@ def test_answers_become_a_federation_that_fits_together(folder: Path):
     assert terms.name == ""  # every run of these terms would be called so
 
 
+def test_what_was_answered_of_one_file_is_proposed_for_the_next(folder: Path):
+    """Where it fits; a file of other columns is asked about, and not for its kind, which is the run's."""
+    for name in ("auxiliary", "validation"):
+        (folder / f"{name}.csv").write_text("Frage;erste;zweite;Lösung\nWarum?;x;y;y\n")
+    (folder / "other.csv").write_text("Frage;dritte;vierte;Antwort\nWarum?;x;y;x\n")
+    first = "multiple choice\nFrage\nerste, zweite\nLösung\ntext\n"
+    chosen = options(agents="a", preset="qwen", auxiliary="auxiliary.csv", validation="validation.csv")
+    told = init(*chosen, answers=f"{first}\n\n\n\n")
+    assert told.exit_code == ExitCode.DONE, told.output
+    worker = read_settings(WorkerSettings, folder / "worker.toml")
+    assert worker.auxiliary.columns == worker.validation.columns
+    assert worker.validation.columns.choices == ("erste", "zweite")
+    chosen = options(agents="a", preset="qwen", auxiliary="auxiliary.csv", validation="other.csv")
+    told = init("other", *chosen, answers=f"{first}\ndritte, vierte\nAntwort\n\n\n\n\n")
+    assert told.exit_code == ExitCode.DONE, told.output
+    assert read_settings(WorkerSettings, folder / "other" / "worker.toml").validation.columns.answer == "Antwort"
+
+
 def test_it_says_what_to_do_next_and_who_gets_which_token(folder: Path):
     """And shows no token."""
     told = init("fed", *options(agents="clinic,port"), "--yes")
@@ -153,15 +171,18 @@ def test_a_model_whose_configuration_is_damaged_is_asked_for_again(folder: Path)
         ({"agents": "worker"}, "none operator or worker"),
         ({"agents": "a,a"}, "each differently"),
         ({"agents": "../a"}, "a name begins with"),
-        ({"port": "70000"}, "less than or equal to 65535"),
+        ({"port": "70000"}, "--port: Input should be less than or equal to 65535"),
         ({"port": "8441"}, "each its own"),
         ({"preset": "smolm2"}, "'smollm2' was meant?"),
-        ({"llm": "/nowhere"}, "no folder /nowhere"),
-        ({"validation": "auxiliar.jsonl"}, "'auxiliary.jsonl' was meant?"),
+        ({"llm": "/nowhere"}, "--llm: there is no folder /nowhere"),
+        ({"slm": "models/sl"}, "--slm: there is no folder models/sl: 'slm' was meant?"),
+        ({"validation": "auxiliar.jsonl"}, "--validation: there is no 'auxiliar.jsonl' in"),
+        ({"validation": "./auxiliary.jsonl"}, "is the file of the auxiliary examples, and no example may be in both"),
     ],
 )
 def test_a_wrong_answer_ends_it_where_nobody_is_asked(folder: Path, changes: dict[str, str], said: str):
     """With exit code 2, and nothing is written."""
+    (folder / "models" / "slm").mkdir(parents=True)
     told = init("fed", *options(**changes), "--yes")
     assert told.exit_code == ExitCode.WRONG_USAGE, told.output
     assert said in told.stderr

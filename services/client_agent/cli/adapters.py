@@ -14,7 +14,7 @@ from shared.access import require_readable
 from shared.adapter_folder import CONFIG, WEIGHTS, Written, bytes_in, copy_adapter, require_adapter
 from shared.cli.console import AsJson, Output, size, telling
 from shared.configuration import read_settings
-from shared.errors import BlobMissing, PartMissing
+from shared.errors import BlobMissing, PartMissing, about
 from shared.folders import appearing, is_whole
 from shared.protocol.messages import PublishedAdapter
 from shared.protocol.terms import FROZEN
@@ -72,7 +72,8 @@ NOTHING = "this agent holds no adapter yet; it gets one with the first published
 
 
 def _state(settings: Settings) -> StateFolder:
-    require_readable(settings.state_dir, "state_dir")  # StateFolder would make it
+    with about("state_dir"):
+        require_readable(settings.state_dir)  # StateFolder would make it
     return StateFolder(settings.state_dir)
 
 

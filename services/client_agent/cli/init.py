@@ -7,12 +7,14 @@ import typer
 from pydantic import BaseModel
 
 from services.client_agent.settings import Settings
+from shared.access import require_readable
 from shared.cli.commented_toml import commented_toml
 from shared.cli.console import AsJson, Output, telling
+from shared.cli.data_questions import DataQuestions
 from shared.cli.files_written import as_written, require_free, write_private, write_text
-from shared.cli.questions import Questions, model, readable, typed
+from shared.cli.questions import Questions, model, typed
 from shared.devices import DeviceName
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, about
 from shared.protocol.terms import FROZEN
 from shared.transport import BaseUrl, BearerToken, Token
 
@@ -47,7 +49,8 @@ def init(
     slm: Annotated[str | None, _option("--slm", "MODEL", "The SLM: a folder, or a hub id.")] = None,
     data: Annotated[str | None, _option("--data", "FILE", "The private examples.")] = None,
     column: Annotated[
-        list[str] | None, _option("--column", "SETTING=COLUMN", "What a column means, like question=stem; repeatable.")
+        list[str] | None,
+        _option("--column", "SETTING=COLUMN", "What a column holds, like answer=gold or choices=A,B,C; repeatable."),
     ] = None,
     state_dir: Annotated[str | None, _option("--state-dir", "FOLDER", "Where the agent keeps its state.")] = None,
     device: Annotated[str | None, _option("--device", "NAME", "cpu, cuda, cuda:1, or auto.")] = None,
@@ -61,15 +64,17 @@ def init(
     """Write an agent's settings, after a few questions."""
     with telling(as_json=as_json) as output:
         require_free([file], force=force)
+        if ca_file is not None:
+            with about("--ca-file"):
+                require_readable(ca_file)
         questions = Questions(output, asking=not (yes or as_json))
+        examples = DataQuestions(questions, column or [])
         url = questions.ask(
             "Address of the coordinator", given=coordinator_url, option="--coordinator-url", check=typed(BaseUrl)
         )
         tokens, token = _token_file(questions, token_file, default=file.parent / "token")
         base = questions.ask("SLM, a folder or a hub id", given=slm, option="--slm", check=model)
-        source, _, count = questions.ask_data(
-            "File of the private examples", given=data, option="--data", columns=column or []
-        )
+        private = examples.ask("the private examples", given=data, option="--data")
         state = questions.ask(
             "Folder for the agent's state",
             given=state_dir,
@@ -81,10 +86,11 @@ def init(
         values = {
             "coordinator_url": url,
             "token_file": as_written(tokens, file.parent),
-            "ca_file": None if ca_file is None else as_written(readable(str(ca_file)), file.parent),
+            "ca_file": None if ca_file is None else as_written(ca_file, file.parent),
             "state_dir": as_written(state, file.parent),
             "slm": str(as_written(Path(base), file.parent)) if Path(base).is_dir() else base,
-            "data": source.model_dump(exclude_unset=True) | {"path": as_written(source.path, file.parent)},
+            "data": private.source.model_dump(exclude_unset=True)
+            | {"path": as_written(private.source.path, file.parent)},
             "device": picked,
         }
         if status_port is not None:
@@ -94,7 +100,7 @@ def init(
             write_private(tokens, token)
             written.append(tokens)
         write_text(file, settings)
-        _tell(output, Written(files=tuple(written), examples=count), file)
+        _tell(output, Written(files=tuple(written), examples=private.count), file)
 
 
 def _token_file(questions: Questions, given: str | None, *, default: Path) -> tuple[Path, str | None]:
@@ -107,9 +113,7 @@ def _token_file(questions: Questions, given: str | None, *, default: Path) -> tu
             return file, None
         if not questions.asking:
             raise ConfigurationError(f"there is no token file {file}: put the token that the operator gave you there")
-        return file, questions.ask(
-            f"  {file} is yet to be made. Token (not shown)", given=None, option="", check=typed(Token), hidden=True
-        )
+        return file, questions.prompt(f"  {file} is yet to be made. Token (not shown)", check=typed(Token), hidden=True)
 
     return questions.ask(
         "File of the token that the operator gave you",

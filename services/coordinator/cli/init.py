@@ -15,6 +15,7 @@ from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.cli.commented_toml import commented_toml
 from shared.cli.console import AsJson, Output, telling
+from shared.cli.data_questions import DataQuestions
 from shared.cli.files_written import as_written, require_free, write_private, write_text
 from shared.cli.questions import Questions, model, typed
 from shared.data.proposal import Kind
@@ -61,7 +62,8 @@ def init(
     auxiliary: Annotated[str | None, _option("--auxiliary", "FILE", "The examples to co-tune on.")] = None,
     validation: Annotated[str | None, _option("--validation", "FILE", "The examples to evaluate on.")] = None,
     column: Annotated[
-        list[str] | None, _option("--column", "SETTING=COLUMN", "What a column means, like question=stem; repeatable.")
+        list[str] | None,
+        _option("--column", "SETTING=COLUMN", "What a column holds, like answer=gold or choices=A,B,C; repeatable."),
     ] = None,
     data_dir: Annotated[str | None, _option("--data-dir", "FOLDER", "Where the coordinator keeps its state.")] = None,
     port: Annotated[str | None, _option("--port", "PORT", "For agents and operators.")] = None,
@@ -74,6 +76,7 @@ def init(
     with telling(as_json=as_json) as output:
         require_free([folder / name for name in FILES], force=force)
         questions = Questions(output, asking=not (yes or as_json))
+        examples = DataQuestions(questions, column or [])
         names = questions.ask(
             "Names of the agents, with commas",
             given=agents,
@@ -82,17 +85,16 @@ def init(
             default="agent-1, agent-2",
         )
         begun = questions.ask(
-            f"Preset ({', '.join(PRESETS)})", given=preset, option="--preset", check=preset_terms, default=USUAL_PRESET
+            f"Preset, whose rounds, rates and models run.toml begins with:\n{', '.join(PRESETS)}",
+            given=preset,
+            option="--preset",
+            check=preset_terms,
+            default=USUAL_PRESET,
         )
         large = questions.ask("LLM, a folder or a hub id", given=llm, option="--llm", check=_model, default=begun.llm)
         small = questions.ask("SLM, of the same family", given=slm, option="--slm", check=_model, default=begun.slm)
-        known = column or []
-        learnt, kind, _ = questions.ask_data(
-            "File of the auxiliary examples", given=auxiliary, option="--auxiliary", columns=known
-        )
-        measured, _, _ = questions.ask_data(
-            "File of the validation examples", given=validation, option="--validation", columns=known
-        )
+        learnt = examples.ask("the auxiliary examples", given=auxiliary, option="--auxiliary")
+        measured = examples.ask("the validation examples", given=validation, option="--validation")
         state = questions.ask(
             "Folder for the coordinator's state",
             given=data_dir,
@@ -120,14 +122,14 @@ def init(
                 "coordinator_url": f"http://127.0.0.1:{work}",
                 "token_file": "tokens/worker",
                 "cache_dir": "worker-cache",
-                "auxiliary": _source(learnt, folder),
-                "validation": _source(measured, folder),
+                "auxiliary": _source(learnt.source, folder),
+                "validation": _source(measured.source, folder),
             },
         )
         operator = _settings(
             OperatorSettings, {"coordinator_url": f"http://127.0.0.1:{public}", "token_file": "tokens/operator"}
         )
-        terms = _terms(begun, llm=_base(large), slm=_base(small), kind=kind, agents=len(names))
+        terms = _terms(begun, llm=_base(large), slm=_base(small), kind=learnt.kind, agents=len(names))
         # Of these terms several runs may be made: each is called by its own id.
         run = commented_toml(RunTerms, terms.model_dump(exclude_none=True, exclude={"name"}), head=TERMS_HEAD)
         for name, text in (("coordinator", coordinator), ("worker", worker), ("operator", operator), ("run", run)):

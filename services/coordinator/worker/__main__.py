@@ -17,7 +17,7 @@ from services.coordinator.worker.model_pair import ModelPair
 from services.coordinator.worker.settings import Settings
 from shared.access import require_readable, require_writable
 from shared.configuration import read_settings
-from shared.errors import FedCoLLMError
+from shared.errors import FedCoLLMError, about
 from shared.transport import BearerToken, TrafficCount, open_transport
 
 
@@ -40,9 +40,11 @@ def run(config: Path | None) -> int:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         settings = read_settings(Settings, config)
-        require_readable(settings.auxiliary.path, "auxiliary.path")
-        require_readable(settings.validation.path, "validation.path")
-        require_writable(settings.cache_dir, "cache_dir")
+        for name, source in (("auxiliary", settings.auxiliary), ("validation", settings.validation)):
+            with about(f"{name}.path"):
+                require_readable(source.path)
+        with about("cache_dir"):
+            require_writable(settings.cache_dir)
         torch.set_num_threads(settings.threads)
         cotuner = ModelPair(
             auxiliary=settings.auxiliary,
