@@ -59,6 +59,17 @@ def test_answers_become_a_file_that_the_agent_reads(folder: Path):
     assert "fedcollm-agent doctor --config agent.toml" in told.output
 
 
+def test_nothing_that_was_typed_unseen_is_kept_as_a_token_unless_it_looks_like_one(folder: Path):
+    """A mistyped file is named, and what does not look like a token is not stored under its name."""
+    answers = f"http://127.0.0.1:8440\ngivn\nslm\n{folder}/given/token\n\ngiven\nslm\ndata.jsonl\n\n\n\n"
+    told = init(answers=answers)
+    assert told.exit_code == ExitCode.DONE, told.output
+    assert "There is no givn yet: 'given' was meant?" in told.output
+    assert told.output.count("a token has 16 characters or more") == 2
+    assert not (folder / "givn").exists()
+    assert read_settings(Settings, folder / "agent.toml").token_file == folder / "given"
+
+
 def test_an_answer_that_cannot_be_used_is_asked_again(folder: Path):
     """Each at once, and with what is wrong about it."""
     wrong = [
@@ -185,6 +196,7 @@ def test_without_questions_every_option_counts_and_json_says_what_was_written(fo
         ({"slm": "/nowhere"}, "--slm: there is no folder /nowhere"),
         ({"data": "dat.jsonl"}, "--data: there is no 'dat.jsonl' in"),
         ({"token_file": "nothing"}, "--token-file: there is no token file nothing: put"),
+        ({"token_file": "givn"}, "no token file givn: 'given' was meant?"),
         ({"coordinator_url": "here"}, "--coordinator-url: an address is http or https"),
         ({"column": "stem=x"}, "SETTING is one of question"),
         ({"device": "tpu"}, "a device is"),

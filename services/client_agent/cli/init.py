@@ -1,5 +1,6 @@
 """``fedcollm-agent init``: write the agent's settings, after a few questions."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 from pydantic import BaseModel
 
 from services.client_agent.settings import Settings
-from shared.access import require_readable
+from shared.access import beside, require_readable
 from shared.cli.commented_toml import commented_toml
 from shared.cli.console import AsJson, Output, telling
 from shared.cli.data_questions import DataQuestions
@@ -112,8 +113,19 @@ def _token_file(questions: Questions, given: str | None, *, default: Path) -> tu
             BearerToken.read(file)
             return file, None
         if not questions.asking:
-            raise ConfigurationError(f"there is no token file {file}: put the token that the operator gave you there")
-        return file, questions.prompt(f"  {file} is yet to be made. Token (not shown)", check=typed(Token), hidden=True)
+            hint = beside(file, otherwise="put the token that the operator gave you there")
+            raise ConfigurationError(f"there is no token file {file}: {hint}")
+        new = "it will be made"
+        hint = new if file == default else beside(file, otherwise=new)
+        token = questions.prompt(
+            f"  There is no {file} yet: {hint}\n  Token to write there (not shown; Enter to name another file)",
+            check=_pasted,
+            default="",
+            hidden=True,
+        )
+        if not token:
+            raise ConfigurationError("then name the file that has it")
+        return file, token
 
     return questions.ask(
         "File of the token that the operator gave you",
@@ -122,6 +134,16 @@ def _token_file(questions: Questions, given: str | None, *, default: Path) -> tu
         check=check,
         default=str(default),
     )
+
+
+def _pasted(answer: str) -> str:
+    """Check that a token looks like those of `fedcollm init`, and not like a path or whatever was typed unseen."""
+    if answer and not re.fullmatch(r"[^\s/]{16,}", answer):
+        raise ConfigurationError(
+            "a token has 16 characters or more, without spaces and slashes: paste the line of the file that the "
+            "operator gave you, or put that file there yourself"
+        )
+    return typed(Token)(answer)
 
 
 def _tell(output: Output, written: Written, file: Path) -> None:
