@@ -77,10 +77,9 @@ def require_model(name: str) -> None:
         require_readable(found)
 
 
-def is_path(name: str) -> bool:
-    """Say whether a model's name can only be meant as a path: it begins at a folder that is there."""
-    first, slash, _ = name.partition("/")
-    return bool(slash) and (not first or Path(first).is_dir())
+def is_path(name: str, folder: Path = Path()) -> bool:
+    """Say whether a model's name can only be meant as a path: it begins at a folder that is in ``folder``."""
+    return (folder / name.partition("/")[0]).is_dir()
 
 
 def no_model(name: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 
-from shared.access import refusal
+from shared.access import is_path, refusal
 from shared.errors import ConfigurationError
 from shared.meant import meant
 from shared.protocol.terms import ModelMark
@@ -123,13 +123,13 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _absolute(kind: type[BaseModel], values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Make relative paths start at ``folder``; names of models only where there is such a folder."""
+    """Make relative paths start at ``folder``; names of models only where they begin at one there."""
     absolute = dict(values)
     for name, field in kind.model_fields.items():
         value = values.get(name)
         if isinstance(value, str):
             is_model = any(isinstance(mark, ModelMark) for mark in field.metadata)
-            if _is_path(field.annotation) or (is_model and (folder / value).is_dir()):
+            if _is_path(field.annotation) or (is_model and is_path(value, folder)):
                 absolute[name] = str(folder / value)
         elif isinstance(value, Mapping):
             for model in _models(field.annotation):

@@ -101,10 +101,12 @@ def test_a_file_without_a_preset_says_everything(tmp_path: Path):
 
 
 def test_a_model_that_is_a_folder_beside_the_file_is_found_from_anywhere(tmp_path: Path):
-    """And a hub id stays one."""
+    """And a hub id stays one; what is mistyped beside a folder is no id."""
     (tmp_path / "models" / "llm").mkdir(parents=True)
     terms = read_terms(write(tmp_path, 'preset = "demo"\nllm = "models/llm"\nslm = "org/slm"'))
     assert (terms.llm, terms.slm) == (str(tmp_path / "models" / "llm"), "org/slm")
+    terms = read_terms(write(tmp_path, 'preset = "demo"\nllm = "models/lm"'))
+    assert terms.llm == str(tmp_path / "models" / "lm")
 
 
 @pytest.mark.parametrize(
