@@ -259,6 +259,37 @@ def test_messages_never_quote_the_data(tmp_path: Path):
         assert "SECRET" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("data.csv", "What is SECRET of Mr Smith?,SECRET x,y,A\nWhich?,x,y,B\n", {}),
+        ("data.csv", "A SECRET that has no question mark,x,y,A\nWhich?,x,y,B\n", {}),
+        ("data.csv", f"SECRET{'x' * 40};x;y;A\nWhich?;x;y;B\n", {"choices": ["x", "y"]}),
+        ("data.tsv", "SECRET\nof two lines".join('""') + "\tx\ty\tA\nWhich?\tx\ty\tB\n", {}),
+        ("data.jsonl", '{"SECRET of Mr. Smith": "x", "SECRET": "y"}', {"answer": "SECRETS"}),
+        ("data.jsonl", '{"answer": "x", "question": {"Is it SECRET?": "x", "SECRET": ""}}', {"question": "question.x"}),
+    ],
+)
+def test_a_first_row_in_the_place_of_names_is_not_quoted_either(
+    tmp_path: Path, name: str, text: str, columns: dict[str, Any]
+):
+    """A table without a header, keys that are data: all that is told is how many columns there are."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataColumnMissing, match=r"whose names look like data .*: name the right one") as caught:
+        read(tmp_path / name, **columns)
+    assert "SECRET" not in str(caught.value).replace("'SECRETS'", "")
+
+
+@pytest.mark.parametrize(
+    "name", ["Correct answer (A-D)", "question.stem", "Antwort für alle", "0", " answr", "Unnamed: 0", ""]
+)
+def test_what_people_call_columns_is_told(tmp_path: Path, name: str):
+    """Words, with what spreadsheets and pandas add: they help whoever mistyped one."""
+    with pytest.raises(DataColumnMissing) as caught:
+        read(write(tmp_path, {name: "x"}))
+    assert f"there are: {name!r}." in str(caught.value)
+
+
 class Meddling(TaskTerms):
     """Terms under which the file is written to while it is read."""
 
