@@ -3,18 +3,9 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from shared.data.values import type_name
 from shared.errors import DataColumnMissing
 from shared.meant import meant
-
-_TYPES: tuple[tuple[type, str], ...] = (
-    (bool, "true or false"),  # before int, of which it is one
-    (int, "a whole number"),
-    (float, "a number"),
-    (str, "a text"),
-    (list, "a list"),
-    (Mapping, "an object"),
-    (type(None), "nothing"),
-)
 
 # What people call columns, as opposed to what they write into them: up to four words, no marks of a sentence. pandas
 # writes no name at all for its index, and reads that as "Unnamed: 0".
@@ -43,11 +34,6 @@ def listed(names: Sequence[str], above: str = "") -> str:
     if not _are_names(names):
         return f"{len(names)} whose names look like data (in a table, does the first line name the columns?)"
     return ", ".join(repr(above + name) for name in names) or "none"
-
-
-def type_name(value: object) -> str:
-    """Return what a value is, in words."""
-    return next((name for kind, name in _TYPES if isinstance(value, kind)), "something else")
 
 
 def _inside(value: object, path: str, *, above: str, setting: str, where: str) -> object:

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from shared.data.columns import look_up, type_name
+from shared.data.columns import look_up
 from shared.data.files import format_by_name, held_still
 from shared.data.rows import PlacedRow, Row, read_rows
 from shared.data.source import AnswerForm, Columns, DataSource
+from shared.data.values import as_text, is_empty, plain, type_name
 from shared.errors import AnswerNotAmongChoices, AnswersMixed, DataEmpty, DataUnreadable
 from shared.protocol.terms import TaskTerms
 
@@ -55,7 +56,7 @@ def _with_answers_of_one_type(rows: Iterator[PlacedRow], column: str) -> Iterato
     first: tuple[str, str] | None = None
     for where, row in rows:
         answer = look_up(row, column, setting="columns.answer", where=where)
-        if _is_empty(answer):
+        if is_empty(answer):
             raise DataUnreadable(f"{where}: the answer is empty; without it nothing can be learnt or scored")
         name = type_name(answer)
         first = first or (where, name)
@@ -78,16 +79,18 @@ def example_of(row: Row, where: str, columns: Columns, task: TaskTerms) -> Examp
 
 def _completion(row: Row, where: str, columns: Columns, task: TaskTerms) -> Example:
     answer = look_up(row, columns.answer, setting="columns.answer", where=where)
-    if not isinstance(answer, str):
-        raise DataUnreadable(f"{where}: the answer is {type_name(answer)} and must be a text")
     prompt = text_of(row, columns.prompt, where, setting="columns.prompt")
-    return Example(task.prompt(prompt), (answer.strip(),), 0, where)
+    return Example(task.prompt(prompt), (as_text(answer, "the answer", where),), 0, where)
 
 
 def _multiple_choice(row: Row, where: str, columns: Columns, task: TaskTerms) -> Example:
     question = text_of(row, columns.question, where, setting="columns.question")
     choices = choices_of(row, columns.choices, where)
+    different = tuple(dict.fromkeys(choices))
+    if len(different) < _FEWEST_CHOICES:
+        raise DataUnreadable(f"{where}: a question needs two or more different choices, and has {len(different)}")
     answer = look_up(row, columns.answer, setting="columns.answer", where=where)
+    name = plain(answer)
     match columns.answer_form:
         case "text":
             names = choices
@@ -95,12 +98,9 @@ def _multiple_choice(row: Row, where: str, columns: Columns, task: TaskTerms) ->
             names = _labels(row, columns, len(choices), where)
         case "index":
             names = [str(index) for index in range(len(choices))]
-    name = _name(answer)
+            name = name.removesuffix(".0")  # so pandas writes whole numbers to CSV where a column has gaps
     if name not in names:
         raise AnswerNotAmongChoices(f"{where}: {_not_among(columns.answer_form, answer, len(choices))}")
-    different = tuple(dict.fromkeys(choices))
-    if len(different) < _FEWEST_CHOICES:
-        raise DataUnreadable(f"{where}: a question needs two or more different choices, and has {len(different)}")
     return Example(task.prompt(question), different, different.index(choices[names.index(name)]), where)
 
 
@@ -112,11 +112,8 @@ def text_of(row: Row, columns: str | tuple[str, ...], where: str, *, setting: st
         DataUnreadable: it holds something else, or nothing.
     """
     several = (columns,) if isinstance(columns, str) else columns
-    values = [look_up(row, column, setting=setting, where=where) for column in several]
-    for column, value in zip(several, values, strict=True):
-        if not isinstance(value, str | None):
-            raise DataUnreadable(f"{where}: {column!r} is {type_name(value)} and must be a text")
-    text = "\n".join(value.strip() for value in values if isinstance(value, str) and value.strip())
+    texts = [as_text(look_up(row, one, setting=setting, where=where), repr(one), where) for one in several]
+    text = "\n".join(text for text in texts if text)
     if not text:
         raise DataUnreadable(f"{where}: there is no text in {', '.join(map(repr, several))}")
     return text
@@ -133,19 +130,10 @@ def choices_of(row: Row, columns: str | tuple[str, ...], where: str) -> list[str
             )
     else:
         choices = [look_up(row, column, setting="columns.choices", where=where) for column in columns]
-        # A table has as many columns as its longest question has choices; the others' last cells are empty.
-        while choices and _is_empty(choices[-1]):
-            choices.pop()
-    texts = [choice.strip() for choice in choices if isinstance(choice, str) and choice.strip()]
-    if len(texts) < len(choices):
-        wrong = next(choice for choice in choices if not isinstance(choice, str) or not choice.strip())
-        what = "empty" if _is_empty(wrong) else type_name(wrong)
-        raise DataUnreadable(f"{where}: one of the choices is {what}; choices must be texts that are not empty")
+    texts = [as_text(choice, "one of the choices", where) for choice in _without_padding(choices)]
+    if "" in texts:
+        raise DataUnreadable(f"{where}: one of the choices is empty, and another one follows: write all that there are")
     return texts
-
-
-def _is_empty(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _labels(row: Row, columns: Columns, count: int, where: str) -> list[str]:
@@ -153,7 +141,7 @@ def _labels(row: Row, columns: Columns, count: int, where: str) -> list[str]:
         labels = look_up(row, columns.labels, setting="columns.labels", where=where)
     else:
         labels = list(columns.labels or ())[:count]
-    names = [_name(label) for label in labels] if isinstance(labels, list) else []
+    names = [plain(label) for label in _without_padding(labels)] if isinstance(labels, list) else []
     if len(names) != count or len(set(names)) < count or "" in names:
         raise DataUnreadable(
             f"{where}: there are {count} choices, and not as many labels, all different: each choice needs one; "
@@ -162,11 +150,12 @@ def _labels(row: Row, columns: Columns, count: int, where: str) -> list[str]:
     return names
 
 
-def _name(value: object) -> str:
-    """Return a label, an index or a text as it is compared: 2 and "2" are the same."""
-    if isinstance(value, str):
-        return value.strip()
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+def _without_padding(values: list[object]) -> list[object]:
+    """Leave out what is empty at the end: columns and lists are often as many as the longest question has choices."""
+    count = len(values)
+    while count and is_empty(values[count - 1]):
+        count -= 1
+    return values[:count]
 
 
 def _not_among(form: AnswerForm, answer: object, count: int) -> str:

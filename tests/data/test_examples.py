@@ -90,6 +90,25 @@ def test_an_answer_is_a_text_a_label_or_an_index(tmp_path: Path, answer: object,
     assert read(file, **columns) == [EXPECTED]
 
 
+@pytest.mark.parametrize(
+    ("answer", "columns"),
+    [
+        (1.0, {"answer_is": "index"}),
+        ("1.0", {"answer_is": "index"}),
+        (2.0, {"labels": ["1", "2"]}),
+        (5, {"choices": "numbers"}),
+        (5.0, {"choices": "numbers"}),
+        ("5", {"choices": "numbers"}),
+    ],
+)
+def test_a_whole_number_is_its_digits(tmp_path: Path, answer: object, columns: dict[str, Any]):
+    """Also where pandas has made 1.0 of it because other cells of its column are empty."""
+    file = write(tmp_path, ROW | {"answer": answer, "numbers": [4, 5.0]})
+    assert read(file, **columns)[0].answer == 1
+    file = write(tmp_path, {"prompt": 4, "answer": 42})
+    assert read(file, COMPLETION) == [Example("4", ("42",), 0)]
+
+
 def test_dotted_paths_go_through_objects_and_lists(tmp_path: Path):
     """ARC's original rows, and the same with lists side by side, as datasets have them."""
     assert read(write(tmp_path, ARC | {"key": "B"}), **ARC_COLUMNS) == [EXPECTED]
@@ -108,6 +127,14 @@ def test_a_choice_may_have_a_column_of_its_own(tmp_path: Path):
     row = {"question": "Which?", "one": "a", "two": "b", "three": "", "four": None, "answer": "2"}
     columns = {"choices": ["one", "two", "three", "four"], "labels": ["1", "2", "3", "4"]}
     assert read(write(tmp_path, row), **columns) == [EXPECTED]
+    with pytest.raises(DataUnreadable, match="two or more different choices, and has 1"):
+        read(write(tmp_path, row | {"two": " "}), **columns)
+
+
+def test_a_list_may_be_as_long_as_the_longest_question_needs(tmp_path: Path):
+    """Its last places are empty then, as the last cells of a table are, and so are those of the labels beside it."""
+    row = {"question": "Which?", "choices": ["a", "b", "", None], "names": ["A", "B", None, None], "answer": "B"}
+    assert read(write(tmp_path, row), labels="names") == [EXPECTED]
 
 
 def test_several_columns_make_one_question(tmp_path: Path):
@@ -147,7 +174,7 @@ def test_choices_of_equal_text_are_one_choice(tmp_path: Path):
         ([ROW | {"answer": " "}], DataUnreadable, "line 1: the answer is empty"),
         ([ROW, ROW | {"answer": None}], DataUnreadable, "line 2: the answer is empty"),
         ([ROW | {"question": " "}], DataUnreadable, "there is no text in 'question'"),
-        ([ROW | {"question": 3}], DataUnreadable, "'question' is a whole number and must be a text"),
+        ([ROW | {"question": 0.5}], DataUnreadable, "'question' is a number and must be a text"),
         ([ROW | {"question": ["x"]}], DataUnreadable, "'question' is a list and must be a text"),
         (
             [ROW | {"choices": "ab"}],
@@ -155,10 +182,13 @@ def test_choices_of_equal_text_are_one_choice(tmp_path: Path):
             r"'choices' is a text and must be a list.*name them all",
         ),
         ([ROW | {"choices": ["b"]}], DataUnreadable, "two or more different choices, and has 1"),
-        ([ROW | {"choices": []}], AnswerNotAmongChoices, "none of the 0 choices"),
-        ([ROW | {"choices": ["b", 2]}], DataUnreadable, "one of the choices is a whole number"),
+        ([ROW | {"choices": []}], DataUnreadable, "two or more different choices, and has 0"),
+        ([ROW | {"choices": ["b", 0.5]}], DataUnreadable, "one of the choices is a number"),
         ([ROW | {"choices": ["b", ["c"]]}], DataUnreadable, "one of the choices is a list"),
-        ([ROW | {"choices": ["b", " ", "c"]}], DataUnreadable, "one of the choices is empty"),
+        ([ROW | {"choices": ["b", " ", "c"]}], DataUnreadable, "one of the choices is empty, and another one follows"),
+        ([ROW | {"choices": ["b", None, " "]}], DataUnreadable, "two or more different choices, and has 1"),
+        ([ROW | {"question": "\ud83d"}], DataUnreadable, "line 1: 'question' is no valid Unicode"),
+        ([ROW | {"choices": ["b", "\ud83d"]}], DataUnreadable, "line 1: one of the choices is no valid Unicode"),
     ],
 )
 def test_a_row_that_is_wrong_is_named(tmp_path: Path, rows: Sequence[object], error: type[DataError], message: str):
@@ -197,8 +227,9 @@ def test_a_row_that_is_wrong_is_named(tmp_path: Path, rows: Sequence[object], er
             "not one of 0 to 1.*starts at 0.*labels =",
         ),
         (ROW | {"answer": -1}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1"),
-        (ROW | {"answer": 1.0}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1"),
+        (ROW | {"answer": 0.5}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1"),
         (ROW | {"answer": True}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1"),
+        (ROW | {"answer": "0.5"}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1"),
         (ROW, {"labels": ["A"]}, DataUnreadable, "2 choices, and not as many labels"),
         (ROW | {"l": ["A", "A"]}, {"labels": "l"}, DataUnreadable, "not as many labels, all different"),
         (ROW | {"l": ["A", ""]}, {"labels": "l"}, DataUnreadable, "not as many labels, all different"),
@@ -217,7 +248,8 @@ def test_a_mapping_that_does_not_fit_is_named(
     ("rows", "error", "message"),
     [
         ([{"question": "x", "answer": "y"}], DataColumnMissing, r"no column 'prompt'; .* Correct `columns\.prompt`"),
-        ([{"prompt": "x", "answer": 3}], DataUnreadable, "the answer is a whole number and must be a text"),
+        ([{"prompt": "x", "answer": 0.5}], DataUnreadable, "the answer is a number and must be a text"),
+        ([{"prompt": "x", "answer": "\ud83d"}], DataUnreadable, "line 1: the answer is no valid Unicode"),
         ([{"prompt": "x", "answer": "3"}, {"prompt": "x", "answer": 3}], AnswersMixed, "line 1 and .*, line 2"),
         ([{"prompt": "", "answer": "y"}], DataUnreadable, "there is no text in 'prompt'"),
     ],

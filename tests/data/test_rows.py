@@ -205,6 +205,16 @@ def test_the_format_may_be_said(tmp_path: Path):
         read(tmp_path / "data.txt", "datasets")
 
 
+@pytest.mark.parametrize("kind", [pa.int8(), pa.float64(), pa.decimal128(4, 1)], ids=str)
+def test_whole_numbers_are_taken_whatever_they_are_stored_as(tmp_path: Path, kind: Any):  # noqa: ANN401
+    """As an index, and as choices."""
+    numbers = pa.array([0, 1], pa.int8()).cast(kind)
+    table = pa.table({"question": ["Which?"] * 2, "a": numbers, "b": ["x", "y"], "answer": numbers})
+    pa.parquet.write_table(table, tmp_path / "data.parquet")
+    expected = [Example("Which?", ("0", "x"), 0), Example("Which?", ("1", "y"), 1)]
+    assert read(tmp_path / "data.parquet", choices=["a", "b"], answer_is="index") == expected
+
+
 def test_columns_that_are_not_asked_for_are_not_converted(tmp_path: Path):
     """Pictures, and times that Python cannot tell, lie beside the texts of many a Parquet file."""
     table = pa.table(
