@@ -65,12 +65,22 @@ def _json(path: Path) -> Iterator[PlacedRow]:
 
 
 def _parsed(text: str, where: str, advice: str) -> Any:  # noqa: ANN401 - JSON may be anything
+    def named_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        row = dict(pairs)
+        if len(row) < len(pairs):  # JSON leaves open which of them counts
+            raise DataUnreadable(f"{where} has an object with two values under one name: leave the wrong one out")
+        return row
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=named_once)
     except json.JSONDecodeError as error:
         # Not str(error), whose line counts from the row's own start; neither quotes the data.
         at = f"line {error.lineno}, column {error.colno}" if "\n" in text.rstrip() else f"column {error.colno}"
         raise DataUnreadable(f"{where} is not JSON ({error.msg}, {at}): {advice}") from error
+    except RecursionError as error:
+        raise DataUnreadable(f"{where} has lists or objects too deep inside each other: leave them out") from error
+    except ValueError as error:  # of its own kind: Python converts no endless numbers
+        raise DataUnreadable(f"{where} has a number of thousands of digits: leave it out") from error
 
 
 def _object(row: object, where: str) -> Row:

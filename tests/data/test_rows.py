@@ -184,6 +184,23 @@ def test_what_is_not_in_its_format_is_named(tmp_path: Path, name: str, content: 
 
 
 @pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"x": [{"answer": "a", "answer": "b"}]}', "has an object with two values under one name"),
+        (f'{{"x": {"9" * 5_000}}}', "has a number of thousands of digits"),
+        ('{"x":' * 100_000 + "0" + "}" * 100_000, "has lists or objects too deep inside each other"),
+    ],
+    ids=["a name twice", "an endless number", "an endless depth"],
+)
+def test_json_that_python_cannot_take_as_it_is_meant_is_named(tmp_path: Path, row: str, message: str):
+    """By its line where each row has one; in columns that nobody asked for, too."""
+    for name, text, where in (("data.jsonl", f"{LINE}\n{row}", ", line 2"), ("data.json", f"[{LINE}, {row}]", "")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataUnreadable, match=f"{name}{where} {message}"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
     ("name", "content"), [("data.jsonl", ""), ("data.json", "[]"), ("data.csv", ""), ("data.csv", "a,b\n")]
 )
 def test_a_file_without_rows_is_empty(tmp_path: Path, name: str, content: str):
