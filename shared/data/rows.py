@@ -15,9 +15,15 @@ PlacedRow: TypeAlias = tuple[str, Row]
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
+# A document fits into a cell, as it does not into Python's 131072; without any limit a quote that is left open would
+# take the rest of a large file into memory.
+_LONGEST_CELL = 16 * 1024 * 1024
+
 
 def read_rows(path: Path, kind: Format, split: str | None) -> Iterator[PlacedRow]:
-    """Yield the rows of a file or of a saved dataset. Lines and rows count from 1; blank lines are passed over.
+    """Yield the rows of a file or of a saved dataset. Lines and rows count from 1.
+
+    Passed over are blank lines, and those of a table that hold separators alone.
 
     Raises:
         DataUnreadable: it is not what its format says, or a DatasetDict without a word on which split.
@@ -91,27 +97,36 @@ def _object(row: object, where: str) -> Row:
 
 def _table(path: Path, kind: Literal["csv", "tsv"]) -> Iterator[PlacedRow]:
     """Rows of CSV or TSV: a cell may stand in double quotes, and then hold separators and line ends."""
+    # The limit is one for the whole process, where nobody else reads CSV, and set here, for nothing happens at import.
+    csv.field_size_limit(_LONGEST_CELL)
     with path.open(encoding="utf-8-sig", newline="") as lines:
         where = f"{path}, line 1"
         separator = "\t" if kind == "tsv" else _separator(lines, where)
         records = csv.reader(lines, delimiter=separator, strict=True)
         try:
-            header = next(records, [])
-            if len(set(header)) < len(header):
-                raise DataUnreadable(
-                    f"{where} has two columns of one name: the first line names the columns, each differently"
-                )
+            header = next(records, None)
+            if header is None:
+                return
+            _require_names(header, where)
             while True:
                 where = f"{path}, line {records.line_num + 1}"
                 record = next(records, None)
                 if record is None:
                     return
-                if record:
+                if any(cell.strip() for cell in record):  # spreadsheets leave rows behind that hold separators alone
                     yield where, _named(header, record, where)
         except csv.Error as error:
             raise DataUnreadable(
                 f"{where} cannot be taken apart ({error}): is a quote left open, or one inside a text not doubled?"
             ) from error
+
+
+def _require_names(header: list[str], where: str) -> None:
+    names = [name for name in header if name.strip()]  # several columns may go without: nobody can ask for them
+    if not names:
+        raise DataUnreadable(f"{where} is blank and must name the columns: remove what is above their names")
+    if len(set(names)) < len(names):
+        raise DataUnreadable(f"{where} has two columns of one name: the first line names the columns, each differently")
 
 
 def _separator(lines: TextIO, where: str) -> str:

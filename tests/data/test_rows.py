@@ -146,6 +146,32 @@ def test_the_header_of_a_csv_shows_what_separates_its_cells(tmp_path: Path, text
     assert read(tmp_path / "data.csv", choices=["a", "b"]) == [ONE]
 
 
+@pytest.mark.parametrize("left", [",,,\n", " , ,\t,\n,,,\n", "   \n", ",,,,,,\n"])
+def test_what_spreadsheets_leave_behind_is_no_row(tmp_path: Path, left: str):
+    """Rows that once held something, at the end or between others; columns without a name, likewise."""
+    file = tmp_path / "data.csv"
+    file.write_text(f"question,a,b,answer\nWhich?,a,b,b\n{left}Which?,a,b,b\n{left}")
+    assert read(file, choices=["a", "b"]) == [ONE, ONE]
+    file.write_text("question,a,b,answer,,\nWhich?,a,b,b,,\n")
+    assert read(file, choices=["a", "b"]) == [ONE]
+
+
+def test_a_cell_may_hold_a_document(tmp_path: Path):
+    """Longer than what Python allows by itself, or than what another part of the process may have set."""
+    csv.field_size_limit(1_000)
+    text = "x" * 300_000
+    (tmp_path / "data.csv").write_text(f'question,a,b,answer\n"{text}",a,b,b\n')
+    assert read(tmp_path / "data.csv", choices=["a", "b"]) == [Example(text, ("a", "b"), 1)]
+
+
+def test_a_quote_left_open_does_not_take_a_large_file_into_one_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """There is a limit, and what is told is where the quote may be, and not the limit alone."""
+    monkeypatch.setattr("shared.data.rows._LONGEST_CELL", 1_000)
+    (tmp_path / "data.csv").write_text('question,a,b,answer\n"Which?,a,b,b\n' + "Which?,a,b,b\n" * 100)
+    with pytest.raises(DataUnreadable, match=r"line 2 cannot be taken apart \(field larger .*: is a quote left open"):
+        read(tmp_path / "data.csv", choices=["a", "b"])
+
+
 def test_a_row_over_several_lines_is_named_by_its_first(tmp_path: Path):
     """A quoted cell may hold line ends."""
     file = tmp_path / "data.csv"
@@ -164,6 +190,8 @@ def test_a_row_over_several_lines_is_named_by_its_first(tmp_path: Path):
         ("data.json", LINE, "is not a JSON array"),
         ("data.json", f"[{LINE}, 3]", "row 2 is not a JSON object"),
         ("data.json", b'[{"question": "\xe9"}]\n', "is not UTF-8"),
+        ("data.csv", "\nquestion,a,b,answer\nx,y,z,y\n", "line 1 is blank and must name the columns"),
+        ("data.csv", ";;;\nquestion;a;b;answer\nx;y;z;y\n", "line 1 is blank and must name the columns"),
         ("data.csv", "question,a,a\n", "line 1 has two columns of one name"),
         ("data.csv", "question;a, short;b;answer\n", "line 1 has commas and semicolons, and either could"),
         ("data.csv", "question,a,b,answer\nx,y,z,y\nOne, two,y,z,y\n", "line 3 has 5 cells and .* names 4 columns"),
