@@ -1,5 +1,6 @@
 """Data files as this process finds them: what they are, and whether they hold still."""
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from shared.access import refusal
 from shared.data.source import Format
 from shared.errors import DataChanged, DataError, DataUnreadable
 
-_Stamp: TypeAlias = list[tuple[str, int, int, int]]
+_Stamp: TypeAlias = list[tuple[str, int, int, int, int]]
 
 _ENDINGS: dict[str, Format] = {
     ".jsonl": "jsonl",
@@ -19,16 +20,21 @@ _ENDINGS: dict[str, Format] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
+# Endings of files that hold data and cannot be read as they are, with what to do first.
+PACKED: dict[str, str] = dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip"), "decompress it first") | dict.fromkeys(
+    (".xlsx", ".xls", ".ods"), 'in the spreadsheet, save it as "CSV UTF-8"'
+)
 
 
 @contextmanager
 def held_still(path: Path) -> Iterator[None]:
     """Read a file or folder inside this; what the disk refuses is told in words, and so is a change meanwhile.
 
-    Half of an old file and half of a new one would train without a word. Compared are inode, size and time of change.
+    Half of an old file and half of a new one would train without a word. Compared are inode, size and two times: one
+    can be set back by whoever has written, and the disk alone sets the other.
 
     Raises:
-        DataUnreadable: it is not there, or this process may not read it.
+        DataUnreadable: it is not there, this process may not read it, or it is neither a file nor a folder.
         DataChanged: it is not what it was when reading began; a fault found meanwhile may be due to that.
     """
     try:
@@ -51,6 +57,8 @@ def format_by_name(path: Path) -> Format:
     """
     if path.is_dir():
         return "datasets"
+    if path.suffix.lower() in PACKED:
+        raise DataUnreadable(f"{path} cannot be read as it is: {PACKED[path.suffix.lower()]}")
     if path.suffix.lower() not in _ENDINGS:
         formats = ", ".join(dict.fromkeys(_ENDINGS.values()))
         raise DataUnreadable(
@@ -65,7 +73,11 @@ def _stamp(path: Path) -> _Stamp:
     if path.is_dir():
         return [one for inside in sorted(path.iterdir()) for one in _stamp(inside)]
     state = path.stat()
-    return [(str(path), state.st_ino, state.st_size, state.st_mtime_ns)]
+    if not stat.S_ISREG(state.st_mode):  # to open a pipe is to wait for whoever writes to it
+        raise DataUnreadable(
+            f"{path} is a pipe or a device, which cannot be read twice: save what comes out of it, and name that file"
+        )
+    return [(str(path), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)]
 
 
 def _require_unchanged(path: Path, before: _Stamp, cause: DataError | None) -> None:

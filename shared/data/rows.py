@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
 
+from shared.data.files import PACKED
 from shared.data.source import Format
 from shared.errors import DataUnreadable
 
@@ -48,6 +49,7 @@ def read_rows(path: Path, kind: Format, split: str | None) -> Iterator[PlacedRow
             yield where, row
     except UnicodeDecodeError as error:
         advice = 'in the spreadsheet, save it as "CSV UTF-8"' if kind in {"csv", "tsv"} else "save it as UTF-8"
+        advice = PACKED.get(path.suffix.lower(), advice)
         raise DataUnreadable(f"{path} is not UTF-8, somewhere after {where}: {advice}") from error
 
 

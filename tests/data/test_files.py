@@ -72,7 +72,17 @@ def test_a_file_in_a_datasets_folder_is_named(folder: Path):
         inside.read_bytes()
 
 
-@pytest.mark.parametrize("change", ["written", "touched", "replaced", "removed"])
+@pytest.mark.timeout(10)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path):
+    """Opening it would wait for whoever writes to it, and nobody may; also inside a folder."""
+    pipe = tmp_path / "data.jsonl"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path, Path(os.devnull)):
+        with pytest.raises(DataUnreadable, match=r"is a pipe or a device, .*: save what comes out"), held_still(path):
+            pipe.read_bytes()
+
+
+@pytest.mark.parametrize("change", ["written", "touched", "rewritten", "replaced", "removed"])
 def test_what_changes_is_refused(tmp_path: Path, change: str):
     """Size, time and inode: also where the new content is as long as the old, or the file is another one."""
     file, other = tmp_path / "data.jsonl", tmp_path / "other"
@@ -84,6 +94,10 @@ def test_what_changes_is_refused(tmp_path: Path, change: str):
                 file.write_text("longer")
             case "touched":
                 os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+            case "rewritten":  # as long as before, and dated back; again, until the disk's clock has gone on
+                while file.stat().st_ctime_ns == state.st_ctime_ns:
+                    file.write_text("new")
+                    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
             case "replaced":
                 other.write_text("new")
                 os.utime(other, ns=(state.st_atime_ns, state.st_mtime_ns))
@@ -124,8 +138,17 @@ def test_an_ending_says_the_format(name: str, kind: str):
     assert format_by_name(Path(name)) == kind
 
 
-@pytest.mark.parametrize("name", ["data", "data.txt", "data.jsonl.gz"])
+@pytest.mark.parametrize("name", ["data", "data.txt", "data.jsonl.old"])
 def test_an_ending_that_says_nothing_asks_for_the_format(name: str):
     """Rather than guess from what is in the file."""
     with pytest.raises(DataUnreadable, match="add `format`, one of jsonl, json, csv, tsv, parquet"):
+        format_by_name(Path(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("data.jsonl.gz", "decompress it first"), ("data.XLSX", 'in the spreadsheet, .*"CSV UTF-8"')]
+)
+def test_an_ending_of_what_is_packed_says_what_to_do_first(name: str, advice: str):
+    """No word on the format would help."""
+    with pytest.raises(DataUnreadable, match=f"{name} cannot be read as it is: {advice}"):
         format_by_name(Path(name))

@@ -1,6 +1,7 @@
 """Every format gives the same rows; what is not in its format is told by line or row."""
 
 import csv
+import gzip
 import json
 import os
 import subprocess
@@ -236,6 +237,13 @@ def test_a_file_without_rows_is_empty(tmp_path: Path, name: str, content: str):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataEmpty, match="holds no example"):
         read(tmp_path / name)
+
+
+def test_a_format_does_not_decompress_a_file(tmp_path: Path):
+    """Its bytes are no UTF-8, and what helps is not to save them as such."""
+    (tmp_path / "data.jsonl.gz").write_bytes(gzip.compress(LINE.encode()))
+    with pytest.raises(DataUnreadable, match=r"is not UTF-8, .*: decompress it first"):
+        read(tmp_path / "data.jsonl.gz", "jsonl")
 
 
 def test_the_format_may_be_said(tmp_path: Path):
