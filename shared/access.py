@@ -21,7 +21,7 @@ def require_readable(path: Path) -> None:
         if path.is_dir():
             os.scandir(path).close()
         else:
-            path.open("rb").close()
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # a pipe is not waited for
     except OSError as error:
         raise ConfigurationError(refusal(path, error)) from None
 
@@ -90,15 +90,23 @@ def no_model(name: str) -> str:
 
 def refusal(path: Path, error: OSError) -> str:
     """Say why ``path`` cannot be read, and what to do; in a container it is mostly the user that is another one."""
-    if isinstance(error, FileNotFoundError):
-        return _not_there(path.absolute())
-    if isinstance(error, PermissionError):
-        return _not_allowed(path.absolute())
-    return f"{path} cannot be read: {error.strerror or error}"
+    match error:
+        case FileNotFoundError() | NotADirectoryError():
+            return _not_there(path.absolute())
+        case PermissionError():
+            return _not_allowed(path.absolute())
+        case IsADirectoryError():
+            return f"{path} is a folder, and a file is wanted: name the one that is meant"
+        case _:
+            return f"{path} cannot be read ({error.strerror or error}): correct the path, or name another file"
 
 
 def _not_there(path: Path) -> str:
+    if path.is_symlink():
+        return f"{path} is a link to {path.readlink()}, which is not there: correct the link, or mount the folder"
     folder = next(parent for parent in path.parents if _is_there(parent))
+    if not folder.is_dir():
+        return f"there is no {path}: {folder} is a file and no folder; correct the path"
     if folder != path.parent:
         return f"there is no {path}, nor its folder: {folder} is there; correct the path, or mount the folder"
     return f"there is no {path.name!r} in {folder}: {beside(path, otherwise='correct the path')}"
@@ -107,7 +115,7 @@ def _not_there(path: Path) -> str:
 def beside(path: Path, *, otherwise: str) -> str:
     """Ask whether a file or folder beside ``path``, which is not there, was meant; files of a kind all end alike."""
     try:
-        names = [other.name for other in path.absolute().parent.iterdir()]
+        names = [other.name for other in path.absolute().parent.iterdir() if other.name != path.name]
     except OSError:  # there is no such folder, or it can be passed through and not be listed
         names = []
     return meant(path.name, names, otherwise=otherwise, part=lambda name: Path(name).stem)

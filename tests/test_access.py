@@ -1,5 +1,6 @@
 """Paths that settings name, before anything is loaded from them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,39 @@ def test_a_path_that_is_not_there_is_told_with_what_was_meant(tmp_path: Path):
         require_readable(tmp_path / "tokn")
     with pytest.raises(ConfigurationError, match="mount the folder"):
         require_readable(tmp_path / "no" / "such" / "folder")
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_can_be_read_and_is_not_waited_for(tmp_path: Path):
+    """Who writes to it may come later: a token from a password manager does."""
+    os.mkfifo(tmp_path / "token")
+    require_readable(tmp_path / "token", "token_file")
+
+
+def test_a_link_to_nothing_is_told_as_such(tmp_path: Path):
+    """Its own name is in the folder, and is not what was meant; in a container the folder of its aim may be missing."""
+    (tmp_path / "data.jsonl").symlink_to("elsewhere/data.jsonl")
+    with pytest.raises(
+        ConfigurationError, match=r"data\.jsonl is a link to elsewhere/data\.jsonl, which is not there: "
+    ):
+        require_readable(tmp_path / "data.jsonl", "data.path")
+    (tmp_path / "slm").symlink_to("elsewhere")
+    with pytest.raises(ConfigurationError, match=r"there is no folder .*/slm: correct the path"):
+        require_model(str(tmp_path / "slm"), "slm")
+
+
+def test_a_path_through_a_file_or_one_that_no_disk_takes_is_told_with_what_to_do(tmp_path: Path):
+    """Rather than in the system's words alone."""
+    (tmp_path / "data.jsonl").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    for wrong, told in (
+        ("data.jsonl/train", "data.jsonl is a file and no folder; correct the path"),
+        ("data.jsonl/a/b", "data.jsonl is a file and no folder; correct the path"),
+        ("x" * 300, "File name too long.*: correct the path"),
+        ("loop", "symbolic links.*: correct the path"),
+    ):
+        with pytest.raises(ConfigurationError, match=told):
+            require_readable(tmp_path / wrong, "data.path")
 
 
 def test_a_file_that_is_only_of_the_same_kind_was_not_meant(tmp_path: Path):

@@ -31,7 +31,7 @@ def test_a_file_that_is_not_there_is_told_with_what_may_have_been_meant(tmp_path
     assert refused(tmp_path / "trian.jsonl").endswith(f"no 'trian.jsonl' in {tmp_path}: 'train.jsonl' was meant?")
     assert refused(tmp_path / "zzz").endswith("correct the path")
     assert f"nor its folder: {tmp_path} is there" in refused(tmp_path / "data" / "train.jsonl")
-    assert "Not a directory" in refused(tmp_path / "train.jsonl" / "inside")
+    assert f"{tmp_path / 'train.jsonl'} is a file and no folder" in refused(tmp_path / "train.jsonl" / "inside")
 
 
 def test_a_file_of_another_user_is_told_with_both_users_and_a_way_out(folder: Path):

@@ -252,7 +252,7 @@ def test_the_format_may_be_said(tmp_path: Path):
     assert read(tmp_path / "data.json", "jsonl") == [ONE]
     (tmp_path / "data.txt").write_text("question\ta\tb\tanswer\nWhich?\ta\tb\tb\n")
     assert read(tmp_path / "data.txt", "tsv", choices=["a", "b"]) == [ONE]
-    with pytest.raises(DataUnreadable, match="Is a directory"):
+    with pytest.raises(DataUnreadable, match="is a folder, and a file is wanted"):
         read(tmp_path, "csv")
     with pytest.raises(DataUnreadable, match="no folder that `save_to_disk`"):
         read(tmp_path / "data.txt", "datasets")
