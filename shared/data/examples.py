@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import structlog
+
 from shared.data.columns import look_up
 from shared.data.files import format_by_name, held_still
 from shared.data.rows import PlacedRow, Row, read_rows
@@ -11,7 +13,10 @@ from shared.data.values import as_text, is_empty, plain, type_name
 from shared.errors import AnswerNotAmongChoices, AnswersMixed, DataEmpty, DataUnreadable
 from shared.protocol.terms import TaskTerms
 
+log = structlog.get_logger()
+
 _FEWEST_CHOICES = 2
+_FROM_1 = 'set labels = ["1", "2", ...], as many as the longest question has choices, instead of answer_is'
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,9 @@ def read_examples(source: DataSource, task: TaskTerms) -> list[Example]:
         examples = [example_of(row, where, columns, task) for where, row in rows]
     if not examples:
         raise DataEmpty(f"{path} holds no example: name a file with at least one row")
+    if columns.answer_form == "index" and all(one.answer for one in examples):
+        # Where answers count from 1 and none is the last choice, each would be taken for the one after it.
+        log.warning("answers.none_is_0", path=str(path), of=len(examples), if_they_count_from_1=_FROM_1)
     return examples
 
 
@@ -168,7 +176,12 @@ def _not_among(form: AnswerForm, answer: object, count: int) -> str:
         case "label":
             return f"the answer, {type_name(answer)}, is none of the {count} choices' labels; see `labels`"
         case "index":
+            if plain(answer).removesuffix(".0") == str(count):
+                return (
+                    f"the answer is the number of choices, and an index counts from 0 to {count - 1}: most likely "
+                    f"yours count from 1; then {_FROM_1}"
+                )
             return (
-                f"the answer is not one of 0 to {count - 1}, for counting starts at 0; where yours starts at 1, set "
-                'labels = ["1", "2", ...] instead of answer_is'
+                f"the answer is not one of 0 to {count - 1}, for an index counts from 0; where yours count from 1, "
+                f"{_FROM_1}"
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from shared.data.examples import Example, read_examples
 from shared.data.source import Columns, DataSource
@@ -107,6 +108,21 @@ def test_a_whole_number_is_its_digits(tmp_path: Path, answer: object, columns: d
     assert read(file, **columns)[0].answer == 1
     file = write(tmp_path, {"prompt": 4, "answer": 42})
     assert read(file, COMPLETION) == [Example("4", ("42",), 0)]
+
+
+def test_answers_that_may_count_from_1_are_told_in_the_log(tmp_path: Path):
+    """As an index from 0 they are in range, and each would be the choice after the right one; labels take them."""
+    four = ROW | {"choices": ["a", "b", "c", "d"]}
+    file = write(tmp_path, *[four | {"answer": answer} for answer in (2, 1, 3)])
+    with capture_logs() as logs:
+        assert [one.answer for one in read(file, answer_is="index")] == [2, 1, 3]
+    assert [(line["event"], line["of"]) for line in logs] == [("answers.none_is_0", 3)]
+    assert 'labels = ["1", "2", ...]' in logs[0]["if_they_count_from_1"]
+    with capture_logs() as logs:
+        assert [one.answer for one in read(file, labels=["1", "2", "3", "4"])] == [1, 0, 2]
+        read(write(tmp_path, four | {"answer": 2}, four | {"answer": 0}), answer_is="index")
+        read(write(tmp_path, four | {"answer": "c"}))
+    assert logs == []
 
 
 def test_dotted_paths_go_through_objects_and_lists(tmp_path: Path):
@@ -224,8 +240,9 @@ def test_a_row_that_is_wrong_is_named(tmp_path: Path, rows: Sequence[object], er
             ROW | {"answer": 2},
             {"answer_is": "index"},
             AnswerNotAmongChoices,
-            "not one of 0 to 1.*starts at 0.*labels =",
+            "the number of choices, .* from 0 to 1: most likely yours count from 1; then set labels =",
         ),
+        (ROW | {"answer": 3}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1, .* where .* labels ="),
         (ROW | {"answer": -1}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1"),
         (ROW | {"answer": 0.5}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1"),
         (ROW | {"answer": True}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1"),
