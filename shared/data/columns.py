@@ -17,8 +17,9 @@ _LONGEST_NAME = 40
 def look_up(row: Mapping[str, object], column: str, *, setting: str, where: str) -> object:
     """Return what ``column`` holds in a row.
 
-    ``a.b`` is b in the object a; where a is a list, the list of each element's b. A name that itself has a dot comes
-    first. ``setting`` and ``where`` are for the message.
+    ``a.b`` is b in the object a; where a is a list, the list of each element's b. Names may have dots themselves: of
+    those that ``column`` begins with, the longest is followed, and no other. ``setting`` and ``where`` are for the
+    message.
 
     Raises:
         DataColumnMissing: there is no such column; said are those that there are, and which may have been meant.

@@ -132,10 +132,13 @@ def test_dotted_paths_go_through_objects_and_lists(tmp_path: Path):
     assert read(write(tmp_path, beside), **ARC_COLUMNS) == [EXPECTED]
 
 
-def test_a_name_that_has_a_dot_comes_before_a_path(tmp_path: Path):
-    """At the top and further down."""
+def test_of_names_with_dots_the_longest_is_followed(tmp_path: Path):
+    """At the top and further down, and no other one is tried: what a path means does not depend on what is missing."""
     row = {"question.stem": "Which?", "question": {"stem": "no"}, "c": {"all.text": ["a", "b"]}, "a.b": {"c": "b"}}
+    row["a"] = {"b": {"c": "no", "d": "b"}}
     assert read(write(tmp_path, row), question="question.stem", choices="c.all.text", answer="a.b.c") == [EXPECTED]
+    with pytest.raises(DataColumnMissing, match=r"no column 'a\.b\.d'; there are: 'a\.b\.c'"):
+        read(write(tmp_path, row), question="question.stem", choices="c.all.text", answer="a.b.d")
 
 
 def test_a_choice_may_have_a_column_of_its_own(tmp_path: Path):

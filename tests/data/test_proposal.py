@@ -155,3 +155,9 @@ def test_what_is_known_counts_and_what_follows_from_it_is_found():
 def test_columns_inside_others_are_listed_by_their_paths():
     """As settings name them."""
     assert paths(ARC) == ["id", "question.stem", "question.choices.text", "question.choices.label", "answerKey"]
+
+
+def test_an_index_is_below_the_number_of_choices():
+    """Counting starts at 0; of what is higher nothing is proposed as an index, for it would not be read."""
+    row = {"question": "Why?", "options": ["x", "y"], "answer": 2}
+    assert "answer_is" not in propose(row).columns
