@@ -3,6 +3,7 @@
 Defaults are the ``demo`` preset's where a default is harmless, and absent where a choice must be made.
 """
 
+import re
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -13,6 +14,8 @@ Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 TooLong: TypeAlias = Literal["refuse", "leave_out"]
 
 QUESTION = "{question}"
+# What a template's author may have meant for a field: {word}, {{word}}, { word }; no object of JSON, and no sentence.
+_FIELD = re.compile(r"""\{+ *[^{}"'\s]* *\}+""")
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,8 +42,8 @@ class TaskTerms(BaseModel):
         Field(
             min_length=1,
             max_length=4000,
-            description="The text that a model is given. {question} stands in it once, for a completion's prompt too; "
-            "the answer follows after one space, in training and in scoring alike.",
+            description="The text that a model is given. {question} stands in it once, for a completion's prompt too, "
+            "and no other {word}; the answer follows after one space, in training and in scoring alike.",
         ),
     ] = "Question: {question}\nAnswer:"
     too_long: Annotated[
@@ -56,6 +59,11 @@ class TaskTerms(BaseModel):
     def _with_question(cls, template: str) -> str:
         if template.count(QUESTION) != 1 or template.endswith((" ", "\t")):
             raise ValueError(f"a template holds {QUESTION} once and does not end in a space: the answer brings its own")
+        if others := [found for found in _FIELD.findall(template) if found != QUESTION]:
+            raise ValueError(
+                f"a template has {QUESTION} and no other field, and here is {', '.join(others)}, which models would be "
+                "given as it stands: take it out; each choice is put behind the text by itself"
+            )
         return template
 
     def prompt(self, question: str) -> str:
