@@ -137,7 +137,7 @@ def test_what_a_later_row_finds_wrong_leads_back_to_the_file_with_its_answers_ke
     told = init(*options(data="counted.csv"), answers="\n" + "\nno\n\n\n\n\nlabel\n1, 2\n" + "\n\n")
     assert told.exit_code == ExitCode.DONE, told.output
     assert "Key (the right choice's index, from 0)" in told.output
-    assert "line 3: the answer is not one of 0 to 1" in told.output
+    assert "line 3: the answer is the number of choices" in told.output
     assert "File of the private examples [counted.csv]" in told.output
     assert read_settings(Settings, folder / "agent.toml").data.columns.labels == ("1", "2")
 
