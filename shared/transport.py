@@ -17,7 +17,6 @@ from typing import Annotated, Any, Protocol, Self, TypeAlias, TypeVar
 
 import httpx
 import stamina
-import structlog
 from pydantic import AfterValidator, BaseModel, TypeAdapter, ValidationError
 from stamina.instrumentation import set_on_retry_hooks
 
@@ -26,6 +25,7 @@ from shared.errors import (
     BlobTooLarge,
     ConfigurationError,
     DigestMismatch,
+    FedCoLLMError,
     MessageInvalid,
     RemoteProblem,
     TransportError,
@@ -52,8 +52,6 @@ SILENCE_SECONDS = LONGEST_POLL_SECONDS + 15.0
 
 # In one process nobody is ever away for a moment.
 NO_PATIENCE = 0.001
-
-log = structlog.get_logger()
 
 
 def _token(text: str) -> str:
@@ -148,20 +146,15 @@ class TrafficCount:
         self.bytes += request.bytes
 
 
-# Called with why a request is sent again, and with None once that request has ended.
+# Called with why a request is sent again, and with None once there is an answer, whatever that says.
 OnRetry: TypeAlias = Callable[[TransportError | None], None]
-
-
-def tell_nobody(_: TransportError | None) -> None:
-    """Be an OnRetry where the log is enough."""
-
 
 # Called with how many bytes of a blob have come.
 OnLength: TypeAlias = Callable[[int], None]
 
 
-def tell_no_length(_: int) -> None:
-    """Be an OnLength where nobody waits."""
+def tell_nobody(_: object) -> None:
+    """Be an OnRetry, or an OnLength, where nobody waits."""
 
 
 class Transport:
@@ -203,7 +196,7 @@ class Transport:
         """
         content = b"" if body is None else body.model_dump_json().encode()
         kind = {} if body is None else {"Content-Type": "application/json"}
-        target = _target(path, params)
+        target = str(httpx.URL(path, params=params))
         async for attempt in self._attempts(path):
             with attempt:
                 fields = kind | self._leaving(method, target, len(content), digest_of(content))
@@ -223,7 +216,7 @@ class Transport:
         """PUT the file's bytes, whose digest is ``digest``; errors are those of ``call``."""
         size = await asyncio.to_thread(lambda: file.stat().st_size)
         kind = {"Content-Type": "application/vnd.safetensors", "Content-Length": str(size)}
-        target = _target(path, params)
+        target = str(httpx.URL(path, params=params))
         async for attempt in self._attempts(path):
             with attempt:
                 fields = kind | {"Repr-Digest": to_field(digest)} | self._leaving("PUT", target, size, digest)
@@ -232,7 +225,7 @@ class Transport:
         return _parse(response, answer)
 
     async def download(
-        self, path: str, into: Path, *, digest: str, size: int | None = None, on_length: OnLength = tell_no_length
+        self, path: str, into: Path, *, digest: str, size: int | None = None, on_length: OnLength = tell_nobody
     ) -> int:
         """GET a blob into the file ``into``, which appears only whole and checked; return its length in bytes.
 
@@ -244,7 +237,7 @@ class Transport:
             DigestMismatch: the bytes that came are not those that ``digest`` names.
             RemoteProblem, Unreachable, ConfigurationError: as for ``call``.
         """
-        part, target = into.with_name(f"{into.name}.part"), _target(path)
+        part, target = into.with_name(f"{into.name}.part"), str(httpx.URL(path))
         async for attempt in self._attempts(path):
             with attempt:
                 received, length = hashlib.sha256(), 0
@@ -288,7 +281,6 @@ class Transport:
         def try_again_after(error: Exception) -> bool | float:
             after = certificate_fault(error) is None and _try_again_after(error)
             if after is not False:
-                log.warning("transport.retrying", path=path, kind=type(error).__name__)
                 self._on_retry(self._told(path, error))
             return after
 
@@ -307,7 +299,10 @@ class Transport:
                 f"no request for {self._client.base_url}{path} can be made ({type(error).__name__}): "
                 "look at the address and the token that are set"
             ) from None
-        finally:
+        except FedCoLLMError:  # an answer too
+            self._on_retry(None)
+            raise
+        else:
             self._on_retry(None)
 
     def _told(self, path: str, error: Exception) -> TransportError:
@@ -341,11 +336,10 @@ async def open_transport(
     Raises:
         ConfigurationError: ``ca_file`` or the environment's proxy cannot be used.
     """
-    timeout = httpx.Timeout(SILENCE_SECONDS, connect=5.0)
     proxy = proxy_for(base_url)
     async with httpx.AsyncClient(
         base_url=base_url,
-        timeout=timeout,
+        timeout=httpx.Timeout(SILENCE_SECONDS, connect=5.0),
         verify=trusting(ca_file),
         proxy=None if proxy is None else proxy.geturl(),
         trust_env=False,  # what the environment says of proxies is read in one place, so that `doctor` tells the truth
@@ -358,10 +352,6 @@ async def open_in_process(app: AsgiApp, authenticator: Authenticator, ledger: Le
     """Open a transport that calls an ASGI app in this process, for federations in memory."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://in-process") as client:
         yield Transport(client, authenticator, ledger, patience_seconds=NO_PATIENCE)
-
-
-def _target(path: str, params: Params | None = None) -> str:
-    return str(httpx.URL(path, params=params))
 
 
 def _try_again_after(error: Exception) -> bool | float:

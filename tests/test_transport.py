@@ -11,8 +11,9 @@ from structlog.testing import capture_logs
 
 from shared.errors import ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, TransportError, Unreachable
 from shared.listening import listen
+from shared.logs import TroubleLog
 from shared.protocol.digests import digest_of
-from shared.transport import BearerToken, Egress, TrafficCount, Transport, open_transport
+from shared.transport import BearerToken, Egress, TrafficCount, open_transport
 from tests.support.scripted import (
     BLOB,
     DIGEST,
@@ -165,17 +166,41 @@ async def test_what_will_not_pass_is_not_tried_again(status: int) -> None:
 
 
 async def test_who_wants_to_show_it_is_told_of_every_retry() -> None:
-    """Why a request is sent again is told each time, and that it has ended once, however it ends."""
+    """Why a request is sent again is told each time, and once that there was an answer, whatever it says."""
     faults = [httpx.ConnectError("refused"), answer(507, "storage_full"), HELLO, answer(404, "not_found")]
     told: list[TransportError | None] = []
-    async with httpx.AsyncClient(
-        transport=httpx.MockTransport(Coordinator(faults)), base_url="http://coordinator"
-    ) as client:
-        transport = Transport(client, BearerToken(""), TrafficCount(), patience_seconds=None, on_retry=told.append)
+    async with talking_to(Coordinator(faults), on_retry=told.append) as transport:
         await transport.call("GET", "/v1/x", Greeting)
         with pytest.raises(RemoteProblem):
             await transport.call("GET", "/v1/x", Greeting)
     assert [problem and problem.code for problem in told] == ["unreachable", "storage_full", None, None]
+
+
+@pytest.mark.parametrize(
+    "end", [httpx.ConnectError("refused"), httpx.UnsupportedProtocol(""), asyncio.CancelledError()]
+)
+async def test_who_gives_up_is_not_told_of_an_answer(end: BaseException) -> None:
+    """Patience that has ended, a setting that cannot work, Ctrl-C: none of them means that somebody answered."""
+    told: list[TransportError | None] = []
+    script = [httpx.ConnectError("refused"), httpx.ConnectError("refused"), end]
+    async with talking_to(Coordinator(script), on_retry=told.append) as transport:
+        with pytest.raises((Unreachable, ConfigurationError, asyncio.CancelledError)):
+            await transport.call("GET", "/v1/x", Greeting)
+    assert {problem and problem.code for problem in told} == {"unreachable"}
+
+
+async def test_the_log_of_a_service_tells_when_trouble_begins_and_when_it_is_over() -> None:
+    """Once each, with the address and what to look at, however often a request is sent again."""
+    gone, hello = [httpx.ConnectError("refused")] * 2, [HELLO]
+    with capture_logs() as lines:
+        async with talking_to(
+            Coordinator(gone + hello + hello + gone + hello), on_retry=TroubleLog("http://coordinator")
+        ) as transport:
+            for _ in range(3):
+                await transport.call("GET", "/v1/x", Greeting)
+    assert [line["event"] for line in lines] == ["coordinator.trouble", "coordinator.answers_again"] * 2
+    assert "http://coordinator/v1/x did not answer" in lines[0]["detail"]
+    assert "is the coordinator running" in lines[0]["detail"]
 
 
 async def test_retry_after_is_honoured() -> None:
@@ -217,13 +242,16 @@ async def test_a_request_that_cannot_be_made_is_not_tried_again(kind: type[Excep
 
 
 async def test_no_log_carries_a_header(caplog: pytest.LogCaptureFixture) -> None:
-    """Retries are logged by the kind of fault: texts that quote a request's fields stay out of every log."""
+    """Trouble is logged in our own words: texts that quote a request's fields stay out of every log."""
     token, caught = "a-very-secret-token", []
-    quoting = [httpx.ReadError(f"after 'Bearer {token}'"), httpx.Response(503, text=f"got 'Bearer {token}'"), HELLO]
+    quoting = [httpx.ReadError(f"after 'Bearer {token}'"), httpx.Response(503, text=f"got 'Bearer {token}'")]
     caplog.set_level("INFO")
     with capture_logs() as lines:
-        async with talking_to(Coordinator(quoting), authenticator=BearerToken(token)) as transport:
-            await transport.call("GET", "/v1/x", Greeting)
+        for fault in quoting:
+            async with talking_to(
+                Coordinator([fault, HELLO]), authenticator=BearerToken(token), on_retry=TroubleLog("http://coordinator")
+            ) as transport:
+                await transport.call("GET", "/v1/x", Greeting)
         with listen("127.0.0.1", 0) as there:
             url = f"http://127.0.0.1:{there.getsockname()[1]}"
             async with open_transport(
@@ -232,10 +260,7 @@ async def test_no_log_carries_a_header(caplog: pytest.LogCaptureFixture) -> None
                 with pytest.raises(ConfigurationError) as told:
                     await transport.call("GET", "/v1/x", Greeting)
                 caught.append(str(told.value))
-    assert [(line["event"], line["kind"]) for line in lines] == [
-        ("transport.retrying", "ReadError"),
-        ("transport.retrying", "HTTPStatusError"),
-    ]
+    assert [line["event"] for line in lines] == ["coordinator.trouble", "coordinator.answers_again"] * 2
     assert token not in f"{lines}{caplog.text}{caught}"
 
 

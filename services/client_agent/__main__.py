@@ -6,7 +6,6 @@ import signal
 import sys
 from pathlib import Path
 
-import structlog
 import uvicorn
 
 from services.client_agent.agent import Agent
@@ -18,8 +17,9 @@ from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import TrainerProcess
 from shared.access import require_model, require_readable, require_writable
 from shared.configuration import read_settings
-from shared.errors import FedCoLLMError, about
+from shared.errors import FedCoLLMError, TransportError, about
 from shared.listening import listen
+from shared.logs import TroubleLog, log_to_stderr
 from shared.transport import BearerToken, open_transport
 
 TRAINER_COMMAND = (sys.executable, "-m", "services.client_agent.trainer_process")
@@ -32,6 +32,12 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
     with about("state_dir"):
         require_writable(settings.state_dir)
     state, status = StateFolder(settings.state_dir), Status()
+    trouble = TroubleLog(settings.coordinator_url)
+
+    def on_retry(problem: TransportError | None) -> None:
+        status.retrying(problem)
+        trouble(problem)
+
     socket = listen(settings.status_host, settings.status_port)
     page = uvicorn.Config(
         create_status_page(status),
@@ -53,7 +59,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
             status.sent,
             patience_seconds=None,
             ca_file=settings.ca_file,
-            on_retry=status.retrying,
+            on_retry=on_retry,
         ) as transport:
             await trainer.start()
             agent = Agent(CoordinatorClient(transport), trainer, state, status, slm=settings.slm)
@@ -69,7 +75,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
 
 def run(config: Path | None) -> int:
     """Run until told to stop; 2 means that the configuration is wrong."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    log_to_stderr()
     try:
         settings = read_settings(Settings, config)
         command = TRAINER_COMMAND if config is None else (*TRAINER_COMMAND, "--config", str(config))

@@ -11,6 +11,7 @@ from typing import Protocol, TextIO
 
 from services.client_agent.trainer import Failed, Progress, Trained, TrainingOrder
 from shared.errors import FedCoLLMError
+from shared.logs import log_to_stderr
 
 
 class SyncTrainer(Protocol):
@@ -96,4 +97,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, help="the agent's own")
     arguments = parser.parse_args()
+    log_to_stderr()
     serve(lambda: lora_trainer(arguments.config))

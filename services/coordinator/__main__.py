@@ -17,6 +17,7 @@ from services.coordinator.settings import Settings
 from shared.configuration import read_settings
 from shared.errors import FedCoLLMError
 from shared.listening import listen
+from shared.logs import log_to_stderr
 
 log = structlog.get_logger()
 
@@ -39,7 +40,7 @@ async def serve(settings: Settings) -> None:
 
 def run(config: Path | None) -> int:
     """Run until told to stop; 2 means that the configuration is wrong."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    log_to_stderr()
     try:
         asyncio.run(serve(read_settings(Settings, config)))
     except FedCoLLMError as error:

@@ -8,7 +8,7 @@ import httpx
 from pydantic import BaseModel
 
 from shared.protocol.digests import digest_of
-from shared.transport import BearerToken, Egress, TrafficCount, Transport
+from shared.transport import BearerToken, Egress, OnRetry, TrafficCount, Transport, tell_nobody
 
 BLOB = bytes(range(256)) * 3000
 DIGEST = digest_of(BLOB)
@@ -58,7 +58,7 @@ def answer(status: int, code: str, **fields: str) -> httpx.Response:
 class Coordinator:
     """The other side: answers, or faults, in the order that a test writes down."""
 
-    script: list[httpx.Response | Exception]
+    script: list[httpx.Response | BaseException]
     requests: list[httpx.Request] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
 
@@ -67,7 +67,7 @@ class Coordinator:
         self.requests.append(request)
         self.bodies.append(await request.aread())
         act = self.script.pop(0)
-        if isinstance(act, Exception):
+        if isinstance(act, BaseException):
             raise act
         return act
 
@@ -86,8 +86,12 @@ class Journal:
 
 @asynccontextmanager
 async def talking_to(
-    other: Coordinator, *, ledger: object | None = None, authenticator: object = BearerToken("token")
+    other: Coordinator,
+    *,
+    ledger: object | None = None,
+    authenticator: object = BearerToken("token"),
+    on_retry: OnRetry = tell_nobody,
 ) -> AsyncIterator[Transport]:
     """Open a transport to a scripted coordinator."""
     async with httpx.AsyncClient(transport=httpx.MockTransport(other), base_url="http://coordinator") as client:
-        yield Transport(client, authenticator, ledger or TrafficCount(), patience_seconds=None)
+        yield Transport(client, authenticator, ledger or TrafficCount(), patience_seconds=None, on_retry=on_retry)

@@ -9,7 +9,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import structlog
 import torch
 
 from services.coordinator.worker.loop import CoTuner, Worker
@@ -18,6 +17,7 @@ from services.coordinator.worker.settings import Settings
 from shared.access import require_readable, require_writable
 from shared.configuration import read_settings
 from shared.errors import FedCoLLMError, about
+from shared.logs import TroubleLog, log_to_stderr
 from shared.transport import BearerToken, TrafficCount, open_transport
 
 
@@ -27,7 +27,12 @@ async def serve(settings: Settings, cotuner: CoTuner) -> None:
     # Two of one name and token would be taken for one worker that asks again, and be given the same work.
     name = settings.name or f"{socket.gethostname()}-{os.getpid()}"
     async with open_transport(
-        settings.coordinator_url, authenticator, TrafficCount(), patience_seconds=None, ca_file=settings.ca_file
+        settings.coordinator_url,
+        authenticator,
+        TrafficCount(),
+        patience_seconds=None,
+        ca_file=settings.ca_file,
+        on_retry=TroubleLog(settings.coordinator_url),
     ) as transport:
         work = asyncio.create_task(Worker(transport, cotuner, settings.cache_dir, name=name).run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
@@ -37,7 +42,7 @@ async def serve(settings: Settings, cotuner: CoTuner) -> None:
 
 def run(config: Path | None) -> int:
     """Run until told to stop; 2 means that the configuration is wrong."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    log_to_stderr()
     try:
         settings = read_settings(Settings, config)
         for name, source in (("auxiliary", settings.auxiliary), ("validation", settings.validation)):
