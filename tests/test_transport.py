@@ -304,8 +304,8 @@ async def test_nobody_there_is_unreachable() -> None:
 
 
 def test_a_port_in_use_is_named() -> None:
-    """Whoever starts a second coordinator reads which port, and what to do."""
+    """Whoever starts a second coordinator reads which port, and which setting to change."""
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
-            listen("127.0.0.1", port)
+        with pytest.raises(ConfigurationError, match=f"{port}: Address already in use.* set work_port to another"):
+            listen("127.0.0.1", port, "work_port")

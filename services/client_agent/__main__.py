@@ -38,7 +38,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
         status.retrying(problem)
         trouble(problem)
 
-    socket = listen(settings.status_host, settings.status_port)
+    socket = listen(settings.status_host, settings.status_port, "status_port")
     page = uvicorn.Config(
         create_status_page(status),
         lifespan="off",

@@ -27,7 +27,7 @@ async def serve(settings: Settings) -> None:
     # uvicorn stops, and then sends the signal again: SIGTERM as such would end the process before it has cleaned up.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     public = listen(settings.host, settings.port)
-    internal = listen(settings.work_host, settings.work_port)
+    internal = listen(settings.work_host, settings.work_port, "work_port")
     with open_context(settings, read_principals(settings.principals_file), time.time) as context:
         async with reconciling(context):
             log.info("coordinator.serving", port=public.getsockname()[1], work_port=internal.getsockname()[1])

@@ -88,9 +88,9 @@ def port(host: str, number: int, *, running: bool, setting: str) -> Finding:
     if running:
         return ok(f"{host}:{number}, of the running process")
     try:
-        listen(host, number).close()
+        listen(host, number, setting).close()
     except ConfigurationError as error:
-        return failed(str(error), f"the setting is {setting}")
+        return failed(str(error))
     return ok(f"{host}:{number} is free")
 
 
