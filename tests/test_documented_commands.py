@@ -49,7 +49,7 @@ class Terminal:
             self.folder = self.folder / command.removeprefix("cd ")
         elif command.startswith(SERVICES):
             self.stop(command)
-            log = self.folder / f"{len(self.services)}.log"
+            log = self.folder / f"{len(list(self.folder.glob('*.log')))}.log"
             with log.open("wb") as output:
                 self.services[command] = subprocess.Popen(  # noqa: S603 - our own documents
                     ["bash", "-c", f"exec {command}"],  # noqa: S607
@@ -134,6 +134,11 @@ def test_the_documents_sessions_run_to_their_ends(terminal: Terminal):
         for command in commands(name):
             if not command.startswith(tuple(ELSEWHERE)):
                 terminal.type(command)
+    logs = "".join(path.read_text() for path in terminal.folder.glob("*.log"))
+    for said in ("coordinator.serving", "worker.started", "status_page=http://127.0.0.1:", "agent.sent"):
+        assert said in logs
+    for alarm in ("Warning", "Traceback"):
+        assert alarm not in logs
 
 
 def test_no_command_is_left_out():

@@ -6,11 +6,12 @@ import signal
 import sys
 from pathlib import Path
 
+import structlog
 import uvicorn
 
 from services.client_agent.agent import Agent
 from services.client_agent.coordinator_client import CoordinatorClient
-from services.client_agent.settings import Settings
+from services.client_agent.settings import Settings, page_url
 from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
 from services.client_agent.status_page import create_status_page
@@ -22,6 +23,8 @@ from shared.listening import listen
 from shared.logs import TroubleLog, log_to_stderr
 from shared.transport import BearerToken, open_transport
 
+log = structlog.get_logger()
+
 TRAINER_COMMAND = (sys.executable, "-m", "services.client_agent.trainer_process")
 
 
@@ -31,8 +34,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with about("state_dir"):
         require_writable(settings.state_dir)
-    state, status = StateFolder(settings.state_dir), Status()
-    trouble = TroubleLog(settings.coordinator_url)
+    state, status, trouble = StateFolder(settings.state_dir), Status(), TroubleLog(settings.coordinator_url)
 
     def on_retry(problem: TransportError | None) -> None:
         status.retrying(problem)
@@ -61,6 +63,14 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
             ca_file=settings.ca_file,
             on_retry=on_retry,
         ) as transport:
+            log.info(
+                "agent.started",
+                coordinator=settings.coordinator_url,
+                status_page=page_url(settings.status_host, socket.getsockname()[1]),
+                state_dir=str(settings.state_dir),
+                device=settings.device,
+                threads=settings.threads,
+            )
             await trainer.start()
             agent = Agent(CoordinatorClient(transport), trainer, state, status, slm=settings.slm)
             tasks = [asyncio.create_task(agent.run()), asyncio.create_task(uvicorn.Server(page).serve([socket]))]

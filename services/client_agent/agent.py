@@ -4,6 +4,7 @@ Every step begins from the state folder, so that an agent that was killed anywhe
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -42,6 +43,7 @@ class Agent:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         *,
         slm: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._coordinator = coordinator
         self._trainer = trainer
@@ -49,6 +51,7 @@ class Agent:
         self._status = status
         self._slm = slm
         self._pause = pause
+        self._clock = clock
         self._manifest: Manifest | None = None
         self._declined: set[str] = set()
         if state.published is not None:
@@ -92,16 +95,18 @@ class Agent:
         config = manifest.adapter_config | {"base_model_name_or_path": self._slm}
         self._state.keep_published(published, config)
         self._status.hold(published)
+        log.info("agent.holds", run_id=published.run_id, round=published.round, digest=published.digest)
 
     async def _take_part(self, assignment: Assignment) -> None:
         """Train (once) and submit an update for a round."""
+        log.info("agent.takes_part", run_id=assignment.run_id, round=assignment.round)
         update = await asyncio.to_thread(self._state.trained_update, assignment)
         if update is None:
             update = await self._train(assignment)
         self._status.enter(Phase.SENDING, run_id=assignment.run_id, round_number=assignment.round)
         weighted = (await self._manifest_of(assignment)).weighting == "examples"
         try:
-            await self._coordinator.send_update(
+            receipt = await self._coordinator.send_update(
                 assignment.run_id,
                 assignment.round,
                 self._state.update_file(assignment.run_id, assignment.round),
@@ -111,8 +116,9 @@ class Agent:
         except RemoteProblem as problem:
             if problem.code not in TOO_LATE:
                 raise
-            log.info("agent.too_late", round=assignment.round, code=problem.code)
+            log.info("agent.too_late", run_id=assignment.run_id, round=assignment.round, code=problem.code)
         else:
+            log.info("agent.sent", run_id=assignment.run_id, round=assignment.round, bytes=receipt.bytes)
             self._status.rounds_taken_part += 1
 
     async def _train(self, assignment: Assignment) -> StoredUpdate:
@@ -125,8 +131,16 @@ class Agent:
             into=self._state.update_file(assignment.run_id, assignment.round),
             seed=assignment.seed,
         )
+        began = self._clock()
         trained = await self._trainer.train(order, self._on_progress)
         self._status.mean_loss = trained.mean_loss
+        log.info(
+            "agent.trained",
+            run_id=assignment.run_id,
+            round=assignment.round,
+            steps=trained.steps,
+            seconds=round(self._clock() - began, 1),
+        )
         update = StoredUpdate(
             run_id=assignment.run_id,
             round=assignment.round,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
 from peft import PeftModel
 
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
@@ -19,6 +20,8 @@ from shared.ml.train import train_local
 from shared.protocol.codec import decode, encode
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Manifest
+
+log = structlog.get_logger()
 
 
 class LoraTrainer:
@@ -42,6 +45,7 @@ class LoraTrainer:
         self._gradient_checkpointing = gradient_checkpointing
         self._digest_cache = digest_cache
         self._loaded: tuple[Manifest, PeftModel, list[Encoded], int] | None = None
+        log.info("trainer.ready", device=str(self._device), dtype=dtype)
 
     def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
         """Train one update and write it to the order's file.

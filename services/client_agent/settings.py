@@ -11,6 +11,8 @@ from shared.devices import DeviceName, DtypeName
 from shared.protocol.terms import ModelReference
 from shared.transport import BaseUrl
 
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - translated, not listened on
+
 
 class Settings(BaseSettings):
     """Whom the agent works with, what it trains on, and where it keeps what it must not lose."""
@@ -43,3 +45,8 @@ class Settings(BaseSettings):
     def digest_cache(self) -> Path:
         """Where digests of models are kept, so that only a changed model is read again."""
         return self.state_dir / "digests.json"
+
+
+def page_url(host: str, port: int) -> str:
+    """Return where the status page that listens there is found on this machine."""
+    return f"http://{EVERYWHERE.get(host, host)}:{port}"

@@ -13,6 +13,7 @@ def create_status_page(status: Status) -> FastAPI:
     async def get_health() -> dict[str, str]:
         return {"status": "ok"}
 
+    @app.get("/", include_in_schema=False)  # what somebody asks for who was told of a page
     @app.get("/status", summary="What this agent is doing")
     async def get_status() -> StatusView:
         return status.view()

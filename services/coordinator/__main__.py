@@ -30,7 +30,11 @@ async def serve(settings: Settings) -> None:
     internal = listen(settings.work_host, settings.work_port, "work_port")
     with open_context(settings, read_principals(settings.principals_file), time.time) as context:
         async with reconciling(context):
-            log.info("coordinator.serving", port=public.getsockname()[1], work_port=internal.getsockname()[1])
+            log.info(
+                "coordinator.serving",
+                agents=f"http://{settings.host}:{public.getsockname()[1]}",
+                workers=f"http://{settings.work_host}:{internal.getsockname()[1]}",
+            )
             app = by_port(create_app(context), create_work_app(context), work_port=internal.getsockname()[1])
             config = uvicorn.Config(
                 app, lifespan="off", log_config=None, access_log=False, http="httptools", timeout_graceful_shutdown=1

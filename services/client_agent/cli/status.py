@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from services.client_agent.settings import Settings
+from services.client_agent.settings import Settings, page_url
 from services.client_agent.status import Phase, StatusView
 from shared.cli.console import AsJson, ExitCode, size, telling
 from shared.configuration import read_settings
@@ -17,7 +17,6 @@ from shared.transport import BearerToken, TrafficCount, open_transport
 # The agent is on this machine: it answers, or is not there.
 PATIENCE_SECONDS = 2.0
 NO_TOKEN = BearerToken("")
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - translated, not listened on
 
 AgentFile: TypeAlias = Annotated[
     Path | None,
@@ -29,8 +28,7 @@ def status(*, config: AgentFile = None, as_json: AsJson = False) -> None:
     """Say what the agent on this machine is doing; exit code 1 if that has failed."""
     with telling(as_json=as_json) as output:
         settings = read_settings(Settings, config)
-        host = EVERYWHERE.get(settings.status_host, settings.status_host)
-        view = asyncio.run(_ask(f"http://{host}:{settings.status_port}"))
+        view = asyncio.run(_ask(page_url(settings.status_host, settings.status_port)))
         output.result(view, *_lines(view))
         if view.phase is Phase.FAILED:
             raise typer.Exit(ExitCode.FAILED)

@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import structlog
 import torch
 
 from services.coordinator.worker.loop import CoTuner, Worker
@@ -18,7 +19,10 @@ from shared.access import require_readable, require_writable
 from shared.configuration import read_settings
 from shared.errors import FedCoLLMError, about
 from shared.logs import TroubleLog, log_to_stderr
+from shared.ml.models import pick_device
 from shared.transport import BearerToken, TrafficCount, open_transport
+
+log = structlog.get_logger()
 
 
 async def serve(settings: Settings, cotuner: CoTuner) -> None:
@@ -34,6 +38,13 @@ async def serve(settings: Settings, cotuner: CoTuner) -> None:
         ca_file=settings.ca_file,
         on_retry=TroubleLog(settings.coordinator_url),
     ) as transport:
+        log.info(
+            "worker.started",
+            name=name,
+            coordinator=settings.coordinator_url,
+            device=str(pick_device(settings.device)),
+            threads=settings.threads,
+        )
         work = asyncio.create_task(Worker(transport, cotuner, settings.cache_dir, name=name).run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
         with suppress(asyncio.CancelledError):

@@ -6,6 +6,7 @@ nothing that it could not fetch again, so a worker may be killed anywhere and an
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -152,6 +153,7 @@ class Worker:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         *,
         name: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport = transport
         self._cotuner = cotuner
@@ -160,6 +162,7 @@ class Worker:
         self._alive = cache / self.ALIVE
         self._name = name
         self._pause = pause
+        self._clock = clock
         self._adapters.mkdir(parents=True, exist_ok=True)
 
     async def run(self) -> None:
@@ -190,6 +193,7 @@ class Worker:
         return True
 
     async def _do(self, lease: Lease, require_lease: Callable[[], None]) -> None:
+        began = self._clock()
         try:
             result = await self._result(lease, require_lease)
         except RemoteProblem as problem:
@@ -198,6 +202,7 @@ class Worker:
             raise  # nobody waits for it, or nobody can be told: the lease runs out, and another worker may do better
         except (FedCoLLMError, OSError) as error:
             if not _of_this_machine(error, lease.task):
+                log.warning("work.failed", job=lease.job_id, code=_code(error), detail=str(error))
                 await self._hand_in_failure(lease, _code(error), str(error))
                 return
             await self._hand_in_failure(lease, _code(error), f"{self._name}: {error}", elsewhere=True)
@@ -212,11 +217,14 @@ class Worker:
                 await self._transport.call("POST", f"/v1/work/{lease.job_id}/result", Accepted, body=body)
             except RemoteProblem as problem:
                 await self._give_up(lease, problem)
+            else:
+                log.info("work.finished", job=lease.job_id, seconds=round(self._clock() - began, 1))
 
     async def _give_up(self, lease: Lease, problem: RemoteProblem) -> None:
         """Hand in as a failure what the coordinator will never take; another worker would compute the same."""
         if problem.code not in REFUSED_FOR_GOOD:
             raise problem
+        log.warning("work.failed", job=lease.job_id, code=problem.code, detail=problem.detail)
         await self._hand_in_failure(lease, problem.code, problem.detail)
 
     async def _hand_in_failure(self, lease: Lease, code: str, message: str, *, elsewhere: bool = False) -> None:

@@ -1,0 +1,66 @@
+"""What an agent that is well logs: enough to see that it takes part, and nothing of its data."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from bench.federation import ManualClock, open_federation
+from bench.no_op import InProcess, NoOpTrainer
+from services.client_agent.agent import Agent
+from services.client_agent.coordinator_client import CoordinatorClient
+from services.client_agent.state import StateFolder
+from services.client_agent.trainer import Trained, TrainingOrder
+from tests.support.cotuners import AddingCoTuner
+from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, terms_of
+
+pytestmark = pytest.mark.anyio
+
+
+class SlowTrainer:
+    """Trains nothing, for 90 seconds by the clock."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self._inner = InProcess(NoOpTrainer())
+
+    async def train(self, order: TrainingOrder, on_progress: object) -> Trained:
+        """Take the time that it takes."""
+        self._clock.advance(90)
+        return await self._inner.train(order, on_progress)
+
+
+async def test_a_round_can_be_followed_in_the_agents_log(tmp_path: Path, clock: ManualClock) -> None:
+    """That it takes part, how long it trained, what it sent, which adapter it holds; no loss and no example."""
+    trainers = {"ada": SlowTrainer(clock)}
+    async with open_federation(tmp_path, trainers, AddingCoTuner(SLM_LAYOUT, LLM_LAYOUT), clock) as everybody:
+        everybody.agents["ada"] = Agent(
+            CoordinatorClient(everybody.transports["ada"]),
+            trainers["ada"],
+            StateFolder(tmp_path / "ada"),
+            everybody.statuses["ada"],
+            slm="slm",
+            clock=clock,
+        )
+        with capture_logs() as lines:
+            await everybody.start(RUN, terms_of())
+            view = await everybody.finish(RUN)
+    told = [line for line in lines if line["event"].startswith("agent.") and line["event"] != "agent.plaintext"]
+    of_round = {"run_id": RUN, "round": 1, "log_level": "info"}
+    assert told == [
+        {"event": "agent.takes_part", **of_round},
+        {"event": "agent.trained", **of_round, "steps": told[1]["steps"], "seconds": 90.0},
+        {"event": "agent.sent", **of_round, "bytes": len(adapter(0.0))},
+        {"event": "agent.holds", **of_round, "digest": view.published.digest},
+    ]
+
+
+def test_what_a_library_will_change_one_day_is_no_line_of_a_services_log() -> None:
+    """It is for that library's developers: nobody who runs a service can mend it."""
+    program = (
+        "import warnings; from shared.logs import log_to_stderr; log_to_stderr(); warnings.warn('x', FutureWarning)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603
+    assert ended.stderr == ""
