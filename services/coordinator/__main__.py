@@ -11,6 +11,7 @@ import structlog
 import uvicorn
 
 from services.coordinator.app import by_port, create_app, create_work_app
+from services.coordinator.changes import Changes
 from services.coordinator.context import open_context, reconciling
 from services.coordinator.principals import read_principals
 from services.coordinator.settings import Settings
@@ -18,6 +19,9 @@ from shared.configuration import read_settings
 from shared.errors import FedCoLLMError
 from shared.listening import listen
 from shared.logs import log_to_stderr
+
+# As often as uvicorn itself looks whether it is to stop.
+LOOK_SECONDS = 0.1
 
 log = structlog.get_logger()
 
@@ -39,7 +43,19 @@ async def serve(settings: Settings) -> None:
             config = uvicorn.Config(
                 app, lifespan="off", log_config=None, access_log=False, http="httptools", timeout_graceful_shutdown=1
             )
-            await uvicorn.Server(config).serve([public, internal])
+            server = uvicorn.Server(config)
+            ending = asyncio.create_task(_end_polls(server, context.changes))
+            try:
+                await server.serve([public, internal])
+            finally:
+                ending.cancel()
+
+
+async def _end_polls(server: uvicorn.Server, changes: Changes) -> None:
+    """End the long polls once the server is told to stop, which it tells nobody: it would wait, and break them off."""
+    while not server.should_exit:  # noqa: ASYNC110 - uvicorn rings no bell
+        await asyncio.sleep(LOOK_SECONDS)
+    changes.stop()
 
 
 def run(config: Path | None) -> int:

@@ -17,11 +17,17 @@ class Changes:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bell = asyncio.Event()
+        self._stopped = False
 
     def ring(self) -> None:
         """Wake everybody who waits now."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._swap)
+
+    def stop(self) -> None:
+        """End every poll, from now on, with what there is: whoever waits asks again, and finds the next server."""
+        self._stopped = True
+        self.ring()
 
     async def wait(self, seconds: float) -> None:
         """Return at the next ring, or after ``seconds``."""
@@ -35,7 +41,10 @@ class Changes:
         wait_seconds: float,
         gone: Callable[[], Awaitable[bool]],
     ) -> Answer:
-        """Ask, in a thread, until the answer is ready or ``wait_seconds`` have passed; return the last answer.
+        """Ask, in a thread, until the answer is ready, ``wait_seconds`` have passed or it is told to stop.
+
+        Returns:
+            The last answer.
 
         Raises:
             ClientGone: whoever waits has ``gone``; asking on their behalf could hand them something, and nobody else.
@@ -47,14 +56,9 @@ class Changes:
                 raise ClientGone
             answer = await asyncio.to_thread(ask)
             remaining = deadline - asyncio.get_running_loop().time()
-            if ready(answer) or remaining <= 0:
+            if ready(answer) or remaining <= 0 or self._stopped:
                 return answer
-            try:
-                await self._wait(bell, remaining)
-            except asyncio.CancelledError:
-                # The server stops and has given up waiting for us: an answer that has nothing new makes whoever waits
-                # ask again, and find the next server; a broken one would be an error (500) to them.
-                return answer
+            await self._wait(bell, remaining)
 
     def _current(self) -> asyncio.Event:
         self._loop = asyncio.get_running_loop()

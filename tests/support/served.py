@@ -47,4 +47,7 @@ def operated(context: Context, folder: Path) -> Iterator[Operated]:
         (folder / "token").write_text(token_of("operator"))
         file = folder / "operator.toml"
         file.write_text(f'coordinator_url = "http://127.0.0.1:{port}"\ntoken_file = "token"\n')
-        yield Operated(context, port, ("--config", str(file)))
+        try:
+            yield Operated(context, port, ("--config", str(file)))
+        finally:
+            context.changes.stop()  # as a coordinator does that is told to stop
