@@ -20,6 +20,7 @@ from shared.errors import BlobTooLarge, FedCoLLMError, MessageInvalid, RouteUnkn
 from shared.protocol.messages import Health
 
 NOT_AUTHENTICATED = 401
+NOT_FOUND = 404
 
 # A body is read before its sender is known. Blobs, which are larger, are streamed and have limits of their own.
 MAX_JSON_BYTES = 4 << 20
@@ -88,7 +89,8 @@ def _answer(status: int, code: str, detail: str, headers: Mapping[str, str] | No
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, FedCoLLMError)  # noqa: S101 - registered for nothing else
     status = STATUS_BY_CODE.get(error.code, 500)
-    log.info("request.refused", path=request.url.path, code=error.code, detail=str(error))
+    if status != NOT_FOUND:  # that is an answer like another: the doctor asks for what nobody has
+        log.info("request.refused", path=request.url.path, code=error.code, detail=str(error))
     return _answer(status, error.code, str(error))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from bench.federation import token_of
 from services.coordinator.app import create_app, create_work_app
@@ -54,6 +55,17 @@ async def test_every_error_travels_as_a_problem(
     assert problem.detail == "what happened, to what, and what to do"
     later = RETRY_AFTER_SECONDS.get(problem.status)
     assert response.headers.get("Retry-After") == (None if later is None else str(later))
+
+
+async def test_what_is_not_there_is_no_line_of_the_log(context: Context) -> None:
+    """The doctor asks for a blob that nobody has; what is refused for a reason is logged with it."""
+    with capture_logs() as lines:
+        async with client(context, "worker") as http:
+            assert_problem(await http.get(f"/v1/work/blobs/sha256:{'0' * 64}"), 404, "not_found")
+            assert lines == []
+        async with client(context, "operator") as http:
+            assert_problem(await http.get("/v1/wanted"), 403, "not_allowed")
+    assert [line["code"] for line in lines] == ["not_allowed"]
 
 
 async def test_a_crash_is_a_problem_that_tells_nothing(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
