@@ -8,9 +8,10 @@ piped, and what is told in between goes to standard error.
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import structlog
@@ -34,6 +35,15 @@ from shared.errors import (
 PIPE_COLUMNS = 200
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
+
+
+def or_here(name: str) -> Callable[[Path | None], Path | None]:
+    """Return the callback of a --config: where none is named, the file of this name here is meant, if there is one."""
+
+    def named(config: Path | None) -> Path | None:
+        return Path(name) if config is None and Path(name).exists() else config
+
+    return named
 
 
 class ExitCode(IntEnum):

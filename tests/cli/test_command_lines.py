@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,27 @@ def test_a_service_says_what_its_configuration_lacks(name: str, arguments: tuple
     assert answer.returncode == ExitCode.WRONG_USAGE
     assert "nowhere.toml" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "file"),
+    [
+        ("fedcollm", "coordinator", "coordinator.toml"),
+        ("fedcollm", "worker", "worker.toml"),
+        ("fedcollm-agent", "run", "agent.toml"),
+    ],
+)
+def test_a_service_takes_the_settings_that_lie_in_its_folder(
+    name: str, service: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Where no file is named, the one that `init` writes; what is wrong in it is told by its name."""
+    monkeypatch.chdir(tmp_path)
+    assert file not in command(name, service).stderr
+    (tmp_path / file).write_text("nothing = 1")
+    answer = command(name, service)
+    assert answer.returncode == ExitCode.WRONG_USAGE
+    assert file in answer.stderr
+    assert "nothing is no setting" in answer.stderr
 
 
 @pytest.mark.parametrize("name", BOTH)

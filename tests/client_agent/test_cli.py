@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
@@ -75,6 +76,20 @@ def test_the_status_is_what_the_status_page_says(folder: Path):
     assert "training, round 2 of run demo, step 3 of 40, loss 1.250" in text.stdout
     assert "2.00 MB" in text.stdout
     assert StatusView.model_validate_json(document.stdout) == status.view()
+
+
+def test_the_settings_of_this_folder_are_the_agents(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where no file is named, agent.toml is meant: in its folder nothing has to be said at all."""
+    monkeypatch.chdir(folder)
+    assert "status_port" not in agent("status").stderr
+    assert "is missing" in agent("status").stderr
+    with served(create_status_page(Status())) as port:
+        configured(folder, status_port=port)
+        assert agent("status").exit_code == ExitCode.DONE
+        assert httpx.get(f"http://127.0.0.1:{port}/").json() == httpx.get(f"http://127.0.0.1:{port}/status").json()
+    StateFolder(folder / "state")
+    assert agent("adapters", "list").exit_code == ExitCode.DONE
+    assert "agent.toml" in agent("doctor").stdout
 
 
 def test_an_agent_that_has_failed_is_told_by_the_exit_code(folder: Path):

@@ -9,7 +9,7 @@ import typer
 
 from services.client_agent.settings import Settings, page_url
 from services.client_agent.status import Phase, StatusView
-from shared.cli.console import AsJson, ExitCode, size, telling
+from shared.cli.console import AsJson, ExitCode, or_here, size, telling
 from shared.configuration import read_settings
 from shared.errors import Unreachable
 from shared.transport import BearerToken, TrafficCount, open_transport
@@ -20,7 +20,13 @@ NO_TOKEN = BearerToken("")
 
 AgentFile: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="The agent's settings; FEDCOLLM_AGENT_* win over it."),
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The agent's settings; agent.toml if there is one. FEDCOLLM_AGENT_* win over it.",
+        callback=or_here("agent.toml"),
+        show_default=False,
+    ),
 ]
 
 

@@ -1,7 +1,7 @@
 """``fedcollm``: start the coordinator and its worker, and operate runs."""
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any
 
 import typer
 
@@ -9,7 +9,7 @@ from services.coordinator.cli.adapters import adapters
 from services.coordinator.cli.doctor import doctor
 from services.coordinator.cli.init import init
 from services.coordinator.cli.runs import runs
-from shared.cli.console import EXIT_CODES, start, telling
+from shared.cli.console import EXIT_CODES, or_here, start, telling
 from shared.errors import PartMissing
 
 # One step a line, each short enough for 80 columns.
@@ -34,13 +34,19 @@ app = typer.Typer(
 app.command()(init)
 app.command()(doctor)
 
-ConfigFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="The service's settings; the environment wins over it.")
-]
+
+def _config(name: str) -> Any:  # noqa: ANN401 - what typer says it is
+    return typer.Option(
+        "--config",
+        metavar="FILE",
+        help=f"The service's settings; {name} if there is one. The environment wins over it.",
+        callback=or_here(name),
+        show_default=False,
+    )
 
 
 @app.command()
-def coordinator(*, config: ConfigFile = None) -> None:
+def coordinator(*, config: Annotated[Path | None, _config("coordinator.toml")] = None) -> None:
     """Run the coordinator until it is told to stop."""
     with telling(as_json=False):
         try:
@@ -51,7 +57,7 @@ def coordinator(*, config: ConfigFile = None) -> None:
 
 
 @app.command()
-def worker(*, config: ConfigFile = None) -> None:
+def worker(*, config: Annotated[Path | None, _config("worker.toml")] = None) -> None:
     """Run a co-tuning worker, which holds the models, until it is told to stop."""
     with telling(as_json=False):
         try:

@@ -13,13 +13,13 @@ import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from services.coordinator.cli.settings import OperatorSettings
-from shared.cli.console import AsJson, Output, telling
+from shared.cli.console import AsJson, Output, or_here, telling
 from shared.configuration import read_settings
 from shared.errors import ConfigurationError
 from shared.protocol.messages import RunId
 from shared.transport import Answer, BearerToken, OnRetry, Params, TrafficCount, Transport, open_transport
 
-OPERATOR_FILE = Path("operator.toml")
+OPERATOR_FILE = "operator.toml"
 
 # Long enough for a coordinator that is being restarted.
 PATIENCE_SECONDS = 10.0
@@ -39,6 +39,7 @@ OperatorFile: TypeAlias = Annotated[
         "--config",
         metavar="FILE",
         help=f"Says both; {OPERATOR_FILE} if there is one.",
+        callback=or_here(OPERATOR_FILE),
         show_default=False,
         rich_help_panel=_PANEL,
     ),
@@ -74,10 +75,9 @@ class Operator:
             ConfigurationError: it is not said, or cannot be used.
         """
         options = {"coordinator_url": self.coordinator, "token_file": self.token_file}
-        config = OPERATOR_FILE if self.config is None and OPERATOR_FILE.exists() else self.config
         try:
             given = {name: value for name, value in options.items() if value}
-            return read_settings(OperatorSettings, config, given=given)
+            return read_settings(OperatorSettings, self.config, given=given)
         except ConfigurationError as error:
             raise ConfigurationError(
                 f"{error}\nsay it with --coordinator and --token-file, or in {OPERATOR_FILE}"
