@@ -30,7 +30,14 @@ from examples.demo.processes import LocalFederation, local_federation
 from examples.demo.task import write_demo_data
 from examples.demo.watching import Watched, watch, write_events
 from services.client_agent.state import export_adapter
-from services.coordinator.cli.display import accuracy_table, event_line, part_seconds, reason_lines, time_table
+from services.coordinator.cli.display import (
+    accuracy_table,
+    end_line,
+    event_line,
+    part_seconds,
+    reason_lines,
+    time_table,
+)
 from services.coordinator.cli.following import Followed
 from shared.cli.console import percent, size
 from shared.errors import FedCoLLMError
@@ -140,7 +147,7 @@ def report(
         f"agents sent {size(sent)} and received {size(received)} in all; {watched.seconds:.0f} s", highlight=False
     )
     if run is not None and run.state is not RunState.FINISHED:
-        console.print(f"the run has {run.state}: {run.reason}", style="bold red", soft_wrap=True)
+        console.print(end_line(run), style="bold red", soft_wrap=True)
     paths = {**adapters, "metrics": folder / "metrics.json", "events": folder / "events.jsonl", "logs": folder / "logs"}
     for name, path in paths.items():
         console.print(f"{name:<12} {path}", highlight=False, soft_wrap=True)

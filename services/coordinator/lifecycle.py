@@ -12,7 +12,7 @@ from services.coordinator.rounds import published
 from services.coordinator.store import Transaction
 from shared.errors import NotFound, RunConflict
 from shared.protocol.messages import Artefact, Manifest, PreparedModel, RoundView, RunView
-from shared.protocol.rounds import ENDED_ROUNDS, ENDED_RUNS, RunEvent, RunState
+from shared.protocol.rounds import ENDED_ROUNDS, ENDED_RUNS, STOPPED, RunEvent, RunState
 from shared.protocol.terms import RunTerms
 
 EVENTS_A_PAGE = 500
@@ -72,7 +72,7 @@ class RunLifecycle:
         with self._store.write() as tx:
             run = tx.run(run_id)
             if run.state not in ENDED_RUNS:
-                run = fail(tx, run, f"cancelled: {reason}", actor=actor)
+                run = fail(tx, run, f"{STOPPED}{reason}", actor=actor)
             return _run_view(run)
 
     # --- everybody ----------------------------------------------------------------------------------------------

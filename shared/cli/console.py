@@ -58,7 +58,7 @@ class ExitCode(IntEnum):
 
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 the run failed, or a check did; 2 wrong usage or configuration; "
+    "Exit codes: 0 done; 1 the run failed or was stopped, or a check failed; 2 wrong usage or configuration; "
     "3 no answer from the other side; 4 the coordinator refused; 130 interrupted."
 )
 

@@ -14,6 +14,9 @@ from shared.errors import IllegalTransition
 
 FAILED_ROUNDS_THAT_FAIL_A_RUN = 3
 
+# How the reason of a run begins that its operator has ended: it is failed as any other, and yet no failure.
+STOPPED = "stopped: "
+
 
 class RunState(StrEnum):
     """Where a run is."""

@@ -87,4 +87,4 @@ def test_the_phase_says_what_is_waited_for(context: Context):
     context.lifecycle.pause(RUN, actor="operator")
     assert told() == "paused: `fedcollm runs start run` lets it go on"
     context.lifecycle.cancel(RUN, "enough", actor="operator")
-    assert told() == "failed: cancelled: enough"
+    assert told() == "stopped: enough"

@@ -116,7 +116,7 @@ def test_a_run_is_made_started_paused_and_stopped(operator: Operated, tmp_path: 
         assert result.exit_code == ExitCode.DONE, result.output
         assert told in result.stdout
         assert run_of(operator.context).state is state
-    assert run_of(operator.context).reason == "cancelled: enough"
+    assert run_of(operator.context).reason == "stopped: enough"
     assert run_of(operator.context).terms == terms_of()
 
 
@@ -145,6 +145,18 @@ def test_runs_are_listed(operator: Operated, clock: ManualClock):
 
 
 # --- watch --------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_stopped_is_not_said_to_have_failed(operator: Operated):
+    """In the list, by watch, in the report and in the answer to `stop`; the exit code of watch is 1 all the same."""
+    begin(operator.context)
+    answers = [runs(operator, "stop", RUN, "--reason", "test")]
+    answers += [runs(operator, *command) for command in (("list",), ("watch", RUN), ("report", RUN))]
+    assert [answer.exit_code for answer in answers] == [0, 0, ExitCode.FAILED, 0]
+    for answer in answers:
+        assert "stopped: test" in answer.stdout
+        assert "failed:" not in answer.stdout
+    assert answers[2].stdout.splitlines()[-1] == "run run was stopped: test"
 
 
 @pytest.mark.parametrize(

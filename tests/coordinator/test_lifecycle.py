@@ -146,7 +146,7 @@ def test_a_run_can_be_cancelled_in_every_state(tmp_path: Path, clock: ManualCloc
             for stage in stages[:until]:
                 stage(context)
             ended = cancelled(context)
-            assert (ended.state, ended.reason) == (RunState.FAILED, "cancelled: the data was wrong")
+            assert (ended.state, ended.reason) == (RunState.FAILED, "stopped: the data was wrong")
             assert all(state is RoundState.ABORTED for state in states(context))
             assert context.work.lease("worker", "worker") is None
             assert context.rounds.wanted("cleo").assignment is None

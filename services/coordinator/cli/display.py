@@ -7,6 +7,7 @@ from rich.table import Table
 
 from shared.cli.console import duration, percent
 from shared.protocol.messages import Event, RoundView, RunView, Score
+from shared.protocol.rounds import STOPPED
 
 PARTS = {
     "prepare": "the worker loads and evaluates both models",
@@ -63,6 +64,23 @@ def time_table(seconds: Mapping[str, float]) -> Table:
     for part, spent in seconds.items():
         table.add_row(PARTS.get(part, part), f"{spent:.1f}")
     return table
+
+
+def is_stopped(run: RunView) -> bool:
+    """Whether a run was ended by its operator, which is no failure."""
+    return (run.reason or "").startswith(STOPPED)
+
+
+def state_line(run: RunView) -> str:
+    """Return a run's state, with the reason where there is one."""
+    if run.reason is None:
+        return run.state
+    return run.reason if is_stopped(run) else f"{run.state}: {run.reason}"
+
+
+def end_line(run: RunView) -> str:
+    """Return how a run has ended."""
+    return f"run {run.id} {'was' if is_stopped(run) else 'has'} {state_line(run)}"
 
 
 def reason_lines(rounds: Sequence[RoundView]) -> list[str]:

@@ -9,17 +9,13 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from services.coordinator.cli.display import PARTS, accuracy_table, event_line
+from services.coordinator.cli.display import PARTS, accuracy_table, event_line, state_line
 from services.coordinator.cli.following import Followed
 from shared.cli.console import duration
 from shared.protocol.messages import RoundView, RunView
 from shared.protocol.rounds import ENDED_ROUNDS, RoundState, RunState
 
-STYLES = {
-    RunState.FINISHED: "bold green",
-    RunState.FAILED: "bold red",
-    RunState.PAUSED: "bold yellow",
-}
+STYLES = {"finished": "bold green", "failed": "bold red", "paused": "bold yellow", "stopped": "bold yellow"}
 NEWEST_EVENTS = 6
 FEWEST_ROUNDS = 3
 
@@ -47,10 +43,9 @@ def live(followed: Followed, *, now: float, height: int) -> RenderableType:
     run = followed.run
     if run is None:
         return Text("asking the coordinator")
+    state = state_line(run).partition(":")[0]
     above: list[RenderableType] = [
-        Text.assemble(
-            (f"run {run.id}  ", "bold"), (str(run.state), STYLES.get(run.state, "bold")), f"  {run.terms.name}"
-        ),
+        Text.assemble((f"run {run.id}  ", "bold"), (state, STYLES.get(state, "bold")), f"  {run.terms.name}"),
         _rounds_bar(sum(row.state is RoundState.PUBLISHED for row in followed.rounds), run.terms.rounds),
         _line(phase(run, followed.rounds, now=now)),
         _line(str(followed.trouble or ""), "red"),
@@ -70,10 +65,8 @@ def phase(run: RunView, rounds: Sequence[RoundView], *, now: float) -> str:
             return f"a draft: `fedcollm runs start {run.id}` starts it"
         case RunState.PAUSED:
             return f"paused: `fedcollm runs start {run.id}` lets it go on"
-        case RunState.FINISHED:
-            return "finished"
-        case RunState.FAILED:
-            return f"failed: {run.reason}"
+        case RunState.FINISHED | RunState.FAILED:
+            return state_line(run)
         case RunState.RUNNING:
             newest = rounds[-1] if rounds else None
             if newest is None or newest.state in ENDED_ROUNDS:

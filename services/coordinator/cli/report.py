@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 from rich.console import RenderableType
 
-from services.coordinator.cli.display import accuracy_table, part_seconds, plain_table, reason_lines, time_table
+from services.coordinator.cli.display import (
+    accuracy_table,
+    part_seconds,
+    plain_table,
+    reason_lines,
+    state_line,
+    time_table,
+)
 from services.coordinator.cli.following import Followed, catch_up
 from shared.cli.console import size
 from shared.protocol.messages import Artefact, ArtefactList, RoundView, RunView
@@ -51,7 +58,7 @@ def report_lines(report: Report) -> Iterator[RenderableType]:
     run = report.run
     published = sum(row.state is RoundState.PUBLISHED for row in report.rounds)
     name = f" ({run.terms.name})" if run.terms.name else ""
-    yield f"run {run.id}{name}: {run.state}" + (f" ({run.reason})" if run.reason else "")
+    yield f"run {run.id}{name}: {state_line(run)}"
     yield f"LLM {run.terms.llm}"
     yield f"SLM {run.terms.slm}"
     yield f"{published} of {run.terms.rounds} rounds published"

@@ -9,12 +9,12 @@ import typer
 from rich.table import Table
 
 from services.coordinator.cli.connection import Operator, RunName, operating
-from services.coordinator.cli.display import plain_table
+from services.coordinator.cli.display import plain_table, state_line
 from services.coordinator.cli.report import Report, read_report, report_lines
 from services.coordinator.cli.watching import watch
 from services.coordinator.presets import read_terms
 from shared.protocol.messages import CancelRequest, RunList, RunView
-from shared.protocol.rounds import ENDED_RUNS, RunState
+from shared.protocol.rounds import RunState
 
 runs = typer.Typer(help="Make, start, watch, pause and stop runs, and read their reports.", no_args_is_help=True)
 
@@ -69,7 +69,8 @@ def start(operator: Operator, run: RunName, *, terms: OptionalTerms = None, watc
 def watch_(operator: Operator, run: RunName) -> None:
     """Follow a run until it has ended; Ctrl-C leaves it running.
 
-    With --json each line is one event of the run's log. The exit code is 0 if the run finished and 1 if it failed.
+    With --json each line is one event of the run's log. The exit code is 0 if the run finished, and 1 if it failed or
+    was stopped.
     """
     raise typer.Exit(watch(operator, run))
 
@@ -106,16 +107,15 @@ def _create(operator: Operator, run: str, terms: Path) -> RunView:
 
 
 def _tell(operator: Operator, run: RunView) -> None:
-    reason = f" ({run.reason})" if run.reason else ""
-    operator.output.result(run, f"run {run.id}: {run.state}{reason}; {WHAT_NEXT[run.state].format(id=run.id)}")
+    operator.output.result(run, f"run {run.id}: {state_line(run)}; {WHAT_NEXT[run.state].format(id=run.id)}")
 
 
 def _table(found: RunList) -> Table:
     table = plain_table("runs, newest first")
     for column in ("run", "state", "round", "made", "name"):
-        table.add_column(column, justify="right" if column == "round" else "left")
+        number = column in {"round", "made"}
+        table.add_column(column, justify="right" if column == "round" else "left", no_wrap=number, overflow="fold")
     for run in found.runs:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created_at))
-        state = f"{run.state}: {run.reason}" if run.state in ENDED_RUNS and run.reason else run.state
-        table.add_row(run.id, state, f"{run.round}", made, run.terms.name)
+        table.add_row(run.id, state_line(run), f"{run.round}", made, run.terms.name)
     return table

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.live import Live
 
 from services.coordinator.cli.connection import Operator
-from services.coordinator.cli.display import accuracy_table, event_line, reason_lines
+from services.coordinator.cli.display import accuracy_table, end_line, event_line, reason_lines
 from services.coordinator.cli.following import Followed, follow
 from services.coordinator.cli.live_view import LiveView
 from shared.cli.console import ExitCode, Output
@@ -29,7 +29,7 @@ def watch(operator: Operator, run_id: str) -> ExitCode:
         output.screen.print("", accuracy_table(run, followed.rounds), "")
         for line in reason_lines(followed.rounds):
             output.line(line)
-        output.line(f"run {run_id} has {run.state}" + (f": {run.reason}" if run.reason else ""))
+        output.line(end_line(run))
     return ExitCode.DONE if run.state is RunState.FINISHED else ExitCode.FAILED
 
 
