@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from examples.demo.display import screen
+from examples.demo.display import Agents
 from examples.demo.preset import (
     AGENTS,
     AUXILIARY_ITEMS,
@@ -30,15 +30,10 @@ from examples.demo.processes import LocalFederation, local_federation
 from examples.demo.task import write_demo_data
 from examples.demo.watching import Watched, watch, write_events
 from services.client_agent.state import export_adapter
-from services.coordinator.cli.display import (
-    accuracy_table,
-    end_line,
-    event_line,
-    part_seconds,
-    reason_lines,
-    time_table,
-)
+from services.coordinator.cli.display import end_line, event_line, reason_lines, score_table
 from services.coordinator.cli.following import Followed
+from services.coordinator.cli.live_view import LiveView
+from services.coordinator.cli.parts import time_spent, time_table
 from shared.cli.console import percent, size
 from shared.errors import FedCoLLMError
 from shared.protocol.messages import ArtefactList, BaseScores, RunView
@@ -94,8 +89,9 @@ async def start_everything(federation: LocalFederation, data: Path) -> None:
 async def follow(federation: LocalFederation, operator: Transport, watched: Watched, console: Console) -> None:
     """Show the run until it has ended: tables on a terminal, a line an event elsewhere."""
     if console.is_terminal:
-        with Live(console=console, refresh_per_second=4, transient=True) as live:
-            await watch(federation, operator, RUN_ID, watched, lambda: live.update(screen(watched)))
+        view = LiveView(watched.followed, Agents(watched))
+        with Live(view, console=console, refresh_per_second=4, transient=True):
+            await watch(federation, operator, RUN_ID, watched, lambda: None)
         return
     shown = 0
 
@@ -155,10 +151,10 @@ def report(
 
 def report_scores(console: Console, followed: Followed, base: BaseScores, starting_seconds: float) -> None:
     """Print what the run gave, and where the time went."""
-    console.print(accuracy_table(followed.run, followed.rounds), "")
+    console.print(score_table(followed.run, followed.rounds), "")
     for line in reason_lines(followed.rounds):
         console.print(line, soft_wrap=True)
-    parts = part_seconds(followed.rounds, followed.events)
+    parts = time_spent(followed.events).seconds
     console.print(time_table({"processes start": starting_seconds, **parts}), "")
     scored = [row.scores for row in followed.rounds if row.scores]
     if scored:

@@ -1,32 +1,32 @@
-"""The demo on the screen: what each agent does, above what follows any run."""
+"""The demo on the screen: what each agent does, in the view that follows any run."""
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from examples.demo.watching import Watched
 from services.client_agent.status import Phase, StatusView
-from services.coordinator.cli.display import accuracy_table, event_line, plain_table
+from services.coordinator.cli.display import plain_table
 from shared.cli.console import size
 
-NEWEST_EVENTS = 6
 
+class Agents:
+    """What each agent says of itself, as long as the demo goes on."""
 
-def screen(watched: Watched) -> RenderableType:
-    """Return what the screen shows while the run goes on."""
-    run, rounds, events = watched.followed.run, watched.followed.rounds, watched.followed.events
-    state = run.state if run else "starting"
-    head = Text(f"FedCoLLM demo   run {state}   {watched.seconds:5.1f} s", style="bold")
-    newest = [Text(event_line(event), style="dim") for event in events[-NEWEST_EVENTS:]]
-    return Group(head, "", agents_table(watched), "", accuracy_table(run, rounds), "", *newest)
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+
+    def __rich__(self) -> RenderableType:
+        """Show the agents as they are now."""
+        return Group(agents_table(self._watched), "")
 
 
 def agents_table(watched: Watched) -> Table:
     """Return what each agent says of itself."""
-    table = plain_table("agents (each from its own status page)")
+    table = plain_table(f"agents (each from its own status page) after {watched.seconds:.0f} s")
     for column in ("agent", "doing", "round", "progress", "loss", "sent", "received"):
-        table.add_column(column, justify="left" if column in {"agent", "doing"} else "right")
+        words = column in {"agent", "doing"}
+        table.add_column(column, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     for name, status in sorted(watched.agents.items()):
         table.add_row(
             name,

@@ -6,11 +6,11 @@ import pytest
 from rich.console import Console
 
 from services.coordinator.cli.following import Followed
-from services.coordinator.cli.live_view import LiveView, phase
+from services.coordinator.cli.live_view import LiveView
 from services.coordinator.context import Context
 from shared.errors import Unreachable
 from shared.protocol.messages import Event
-from tests.support.federations import RUN, begin, play_round, run_of, submit, terms_of, work
+from tests.support.federations import RUN, begin, events_of, play_round, run_of, terms_of
 
 SIZES = [(80, 24), (120, 40), (60, 14), (40, 8), (20, 5)]
 
@@ -27,11 +27,7 @@ def shown(followed: Followed, width: int, height: int) -> list[str]:
 
 def followed(context: Context) -> Followed:
     """What is known of the run now."""
-    events = [
-        Event(seq=e.seq, at=e.at, kind=e.kind, round=e.round, detail=e.detail)
-        for e in context.lifecycle.events(RUN, after=0)
-    ]
-    return Followed(run=run_of(context), rounds=tuple(context.lifecycle.rounds(RUN)), events=events)
+    return Followed(run=run_of(context), rounds=tuple(context.lifecycle.rounds(RUN)), events=events_of(context))
 
 
 @pytest.fixture
@@ -59,7 +55,7 @@ def test_the_view_shows_what_is_newest(long_run: Followed):
     rows = shown(long_run, 80, 24)
     text = "\n".join(rows)
     assert "20 of 60 rounds published" in text
-    assert "round 31: agents train and send, 0 of 2 updates (1 suffice)" in text
+    assert "round 31: 0 of 2 updates; " in text
     assert "did not answer" in text
     assert "zero-shot" in text
     assert any(row.split()[:2] == ["31", "open"] for row in rows)
@@ -67,24 +63,20 @@ def test_the_view_shows_what_is_newest(long_run: Followed):
     assert "round.open round 31" in rows[-1]
 
 
-def test_the_phase_says_what_is_waited_for(context: Context):
-    """From draft to end, in words that an operator acts on."""
+def test_a_line_that_is_long_goes_on_in_the_next_row(long_run: Followed):
+    """A refused round's reason, and what the coordinator's absence is told by, are read to their ends."""
+    text = " ".join(" ".join(shown(long_run, 80, 40)).split())
+    assert "…" not in text
+    assert "more than the gate's tolerance of 0 below it" in text
+    assert text.count("is it there?") == 9
 
-    def told(now: float = 0.0) -> str:
-        return phase(run_of(context), context.lifecycle.rounds(RUN), now=now)
 
-    context.lifecycle.create(RUN, terms_of(), actor="operator")
-    assert told() == "a draft: `fedcollm runs start run` starts it"
-    context.lifecycle.start(RUN, actor="operator")
-    assert told() == "a worker loads and evaluates both models"
-    work(context)
-    [opened] = context.lifecycle.rounds(RUN)
-    submit(context, "ada")
-    assert told(opened.opened_at + 65) == "round 1: agents train and send, 1 of 2 updates (1 suffice)  1:05"
-    submit(context, "bob")
-    context.rounds.reconcile()
-    assert told().startswith(("round 1: wait for the worker", "round 1: co-tuning"))
-    context.lifecycle.pause(RUN, actor="operator")
-    assert told() == "paused: `fedcollm runs start run` lets it go on"
-    context.lifecycle.cancel(RUN, "enough", actor="operator")
-    assert told() == "stopped: enough"
+def test_an_event_that_alone_is_too_long_is_shown_as_far_as_there_is_room(context: Context):
+    """A worker's whole story does not push the rounds off the screen."""
+    begin(context)
+    known = followed(context)
+    known.events.append(Event(seq=99, at=0.0, kind="work.returned", round=1, detail={"reason": "word " * 900}))
+    rows = shown(known, 80, 24)
+    assert len(rows) < 24
+    assert any("work.returned round 1" in row for row in rows)
+    assert any(row.split()[:2] == ["1", "open"] for row in rows)

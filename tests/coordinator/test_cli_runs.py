@@ -8,20 +8,22 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from bench.federation import ManualClock, token_of
 from services.coordinator.app import create_app
+from services.coordinator.changes import Changes
+from services.coordinator.cli import following
 from services.coordinator.cli.app import app
-from services.coordinator.cli.report import Report
 from services.coordinator.context import Context
 from shared.cli.console import ExitCode
 from shared.errors import RunConflict
 from shared.protocol.messages import Event, RunList
 from shared.protocol.rounds import RunState
-from tests.support.federations import RUN, begin, coordinator, kinds, play_round, run_of, submit, terms_of, work
+from tests.support.federations import RUN, begin, coordinator, kinds, play_round, run_of, terms_of, work
 from tests.support.served import Operated, operated, served
 
 TERMS = """
@@ -159,6 +161,27 @@ def test_a_run_that_was_stopped_is_not_said_to_have_failed(operator: Operated):
     assert answers[2].stdout.splitlines()[-1] == "run run was stopped: test"
 
 
+def test_a_pipe_is_told_once_what_is_waited_for(operator: Operated, monkeypatch: pytest.MonkeyPatch):
+    """After a poll that brought no news, between the events, and not again before there is another event."""
+    monkeypatch.setattr(following, "LONGEST_POLL_SECONDS", 0.01)
+    begin(operator.context)
+    polls = 0
+
+    def poll(self: Changes, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - passed on
+        nonlocal polls
+        polls += 1
+        if polls == 5:
+            operator.context.lifecycle.cancel(RUN, "test", actor="operator")
+        return real(self, *arguments, **options)
+
+    real = Changes.poll
+    monkeypatch.setattr(Changes, "poll", poll)
+    lines = runs(operator, "watch", RUN).stdout.splitlines()
+    waits = [line for line in lines if line.startswith("round 1: 0 of 2 updates; ")]
+    assert len(waits) == 1
+    assert lines.index(waits[0]) == len(kinds(operator.context)) - 2  # all events but those of the end come before it
+
+
 @pytest.mark.parametrize(
     ("loss", "code", "told"),
     [(1.0, ExitCode.DONE, "has finished"), (2.0, ExitCode.FAILED, "has failed: 3 rounds in a row")],
@@ -224,56 +247,6 @@ def test_ctrl_c_leaves_the_run_running_and_says_so(operator: Operated):
     assert process.returncode == ExitCode.INTERRUPTED
     assert errors.splitlines() == [f"interrupted: the run goes on: `fedcollm runs watch {RUN}` follows it again"]
     assert run_of(operator.context).state is RunState.RUNNING
-
-
-# --- report -------------------------------------------------------------------------------------------------------
-
-
-def test_a_report_says_what_a_run_gave_and_why_rounds_came_to_nothing(operator: Operated):
-    """Scores with losses and chance, reasons, times, bytes and adapters."""
-    begin(operator.context, terms_of(rounds=2))
-    play_round(operator.context, 1)
-    play_round(operator.context, 2, loss=2.0)
-    submit(operator.context, "ada", number=3)
-    text = runs(operator, "report", RUN).stdout
-
-    assert "1 of 2 rounds published" in text
-    assert "(1 examples, chance 25.0 %)" in text
-    assert "50.0 %  2.000" in text
-    assert "round 2 was refused: the candidate's validation loss is 2.0000" in text
-    assert "agents train and send" in text
-    assert "5 updates of" in text
-    assert "slm-adapter" in text
-
-
-@pytest.mark.parametrize(("name", "begins"), [("", f"run {RUN}: draft"), ("a run", f"run {RUN} (a run): draft")])
-def test_a_run_is_called_by_its_id_where_its_terms_have_no_name(operator: Operated, name: str, begins: str):
-    """Of one file of terms several runs can be made."""
-    operator.context.lifecycle.create(RUN, terms_of(name=name), actor="operator")
-    assert runs(operator, "report", RUN).stdout.startswith(begins)
-
-
-def test_a_report_as_json_is_the_same(operator: Operated):
-    """One document with the run, its rounds, times and adapters as the protocol has them."""
-    begin(operator.context)
-    operator.context.rounds.reconcile()
-    play_round(operator.context, 1)
-    report = Report.model_validate_json(runs(operator, "report", RUN, "--json").stdout)
-
-    assert report.run == run_of(operator.context)
-    assert list(report.rounds) == operator.context.lifecycle.rounds(RUN)
-    assert list(report.artefacts) == operator.context.lifecycle.artefacts(RUN)
-    assert report.updates == 2
-    assert report.update_bytes == report.rounds[0].aggregate_bytes
-    assert set(report.seconds) == {"prepare", "open", "aggregated", "cotuning", "evaluating"}
-
-
-def test_a_report_of_a_run_that_made_nothing_says_so(operator: Operated, tmp_path: Path):
-    """A draft has no scores, no rounds and no adapters."""
-    runs(operator, "create", RUN, "--terms", terms_file(tmp_path))
-    result = runs(operator, "report", RUN)
-    assert result.exit_code == ExitCode.DONE
-    assert "there are no adapters yet" in result.stdout
 
 
 # --- when something is wrong --------------------------------------------------------------------------------------

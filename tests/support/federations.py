@@ -23,6 +23,7 @@ from shared.protocol.messages import (
     CotuneTask,
     EvaluateResult,
     EvaluateTask,
+    Event,
     Lease,
     PreparedModel,
     PrepareResult,
@@ -202,6 +203,14 @@ def cancelled(context: Context) -> RunView:
 def kinds(context: Context, run_id: str = RUN) -> list[str]:
     """Return the kinds of a run's events, in order."""
     return [event.kind for event in context.lifecycle.events(run_id, after=0)]
+
+
+def events_of(context: Context, run_id: str = RUN) -> list[Event]:
+    """Return a run's log as it travels."""
+    return [
+        Event(seq=event.seq, at=event.at, kind=event.kind, round=event.round, detail=event.detail)
+        for event in context.lifecycle.events(run_id, after=0)
+    ]
 
 
 def _prepared(digest: str, layout: dict[str, tuple[int, ...]]) -> PreparedModel:

@@ -1,6 +1,6 @@
-"""A run as tables and lines: what it scored, where the time went, what happened."""
+"""A run as tables and lines: what it scored, how it ended, what happened."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich import box
 from rich.table import Table
@@ -9,36 +9,27 @@ from shared.cli.console import duration, percent
 from shared.protocol.messages import Event, RoundView, RunView, Score
 from shared.protocol.rounds import STOPPED
 
-PARTS = {
-    "prepare": "the worker loads and evaluates both models",
-    "open": "agents train and send",
-    "aggregated": "wait for the worker",
-    "cotuning": "co-tuning",
-    "evaluating": "evaluation",
+# What a table of scores may be of.
+SCORES: Mapping[str, Callable[[Score], str]] = {
+    "accuracy": lambda score: percent(score.accuracy),
+    "loss": lambda score: f"{score.loss:.3f}",
+    "accuracy and loss": lambda score: f"{percent(score.accuracy)}  {score.loss:.3f}",
 }
+DIGEST_LETTERS = 12
 
 
-def accuracy_table(
-    run: RunView | None,
-    rounds: Sequence[RoundView],
-    *,
-    with_losses: bool = False,
-) -> Table:
+def score_table(run: RunView | None, rounds: Sequence[RoundView], of: str = "accuracy") -> Table:
     """Return the scores of both models before and after, round by round."""
     base = run.base_scores if run else None
-    title = "accuracy on the validation set"
+    title = f"{of} on the validation set"
     if base is not None:
         title += f" ({base.slm.examples} examples, chance {percent(base.slm.chance)})"
-    if with_losses:
-        title = title.replace("accuracy", "accuracy and loss", 1)
     table = plain_table(title)
     for column in ("round", "state", "updates", "SLM\naggregated", "SLM\nco-tuned", "LLM\nco-tuned", "time"):
         table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
 
     def told(score: Score | None) -> str:
-        if score is None:
-            return ""
-        return percent(score.accuracy) + (f"  {score.loss:.3f}" if with_losses else "")
+        return "" if score is None else SCORES[of](score)
 
     if base is not None:
         table.add_row("0", "zero-shot", "", "", told(base.slm), told(base.llm), "")
@@ -53,16 +44,6 @@ def accuracy_table(
             told(scores.llm if scores else None),
             duration(sum(row.seconds.values())),
         )
-    return table
-
-
-def time_table(seconds: Mapping[str, float]) -> Table:
-    """Return where the time went, by part."""
-    table = plain_table("where the time went")
-    table.add_column("part")
-    table.add_column("seconds", justify="right")
-    for part, spent in seconds.items():
-        table.add_row(PARTS.get(part, part), f"{spent:.1f}")
     return table
 
 
@@ -88,18 +69,6 @@ def reason_lines(rounds: Sequence[RoundView]) -> list[str]:
     return [f"round {row.number} was {row.state}: {row.reason}" for row in rounds if row.reason]
 
 
-def part_seconds(rounds: Sequence[RoundView], events: Sequence[Event]) -> dict[str, float]:
-    """Return how long each part of a run took, over all its rounds."""
-    at = {event.kind: event.at for event in reversed(events)}  # the first of each kind
-    seconds = dict.fromkeys(PARTS, 0.0)
-    if "run.prepared" in at:
-        seconds["prepare"] = at["run.prepared"] - at["run.running"]
-    for row in rounds:
-        for part, spent in row.seconds.items():
-            seconds[part] += spent
-    return seconds
-
-
 def event_line(event: Event) -> str:
     """Return an event as one line."""
     where = f" round {event.round}" if event.round else ""
@@ -115,4 +84,5 @@ def plain_table(title: str) -> Table:
 def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
-    return str(value).removeprefix("sha256:")[: 60 if " " in str(value) else 12]
+    text = str(value)
+    return text.removeprefix("sha256:")[:DIGEST_LETTERS] if text.startswith("sha256:") else text

@@ -1,4 +1,4 @@
-"""Follow a run as anybody may: its log by long polls, and the run and its rounds whenever the log has grown."""
+"""Follow a run as anybody may: its log by long polls, and its rounds after each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,8 +34,9 @@ async def catch_up(operator: Transport, run_id: str, followed: Followed, *, wait
     params = {"after": after, "wait_seconds": wait_seconds}
     page = await operator.call("GET", f"/v1/runs/{run_id}/events", EventList, params=params)
     followed.events += page.events
+    # Without news too: a round's clock starts again with the coordinator, and no event tells of that.
+    followed.rounds = (await operator.call("GET", f"/v1/runs/{run_id}/rounds", RoundList)).rounds
     if page.events or followed.run is None:
-        followed.rounds = (await operator.call("GET", f"/v1/runs/{run_id}/rounds", RoundList)).rounds
         followed.run = await operator.call("GET", f"/v1/runs/{run_id}", RunView)
     return bool(page.events)
 

@@ -5,15 +5,9 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 from rich.console import RenderableType
 
-from services.coordinator.cli.display import (
-    accuracy_table,
-    part_seconds,
-    plain_table,
-    reason_lines,
-    state_line,
-    time_table,
-)
+from services.coordinator.cli.display import plain_table, reason_lines, score_table, state_line
 from services.coordinator.cli.following import Followed, catch_up
+from services.coordinator.cli.parts import time_spent, time_table
 from shared.cli.console import size
 from shared.protocol.messages import Artefact, ArtefactList, RoundView, RunView
 from shared.protocol.rounds import RoundState
@@ -45,7 +39,7 @@ async def read_report(operator: Transport, run_id: str) -> Report:
     return Report(
         run=followed.run,
         rounds=followed.rounds,
-        seconds=part_seconds(followed.rounds, followed.events),
+        seconds=time_spent(followed.events).seconds,
         updates=sum(row.accepted for row in followed.rounds),
         # An update has the aggregate's layout, and so its length.
         update_bytes=max((row.aggregate_bytes or 0 for row in followed.rounds), default=0),
@@ -63,7 +57,7 @@ def report_lines(report: Report) -> Iterator[RenderableType]:
     yield f"SLM {run.terms.slm}"
     yield f"{published} of {run.terms.rounds} rounds published"
     yield ""
-    yield accuracy_table(run, report.rounds, with_losses=True)
+    yield score_table(run, report.rounds, "accuracy and loss")
     yield from reason_lines(report.rounds)
     yield ""
     yield time_table(report.seconds)

@@ -2,15 +2,17 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.live import Live
 
 from services.coordinator.cli.connection import Operator
-from services.coordinator.cli.display import accuracy_table, end_line, event_line, reason_lines
+from services.coordinator.cli.display import end_line, event_line, reason_lines, score_table
 from services.coordinator.cli.following import Followed, follow
 from services.coordinator.cli.live_view import LiveView
+from services.coordinator.cli.parts import phase
 from shared.cli.console import ExitCode, Output
 from shared.protocol.messages import RunView
 from shared.protocol.rounds import RunState
@@ -26,7 +28,7 @@ def watch(operator: Operator, run_id: str) -> ExitCode:
     run = followed.run
     assert run is not None  # noqa: S101 - our own invariant: it has been followed to its end
     if not output.as_json:
-        output.screen.print("", accuracy_table(run, followed.rounds), "")
+        output.screen.print("", score_table(run, followed.rounds), "")
         for line in reason_lines(followed.rounds):
             output.line(line)
         output.line(end_line(run))
@@ -49,14 +51,18 @@ async def _watch(operator: Operator, run_id: str) -> Followed:
 @contextmanager
 def _showing(followed: Followed, output: Output, *, live: bool) -> Iterator[Callable[[], None]]:
     """Give what is to be called when the log has grown."""
-    shown = 0
+    shown, quiet = 0, False
 
     def print_new() -> None:
-        nonlocal shown
-        for event in followed.events[shown:]:
-            sys.stdout.write(f"{event.model_dump_json() if output.as_json else event_line(event)}\n")
+        nonlocal shown, quiet
+        new = followed.events[shown:]
+        lines = [event.model_dump_json() if output.as_json else event_line(event) for event in new]
+        if followed.run and not (new or quiet or output.as_json or followed.ended):
+            # A whole poll without news: what is waited for is told once, and not every time that it is still so.
+            lines = [phase(followed.run, followed.rounds, followed.events, now=time.time())]
+        sys.stdout.writelines(f"{line}\n" for line in lines)
         sys.stdout.flush()  # whoever reads a pipe follows the run too
-        shown = len(followed.events)
+        shown, quiet = len(followed.events), not new
 
     if live:
         view = LiveView(followed)
