@@ -34,6 +34,9 @@ from shared.errors import (
 # Neither a pipe nor a file has an edge: a table is not folded there before it is this wide.
 PIPE_COLUMNS = 200
 
+# Fewer bytes are told in kilobytes, of which there is something to see.
+LEAST_MEGABYTES = 100_000
+
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
 
 
@@ -184,7 +187,7 @@ def start(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -
 
 def size(count: int) -> str:
     """Return a number of bytes for people."""
-    return f"{count / 1e6:.2f} MB"
+    return f"{count / 1e6:.2f} MB" if count >= LEAST_MEGABYTES else f"{count / 1e3:.1f} kB"
 
 
 def percent(share: float) -> str:

@@ -1,16 +1,19 @@
 """`fedcollm runs report`: what a run gave, for people at any width and for programs."""
 
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from services.coordinator.cli.app import app
-from services.coordinator.cli.report import Report
+from services.coordinator.cli.report import Report, report_lines
 from services.coordinator.context import Context
 from shared.cli.console import ExitCode
-from tests.support.federations import RUN, begin, play_round, run_of, submit, terms_of
+from shared.protocol.terms import GateTerms
+from tests.support.federations import RUN, adapter, begin, play_round, run_of, submit, terms_of
 from tests.support.served import Operated, operated
 
 
@@ -50,6 +53,39 @@ def test_a_run_is_called_by_its_id_where_its_terms_have_no_name(operator: Operat
     """Of one file of terms several runs can be made."""
     operator.context.lifecycle.create(RUN, terms_of(name=name), actor="operator")
     assert report(operator).startswith(begins)
+
+
+def test_nothing_of_a_report_is_cut_at_80_columns(operator: Operated):
+    """However long the losses and digests are; where there is room, accuracy and loss share a table."""
+    begin(operator.context, terms_of(rounds=2, gate=GateTerms(enabled=False)))
+    play_round(operator.context, 1, loss=1234.567)
+    play_round(operator.context, 2, loss=12.345)
+    found = Report.model_validate_json(report(operator, "--json"))
+
+    def shown(width: int) -> list[str]:
+        screen = Console(file=StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
+        with screen.capture() as capture:
+            screen.print(*report_lines(found), sep="\n")
+        return capture.get().splitlines()
+
+    narrow, wide = shown(80), shown(120)
+    assert max(len(row.rstrip()) for row in narrow) <= 80
+    assert "…" not in "".join([*narrow, *wide])
+    assert any(row.split()[-3:-1] == ["1234.567", "1.000"] for row in narrow)
+    assert any("50.0 %  1234.567" in row for row in wide)
+    digest = found.artefacts[0].digest
+    assert digest in "".join(row.split()[-1] for row in narrow if row.split())
+    assert any(digest in row for row in wide)
+
+
+def test_a_report_counts_updates_before_any_is_aggregated(operator: Operated):
+    """Their length is that of the run's layout, and one is not called several."""
+    begin(operator.context)
+    assert "no update was accepted" in report(operator)
+    submit(operator.context, "ada")
+    assert f"1 update of {len(adapter(1.0)) / 1000:.1f} kB was accepted\n" in report(operator)
+    submit(operator.context, "bob")
+    assert " were accepted, 0." in report(operator)
 
 
 def test_a_report_as_json_is_the_same(operator: Operated):

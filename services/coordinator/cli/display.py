@@ -1,8 +1,9 @@
-"""A run as tables and lines: what it scored, how it ended, what happened."""
+"""A run as tables and lines: what it scored, how it ended, what happened. At 80 columns nothing is cut."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
 from shared.cli.console import duration, percent
@@ -15,7 +16,23 @@ SCORES: Mapping[str, Callable[[Score], str]] = {
     "loss": lambda score: f"{score.loss:.3f}",
     "accuracy and loss": lambda score: f"{percent(score.accuracy)}  {score.loss:.3f}",
 }
+UNBOUNDED = 1000
 DIGEST_LETTERS = 12
+
+
+class Fitting:
+    """The first of several forms that is not wider than the screen, or else the last."""
+
+    def __init__(self, *forms: RenderableType) -> None:
+        self._forms = forms
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render that form."""
+        unbounded = options.update_width(UNBOUNDED)
+        fitting = [
+            form for form in self._forms if console.measure(form, options=unbounded).maximum <= options.max_width
+        ]
+        yield [*fitting, self._forms[-1]][0]
 
 
 def score_table(run: RunView | None, rounds: Sequence[RoundView], of: str = "accuracy") -> Table:

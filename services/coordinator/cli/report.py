@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 from pydantic import BaseModel
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 
-from services.coordinator.cli.display import plain_table, reason_lines, score_table, state_line
+from services.coordinator.cli.display import Fitting, plain_table, reason_lines, score_table, state_line
 from services.coordinator.cli.following import Followed, catch_up
 from services.coordinator.cli.parts import time_spent, time_table
 from shared.cli.console import size
-from shared.protocol.messages import Artefact, ArtefactList, RoundView, RunView
+from shared.protocol.codec import blob_bytes
+from shared.protocol.messages import Artefact, ArtefactList, Manifest, RoundView, RunView
 from shared.protocol.rounds import RoundState
 from shared.protocol.terms import FROZEN
 from shared.transport import Transport
@@ -35,14 +36,15 @@ async def read_report(operator: Transport, run_id: str) -> Report:
     while await catch_up(operator, run_id, followed, wait_seconds=0):
         pass
     assert followed.run is not None  # noqa: S101 - our own invariant: catch_up reads it first
+    prepared = followed.run.base_scores is not None  # and so it has a manifest, by which all updates are of one length
+    manifest = await operator.call("GET", f"/v1/runs/{run_id}/manifest", Manifest) if prepared else None
     listed = await operator.call("GET", f"/v1/runs/{run_id}/artefacts", ArtefactList)
     return Report(
         run=followed.run,
         rounds=followed.rounds,
         seconds=time_spent(followed.events).seconds,
         updates=sum(row.accepted for row in followed.rounds),
-        # An update has the aggregate's layout, and so its length.
-        update_bytes=max((row.aggregate_bytes or 0 for row in followed.rounds), default=0),
+        update_bytes=blob_bytes(manifest.layout) if manifest else 0,
         artefacts=listed.artefacts,
     )
 
@@ -57,17 +59,27 @@ def report_lines(report: Report) -> Iterator[RenderableType]:
     yield f"SLM {run.terms.slm}"
     yield f"{published} of {run.terms.rounds} rounds published"
     yield ""
-    yield score_table(run, report.rounds, "accuracy and loss")
+    yield Fitting(
+        score_table(run, report.rounds, "accuracy and loss"),
+        Group(score_table(run, report.rounds), "", score_table(run, report.rounds, "loss")),
+    )
     yield from reason_lines(report.rounds)
     yield ""
     yield time_table(report.seconds)
     yield ""
-    yield (
-        f"{report.updates} updates of {size(report.update_bytes)} were accepted, "
-        f"{size(report.updates * report.update_bytes)} in all"
-    )
+    yield _updates_line(report.updates, report.update_bytes)
     yield ""
     yield artefacts_table(report.artefacts)
+
+
+def _updates_line(count: int, length: int) -> str:
+    match count:
+        case 0:
+            return "no update was accepted"
+        case 1:
+            return f"1 update of {size(length)} was accepted"
+        case _:
+            return f"{count} updates of {size(length)} were accepted, {size(count * length)} in all"
 
 
 def artefacts_table(artefacts: tuple[Artefact, ...]) -> RenderableType:
@@ -75,8 +87,9 @@ def artefacts_table(artefacts: tuple[Artefact, ...]) -> RenderableType:
     if not artefacts:
         return NO_ADAPTERS
     table = plain_table("adapters")
-    for column in ("name", "round", "size", "digest"):
-        table.add_column(column, justify="left" if column in {"name", "digest"} else "right")
+    for column in ("name", "round", "size"):
+        table.add_column(column, justify="left" if column == "name" else "right", no_wrap=True)
+    table.add_column("digest", overflow="fold")
     for artefact in artefacts:
         table.add_row(artefact.name, str(artefact.round), size(artefact.bytes), artefact.digest)
     return table
