@@ -30,7 +30,7 @@ def test_a_path_that_is_not_there_is_told_with_what_was_meant(tmp_path: Path):
 def test_a_pipe_can_be_read_and_is_not_waited_for(tmp_path: Path):
     """Who writes to it may come later: a token from a password manager does."""
     os.mkfifo(tmp_path / "token")
-    require_readable(tmp_path / "token", "token_file")
+    require_readable(tmp_path / "token")
 
 
 def test_a_link_to_nothing_is_told_as_such(tmp_path: Path):
@@ -39,10 +39,10 @@ def test_a_link_to_nothing_is_told_as_such(tmp_path: Path):
     with pytest.raises(
         ConfigurationError, match=r"data\.jsonl is a link to elsewhere/data\.jsonl, which is not there: "
     ):
-        require_readable(tmp_path / "data.jsonl", "data.path")
+        require_readable(tmp_path / "data.jsonl")
     (tmp_path / "slm").symlink_to("elsewhere")
     with pytest.raises(ConfigurationError, match=r"there is no folder .*/slm: correct the path"):
-        require_model(str(tmp_path / "slm"), "slm")
+        require_model(str(tmp_path / "slm"))
 
 
 def test_a_path_through_a_file_or_one_that_no_disk_takes_is_told_with_what_to_do(tmp_path: Path):
@@ -56,7 +56,7 @@ def test_a_path_through_a_file_or_one_that_no_disk_takes_is_told_with_what_to_do
         ("loop", "symbolic links.*: correct the path"),
     ):
         with pytest.raises(ConfigurationError, match=told):
-            require_readable(tmp_path / wrong, "data.path")
+            require_readable(tmp_path / wrong)
 
 
 def test_a_file_that_is_only_of_the_same_kind_was_not_meant(tmp_path: Path):
