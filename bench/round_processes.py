@@ -5,8 +5,7 @@ import sys
 from collections.abc import Mapping
 
 from bench.no_op import NoOpCoTuner, NoOpTrainer
-from services.client_agent import __main__ as agent_main
-from services.client_agent import trainer_process
+from services.client_agent import service, trainer_process
 from services.client_agent.settings import Settings as AgentSettings
 from services.client_agent.trainer import TrainerProcess
 from services.coordinator.worker.loop import Worker
@@ -40,7 +39,7 @@ def main() -> None:
             asyncio.run(worker())
         case "agent":
             command = (sys.executable, "-m", "bench.round_processes", "trainer")
-            asyncio.run(agent_main.serve(read_settings(AgentSettings), TrainerProcess(command)))
+            asyncio.run(service.serve(read_settings(AgentSettings), TrainerProcess(command)))
         case "trainer":
             trainer_process.serve(NoOpTrainer)
         case other:

@@ -4,6 +4,7 @@ The same names everywhere: ``data.path`` in messages is ``path`` under ``[data]`
 ``FEDCOLLM_AGENT_DATA__PATH`` in the environment. Relative paths in a file start at the file's folder.
 """
 
+import argparse
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,15 @@ def read_settings(
         return validate(kind, values, what=_name(kind, file))
     except SettingsError as error:
         raise ConfigurationError(f"{_name(kind, file)}: {error}") from None
+
+
+def config_argument(module: str, kind: type[BaseSettings]) -> Path | None:
+    """Return the file that ``--config`` names on the command line of ``python -m module``, if it names one."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}")
+    prefix = kind.model_config["env_prefix"]
+    parser.add_argument("--config", type=Path, metavar="FILE", help=f"a TOML file; {prefix}* in the environment win")
+    file: Path | None = parser.parse_args().config
+    return file
 
 
 def read_toml(kind: type[BaseModel], file: Path) -> dict[str, Any]:

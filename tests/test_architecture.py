@@ -38,8 +38,8 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("services.coordinator.__main__", (*HEAVY, "services.client_agent", "services.coordinator.worker")),
-        ("services.client_agent.__main__", (*HEAVY, "services.coordinator", "sqlalchemy")),
+        ("services.coordinator.service", (*HEAVY, "services.client_agent", "services.coordinator.worker")),
+        ("services.client_agent.service", (*HEAVY, "services.coordinator", "sqlalchemy")),
         ("shared.protocol.messages", (*HEAVY, "httpx", "fastapi", "sqlalchemy", "services")),
         ("shared.transport", (*HEAVY, "fastapi", "sqlalchemy", "services")),
     ],
@@ -191,3 +191,12 @@ def test_a_setting_that_cannot_be_used_is_named_and_no_secret_is(
     assert named in answer.stderr
     assert "a-secret" not in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_every_module_is_on_the_map() -> None:
+    """docs/architecture.md names each file of services and shared, so that a newcomer finds it there."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    files = [*(ROOT / "services").rglob("*.py"), *(ROOT / "shared").rglob("*.py")]
+    named = [path for path in files if not path.name.startswith("__") and "migrations" not in path.parts]
+    assert named
+    assert not [str(path.relative_to(ROOT)) for path in named if not re.search(rf"\b{path.name}\b", page)]

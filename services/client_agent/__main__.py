@@ -1,104 +1,12 @@
 """Run an agent: ``python -m services.client_agent [--config FILE]``."""
 
-import argparse
-import asyncio
-import signal
 import sys
-from pathlib import Path
 
-import structlog
-import uvicorn
-
-from services.client_agent.agent import Agent
-from services.client_agent.coordinator_client import CoordinatorClient
-from services.client_agent.settings import Settings, page_url
-from services.client_agent.state import StateFolder
-from services.client_agent.status import Status
-from services.client_agent.status_page import create_status_page
-from services.client_agent.trainer import TrainerProcess
-from shared.access import require_model, require_readable, require_writable
-from shared.configuration import read_settings
-from shared.errors import FedCoLLMError, TransportError, about
-from shared.listening import listen
-from shared.logs import TroubleLog, log_to_stderr
-from shared.transport import BearerToken, open_transport
-
-log = structlog.get_logger()
-
-TRAINER_COMMAND = (sys.executable, "-m", "services.client_agent.trainer_process")
-
-
-async def serve(settings: Settings, trainer: TrainerProcess) -> None:
-    """Take part and show the status page, until told to stop."""
-    # uvicorn stops, and then sends the signal again: SIGTERM as such would end the process before it has cleaned up.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    with about("state_dir"):
-        require_writable(settings.state_dir)
-    state, status, trouble = StateFolder(settings.state_dir), Status(), TroubleLog(settings.coordinator_url)
-
-    def on_retry(problem: TransportError | None) -> None:
-        status.retrying(problem)
-        trouble(problem)
-
-    socket = listen(settings.status_host, settings.status_port, "status_port")
-    page = uvicorn.Config(
-        create_status_page(status),
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=1,
-    )
-    authenticator = BearerToken.read(settings.token_file)
-    # What can be seen at once is told at once; the training process finds out the rest.
-    with about("slm"):
-        require_model(settings.slm)
-    with about("data.path"):
-        require_readable(settings.data.path)
-    with state.owned():
-        async with open_transport(
-            settings.coordinator_url,
-            authenticator,
-            status.sent,
-            patience_seconds=None,
-            ca_file=settings.ca_file,
-            on_retry=on_retry,
-        ) as transport:
-            log.info(
-                "agent.started",
-                coordinator=settings.coordinator_url,
-                status_page=page_url(settings.status_host, socket.getsockname()[1]),
-                state_dir=str(settings.state_dir),
-                device=settings.device,
-                threads=settings.threads,
-            )
-            await trainer.start()
-            agent = Agent(CoordinatorClient(transport), trainer, state, status, slm=settings.slm)
-            tasks = [asyncio.create_task(agent.run()), asyncio.create_task(uvicorn.Server(page).serve([socket]))]
-            try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-            finally:
-                tasks[0].cancel()
-                await trainer.stop()
-
-
-def run(config: Path | None) -> int:
-    """Run until told to stop; 2 means that the configuration is wrong."""
-    log_to_stderr()
-    try:
-        settings = read_settings(Settings, config)
-        command = TRAINER_COMMAND if config is None else (*TRAINER_COMMAND, "--config", str(config))
-        asyncio.run(serve(settings, TrainerProcess(command)))
-    except FedCoLLMError as error:
-        sys.stderr.write(f"agent: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        pass
-    return 0
-
+from shared.interrupts import importing
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m services.client_agent", description=__doc__)
-    parser.add_argument("--config", type=Path, help="a TOML file; FEDCOLLM_AGENT_* in the environment win")
-    sys.exit(run(parser.parse_args().config))
+    with importing():
+        from services.client_agent.service import run
+        from services.client_agent.settings import Settings
+        from shared.configuration import config_argument
+    sys.exit(run(config_argument("services.client_agent", Settings)))

@@ -1,6 +1,5 @@
 """The training process: ``python -m services.client_agent.trainer_process``, started by the agent and no one else."""
 
-import argparse
 import os
 import queue
 import sys
@@ -9,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TextIO
 
+from services.client_agent.settings import Settings
 from services.client_agent.trainer import Failed, Progress, Trained, TrainingOrder
+from shared.configuration import config_argument, read_settings
 from shared.errors import FedCoLLMError
 from shared.logs import log_to_stderr
 
@@ -78,8 +79,6 @@ def lora_trainer(config: Path | None) -> SyncTrainer:
     import torch  # noqa: PLC0415
 
     from services.client_agent.lora_trainer import LoraTrainer  # noqa: PLC0415
-    from services.client_agent.settings import Settings  # noqa: PLC0415
-    from shared.configuration import read_settings  # noqa: PLC0415
 
     settings = read_settings(Settings, config)
     torch.set_num_threads(settings.threads)
@@ -94,8 +93,6 @@ def lora_trainer(config: Path | None) -> SyncTrainer:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, help="the agent's own")
-    arguments = parser.parse_args()
+    config = config_argument("services.client_agent.trainer_process", Settings)
     log_to_stderr()
-    serve(lambda: lora_trainer(arguments.config))
+    serve(lambda: lora_trainer(config))

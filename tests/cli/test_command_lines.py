@@ -10,14 +10,14 @@ import pytest
 
 from shared.cli.console import ExitCode
 
-BOTH = {"fedcollm": "services.coordinator.cli.app", "fedcollm-agent": "services.client_agent.cli.app"}
+BOTH = {"fedcollm": "services.coordinator.cli", "fedcollm-agent": "services.client_agent.cli"}
 HEAVY = ("torch", "transformers", "peft", "fastapi", "uvicorn", "sqlalchemy", "starlette")
 MOST_SECONDS = 1.5
 
 
 def command(name: str, *arguments: str, before: str = "", columns: int = 80) -> subprocess.CompletedProcess[str]:
     """Run a command line in a process of its own, with a line of Python before and after it."""
-    program = f"import sys, atexit; {before}\nfrom {BOTH[name]} import main; main()"
+    program = f"import sys, atexit; {before}\nfrom {BOTH[name]}.__main__ import main; main()"
     return subprocess.run(  # noqa: S603 - our own programs
         [sys.executable, "-c", program, *arguments],
         env={**os.environ, "COLUMNS": str(columns)},

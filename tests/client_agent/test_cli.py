@@ -135,7 +135,7 @@ def test_the_adapter_is_exported_in_one_model_with_the_agents_slm(folder: Path):
     """Which answers as the SLM with the adapter does, and brings its tokenizer; no library has a say in the output."""
     hold_an_adapter(folder)
     out = folder / "merged"
-    module = ("-m", "services.client_agent.cli.app")
+    module = ("-m", "services.client_agent.cli")
     arguments = ("adapters", "export", "--merged", "--out", str(out), *configured(folder), "--json")
     result = subprocess.run([sys.executable, *module, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
     assert (result.returncode, result.stderr) == (ExitCode.DONE, "")

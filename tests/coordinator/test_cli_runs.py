@@ -77,7 +77,7 @@ def terms_file(folder: Path, *, seed: int = 1) -> str:
 def started(operator: Operated, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A command as a process of its own."""
     process = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-m", "services.coordinator.cli.app", *arguments, *operator.options],
+        [sys.executable, "-m", "services.coordinator.cli", *arguments, *operator.options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -10,7 +10,7 @@ import pytest
 from bench.federation import token_of
 from services.coordinator.app import create_work_app
 from services.coordinator.context import Context
-from services.coordinator.worker.__main__ import serve
+from services.coordinator.worker.service import serve
 from services.coordinator.worker.settings import Settings
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, kinds, terms_of

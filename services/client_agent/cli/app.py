@@ -6,8 +6,9 @@ from services.client_agent.cli.adapters import adapters
 from services.client_agent.cli.doctor import doctor
 from services.client_agent.cli.init import init
 from services.client_agent.cli.status import AgentFile, status
-from shared.cli.console import EXIT_CODES, start, telling
+from shared.cli.console import EXIT_CODES, telling
 from shared.errors import PartMissing
+from shared.interrupts import importing
 
 # One step a line, each short enough for 80 columns.
 HELP = """
@@ -34,7 +35,8 @@ def run(*, config: AgentFile = None) -> None:
     """Take part in runs until told to stop."""
     with telling(as_json=False):
         try:
-            from services.client_agent.__main__ import run as run_agent  # noqa: PLC0415 - FastAPI: no other command's
+            with importing():
+                from services.client_agent.service import run as run_agent  # noqa: PLC0415 - FastAPI: no other command's
         except ImportError as error:
             raise PartMissing.of("agent", error.name) from None
     raise typer.Exit(run_agent(config))
@@ -42,12 +44,3 @@ def run(*, config: AgentFile = None) -> None:
 
 app.command()(status)
 app.add_typer(adapters, name="adapters")
-
-
-def main() -> None:
-    """Run the command line."""
-    start(app, "fedcollm-agent")
-
-
-if __name__ == "__main__":
-    main()

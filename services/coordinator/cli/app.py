@@ -9,8 +9,9 @@ from services.coordinator.cli.adapters import adapters
 from services.coordinator.cli.doctor import doctor
 from services.coordinator.cli.init import init
 from services.coordinator.cli.runs import runs
-from shared.cli.console import EXIT_CODES, or_here, start, telling
+from shared.cli.console import EXIT_CODES, or_here, telling
 from shared.errors import PartMissing
+from shared.interrupts import importing
 
 # One step a line, each short enough for 80 columns.
 HELP = """
@@ -50,7 +51,8 @@ def coordinator(*, config: Annotated[Path | None, _config("coordinator.toml")] =
     """Run the coordinator until it is told to stop."""
     with telling(as_json=False):
         try:
-            from services.coordinator.__main__ import run  # noqa: PLC0415 - FastAPI and the store: no other command's
+            with importing():
+                from services.coordinator.service import run  # noqa: PLC0415 - FastAPI and the store: no other command's
         except ImportError as error:
             raise PartMissing.of("coordinator", error.name) from None
     raise typer.Exit(run(config))
@@ -61,7 +63,8 @@ def worker(*, config: Annotated[Path | None, _config("worker.toml")] = None) -> 
     """Run a co-tuning worker, which holds the models, until it is told to stop."""
     with telling(as_json=False):
         try:
-            from services.coordinator.worker.__main__ import run  # noqa: PLC0415 - torch
+            with importing():
+                from services.coordinator.worker.service import run  # noqa: PLC0415 - torch
         except ImportError as error:
             raise PartMissing.of("worker", error.name) from None
     raise typer.Exit(run(config))
@@ -69,12 +72,3 @@ def worker(*, config: Annotated[Path | None, _config("worker.toml")] = None) -> 
 
 app.add_typer(runs, name="runs")
 app.add_typer(adapters, name="adapters")
-
-
-def main() -> None:
-    """Run the command line."""
-    start(app, "fedcollm")
-
-
-if __name__ == "__main__":
-    main()

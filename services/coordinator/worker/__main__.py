@@ -1,85 +1,12 @@
 """Run a co-tuning worker: ``python -m services.coordinator.worker [--config FILE]``."""
 
-import argparse
-import asyncio
-import os
-import signal
-import socket
 import sys
-from contextlib import suppress
-from pathlib import Path
 
-import structlog
-import torch
-
-from services.coordinator.worker.loop import CoTuner, Worker
-from services.coordinator.worker.model_pair import ModelPair
-from services.coordinator.worker.settings import Settings
-from shared.access import require_readable, require_writable
-from shared.configuration import read_settings
-from shared.errors import FedCoLLMError, about
-from shared.logs import TroubleLog, log_to_stderr
-from shared.ml.models import pick_device
-from shared.transport import BearerToken, TrafficCount, open_transport
-
-log = structlog.get_logger()
-
-
-async def serve(settings: Settings, cotuner: CoTuner) -> None:
-    """Work until told to stop."""
-    authenticator = BearerToken.read(settings.token_file)
-    # Two of one name and token would be taken for one worker that asks again, and be given the same work.
-    name = settings.name or f"{socket.gethostname()}-{os.getpid()}"
-    async with open_transport(
-        settings.coordinator_url,
-        authenticator,
-        TrafficCount(),
-        patience_seconds=None,
-        ca_file=settings.ca_file,
-        on_retry=TroubleLog(settings.coordinator_url),
-    ) as transport:
-        log.info(
-            "worker.started",
-            name=name,
-            coordinator=settings.coordinator_url,
-            device=str(pick_device(settings.device)),
-            threads=settings.threads,
-        )
-        work = asyncio.create_task(Worker(transport, cotuner, settings.cache_dir, name=name).run())
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
-        with suppress(asyncio.CancelledError):
-            await work
-
-
-def run(config: Path | None) -> int:
-    """Run until told to stop; 2 means that the configuration is wrong."""
-    log_to_stderr()
-    try:
-        settings = read_settings(Settings, config)
-        for name, source in (("auxiliary", settings.auxiliary), ("validation", settings.validation)):
-            with about(f"{name}.path"):
-                require_readable(source.path)
-        with about("cache_dir"):
-            require_writable(settings.cache_dir)
-        torch.set_num_threads(settings.threads)
-        cotuner = ModelPair(
-            auxiliary=settings.auxiliary,
-            validation=settings.validation,
-            device=settings.device,
-            dtype=settings.dtype,
-            gradient_checkpointing=settings.gradient_checkpointing,
-            digest_cache=settings.digest_cache,
-        )
-        asyncio.run(serve(settings, cotuner))
-    except FedCoLLMError as error:
-        sys.stderr.write(f"worker: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        pass
-    return 0
-
+from shared.interrupts import importing
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m services.coordinator.worker", description=__doc__)
-    parser.add_argument("--config", type=Path, help="a TOML file; FEDCOLLM_WORKER_* in the environment win")
-    sys.exit(run(parser.parse_args().config))
+    with importing():
+        from services.coordinator.worker.service import run
+        from services.coordinator.worker.settings import Settings
+        from shared.configuration import config_argument
+    sys.exit(run(config_argument("services.coordinator.worker", Settings)))

@@ -1,0 +1,70 @@
+"""A coordinator from its start to its end."""
+
+import asyncio
+import signal
+import sys
+import time
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from services.coordinator.app import by_port, create_app, create_work_app
+from services.coordinator.changes import Changes
+from services.coordinator.context import open_context, reconciling
+from services.coordinator.principals import read_principals
+from services.coordinator.settings import Settings
+from shared.configuration import read_settings
+from shared.errors import FedCoLLMError
+from shared.listening import listen
+from shared.logs import log_to_stderr
+
+# As often as uvicorn itself looks whether it is to stop.
+LOOK_SECONDS = 0.1
+
+log = structlog.get_logger()
+
+
+async def serve(settings: Settings) -> None:
+    """Serve both ports until told to stop."""
+    # uvicorn stops, and then sends the signal again: SIGTERM as such would end the process before it has cleaned up.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    public = listen(settings.host, settings.port)
+    internal = listen(settings.work_host, settings.work_port, "work_port")
+    with open_context(settings, read_principals(settings.principals_file), time.time) as context:
+        async with reconciling(context):
+            log.info(
+                "coordinator.serving",
+                agents=f"http://{settings.host}:{public.getsockname()[1]}",
+                workers=f"http://{settings.work_host}:{internal.getsockname()[1]}",
+            )
+            app = by_port(create_app(context), create_work_app(context), work_port=internal.getsockname()[1])
+            config = uvicorn.Config(
+                app, lifespan="off", log_config=None, access_log=False, http="httptools", timeout_graceful_shutdown=1
+            )
+            server = uvicorn.Server(config)
+            ending = asyncio.create_task(_end_polls(server, context.changes))
+            try:
+                await server.serve([public, internal])
+            finally:
+                ending.cancel()
+
+
+async def _end_polls(server: uvicorn.Server, changes: Changes) -> None:
+    """End the long polls once the server is told to stop, which it tells nobody: it would wait, and break them off."""
+    while not server.should_exit:  # noqa: ASYNC110 - uvicorn rings no bell
+        await asyncio.sleep(LOOK_SECONDS)
+    changes.stop()
+
+
+def run(config: Path | None) -> int:
+    """Run until told to stop; 2 means that the configuration is wrong."""
+    log_to_stderr()
+    try:
+        asyncio.run(serve(read_settings(Settings, config)))
+    except FedCoLLMError as error:
+        sys.stderr.write(f"coordinator: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        pass
+    return 0
