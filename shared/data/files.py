@@ -31,7 +31,7 @@ def held_still(path: Path) -> Iterator[None]:
     """Read a file or folder inside this; what the disk refuses is told in words, and so is a change meanwhile.
 
     Half of an old file and half of a new one would train without a word. Compared are inode, size and two times: one
-    can be set back by whoever has written, and the disk alone sets the other.
+    can be set back by whoever has written, and the disk alone sets the other, by a clock that may go slowly.
 
     Raises:
         DataUnreadable: it is not there, this process may not read it, or it is neither a file nor a folder.

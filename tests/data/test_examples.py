@@ -1,6 +1,7 @@
 """What becomes of rows, once they are read: examples of the two kinds of task, or a message that says what is wrong."""
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -249,6 +250,10 @@ def test_a_row_that_is_wrong_is_named(tmp_path: Path, rows: Sequence[object], er
         (ROW | {"answer": -1}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1"),
         (ROW | {"answer": 0.5}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1"),
         (ROW | {"answer": True}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1"),
+        *[
+            (ROW | {"answer": number}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1")
+            for number in (math.nan, math.inf)
+        ],
         (ROW | {"answer": "0.5"}, {"answer_is": "index"}, AnswerNotAmongChoices, "not one of 0 to 1"),
         (ROW, {"labels": ["A"]}, DataUnreadable, "2 choices, and not as many labels"),
         (ROW | {"l": ["A", "A"]}, {"labels": "l"}, DataUnreadable, "not as many labels, all different"),
