@@ -254,7 +254,7 @@ def test_a_tokenizer_is_loaded_without_a_pad_token(folder: Path):
 
 def test_a_folder_that_does_not_exist_is_unreadable(tmp_path: Path):
     """No request goes out for what looks like a path."""
-    with pytest.raises(ModelUnreadable, match="is neither a folder"):
+    with pytest.raises(ModelUnreadable, match="there is no folder"):
         load_base(tmp_path / "none", dtype="float32", device=CPU)
 
 
