@@ -27,7 +27,13 @@ def start(module: str, folder: Path, settings: Mapping[str, str]) -> subprocess.
     )
 
 
-AGENT = {"token_file": "token", "state_dir": "state", "slm": "name/of-a-hub", "data.path": "data.jsonl"}
+AGENT = {
+    "token_file": "token",
+    "state_dir": "state",
+    "slm": "name/of-a-hub",
+    "data.path": "data.jsonl",
+    "status_port": "0",
+}
 WORKER = {"token_file": "token", "cache_dir": "cache", "auxiliary.path": "data.jsonl", "validation.path": "data.jsonl"}
 
 
