@@ -8,7 +8,7 @@ from typing import Self, get_args
 
 from shared.cli.questions import Questions
 from shared.configuration import validate
-from shared.data.columns import look_up
+from shared.data.columns import listed, look_up
 from shared.data.examples import choices_of, example_of, text_of
 from shared.data.proposal import Kind, Proposal, Setting, first_row, paths, propose
 from shared.data.rows import Row
@@ -113,7 +113,7 @@ class FirstRow:
 
 def agreed(questions: Questions, first: FirstRow, proposal: Proposal, known: Kind | None) -> Proposal:
     """Return the proposal if it is all there and said to be right, and else what is answered about each column."""
-    questions.note(f"  Its columns: {', '.join(first.columns)}")
+    questions.note(f"  Its columns: {listed(first.columns)}")
     if first.fits(proposal):
         questions.note(f"  That looks like {in_words(proposal.kind)}:")
         for name in NEEDED[proposal.kind]:

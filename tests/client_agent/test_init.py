@@ -122,7 +122,7 @@ def test_columns_are_asked_for_one_by_one_where_the_proposal_is_wrong(folder: Pa
     answers = [answer for several in wrong_and_right.values() for answer in several]
     told = init(*options(data="sheet.csv"), answers="\n".join([*answers, "", "", ""]))
     assert told.exit_code == ExitCode.DONE, told.output
-    assert "Its columns: Q, A, B, Key, Note" in told.output
+    assert "Its columns: 'Q', 'A', 'B', 'Key', 'Note'" in told.output
     for question, several in wrong_and_right.items():
         assert told.output.count(question) == len(several)
     for said in ("answer yes or no", "no column 'q4'", "no text in 'Note'", "name them all", "'Key' was meant?"):
@@ -140,6 +140,14 @@ def test_what_a_later_row_finds_wrong_leads_back_to_the_file_with_its_answers_ke
     assert "line 3: the answer is the number of choices" in told.output
     assert "File of the private examples [counted.csv]" in told.output
     assert read_settings(Settings, folder / "agent.toml").data.columns.labels == ("1", "2")
+
+
+def test_a_first_row_that_is_no_header_is_not_shown(folder: Path):
+    """Its cells are somebody's data, and the screen may be shared."""
+    (folder / "bare.csv").write_text("What did MARKER of ward 3 ask for?,x,y,A\nWhy?,v,w,B\n")
+    told = init(*options(data="bare.csv"), answers="\n")
+    assert "does the first line name the columns?" in told.output
+    assert "MARKER" not in told.output
 
 
 def test_columns_of_free_text_are_asked_for_in_the_same_way(folder: Path):
