@@ -115,12 +115,12 @@ def _found(check: Check) -> Finding:
 
 
 def table(found: Sequence[NamedFinding]) -> Table:
-    """Return the findings for a terminal: verdict, what, and below each what to do."""
+    """Return the findings for a terminal: verdict, what, and what to do; what failed stands last, where it is seen."""
     lines = Table(box=None, show_header=False, pad_edge=False)
     lines.add_column(no_wrap=True)
     lines.add_column(no_wrap=True)
     lines.add_column(overflow="fold")  # a digest is of no use in part
-    for one in found:
+    for one in sorted(found, key=lambda one: one.verdict is Verdict.FAILED):
         text = Text(one.detail)
         if one.advice:
             text.append(f"\n→ {one.advice}", style="bold")

@@ -67,6 +67,15 @@ def test_the_table_says_what_to_do_and_fits_80_columns():
     assert lines[-1].split() == ["→", "do", "this"]
 
 
+def test_what_failed_stands_last():
+    """Of thirty lines a terminal shows the last ones."""
+    checks = [Check("a", lambda: failed("x")), Check("b", lambda: ok("y")), Check("c", lambda: ok("z"))]
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(table(examine(checks, lambda _: nullcontext()).checks))
+    assert [line.split()[1] for line in captured.get().splitlines()] == ["b", "c", "a"]
+
+
 def test_a_word_that_is_too_long_is_folded_and_not_cut():
     """Digests and paths are compared and copied."""
     digest = "0123456789abcdef" * 8

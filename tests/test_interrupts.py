@@ -79,3 +79,29 @@ def test_ctrl_c_in_the_first_seconds_ends_a_program_without_a_traceback(program:
             started.send_signal(signal.SIGINT)
             _, told = started.communicate(timeout=20)
         assert b"Traceback" not in told, (tenths, told.decode())
+
+
+SWALLOWING = """
+import time
+from shared.cli.console import Output
+with Output(as_json=True).ending_at_once():
+    print("begun", flush=True)
+    try:
+        time.sleep(60)
+    except BaseException:
+        pass
+print("went on")
+"""
+
+
+@pytest.mark.usefixtures("by_default")
+def test_a_command_that_only_looks_ends_at_once():
+    """Whatever the libraries that it calls do with Ctrl-C, with the exit code and the document of an interruption."""
+    command = [sys.executable, "-c", SWALLOWING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:  # noqa: S603
+        assert program.stdout is not None
+        program.stdout.readline()
+        program.send_signal(signal.SIGINT)
+        output, told = program.communicate(timeout=20)
+    assert (program.returncode, output) == (130, b"")
+    assert told.startswith(b'{"code": "interrupted"')

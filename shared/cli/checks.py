@@ -4,10 +4,11 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from shared.cli.console import Output
 from shared.errors import ConfigurationError
 from shared.findings import Finding, failed, ok, warning
 from shared.folders import is_owned
@@ -92,6 +93,15 @@ def port(host: str, number: int, *, running: bool, setting: str) -> Finding:
     except ConfigurationError as error:
         return failed(str(error))
     return ok(f"{host}:{number} is free")
+
+
+def note_taken(output: Output, ports: Mapping[str, int]) -> None:
+    """Tell of ports, by the option that sets each, that are in use on this machine."""
+    for option, number in ports.items():
+        try:
+            listen("127.0.0.1", number).close()
+        except ConfigurationError:
+            output.note(f"port {number} is in use on this machine: if by somebody else, choose another with {option}")
 
 
 def _nearest(path: Path) -> Path:

@@ -6,6 +6,8 @@ piped, and what is told in between goes to standard error.
 """
 
 import json
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -140,6 +142,27 @@ class Output:
             text = Text.assemble(("error", "bold red"), f" ({code}): {detail}")
             self._notes.print(text, soft_wrap=not self._notes.is_terminal)
 
+    def interrupted(self) -> None:
+        """Tell that Ctrl-C has ended the command, and what that means."""
+        self.note(f"interrupted: {self.when_interrupted}")
+        if self.as_json:
+            self.problem("interrupted", self.when_interrupted)
+
+    @contextmanager
+    def ending_at_once(self) -> Iterator[None]:
+        """Let Ctrl-C end the process whatever it is doing in the block, which must leave nothing half done."""
+
+        def end(*_: object) -> None:
+            self._notes.show_cursor()  # what shows that somebody waits has hidden it
+            self.interrupted()
+            os._exit(ExitCode.INTERRUPTED)
+
+        before = signal.signal(signal.SIGINT, end)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
     def bytes_bar(self) -> Progress:
         """Return a bar that counts bytes, on a terminal; it leaves no trace."""
         return Progress(
@@ -163,9 +186,7 @@ def telling(*, as_json: bool) -> Iterator[Output]:
         output.problem(error.code, str(error))
         raise typer.Exit(exit_code(error)) from None
     except KeyboardInterrupt:
-        output.note(f"interrupted: {output.when_interrupted}")
-        if as_json:
-            output.problem("interrupted", output.when_interrupted)
+        output.interrupted()
         raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 

@@ -14,6 +14,7 @@ from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.cli.console import ExitCode
 from shared.configuration import read_settings
+from shared.listening import listen
 from shared.protocol.terms import TaskTerms
 from shared.transport import BearerToken
 
@@ -66,6 +67,16 @@ def test_answers_become_a_federation_that_fits_together(folder: Path):
     terms = read_terms(folder / "run.toml")
     assert (terms.llm, terms.slm, terms.cohort.max_count) == ("org/large", "org/small", 2)
     assert terms.name == ""  # every run of these terms would be called so
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_port_that_is_in_use_is_told():
+    """It may be this installation's own coordinator, so it is no refusal."""
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        told = init(*options(port=str(port)), "--yes")
+    assert told.exit_code == ExitCode.DONE, told.output
+    assert f"port {port} is in use on this machine: if by somebody else, choose another with --port" in told.output
 
 
 def test_what_was_answered_of_one_file_is_proposed_for_the_next(folder: Path):

@@ -29,7 +29,8 @@ USUAL_BATCH = 4
 def doctor(*, config: AgentFile = None, as_json: AsJson = False) -> None:
     """Check this agent's installation, and say what to do."""
     with telling(as_json=as_json) as output:
-        report = examine(checks(config), output.busy)
+        with output.ending_at_once():  # the libraries of models import as they go, and keep Ctrl-C to themselves
+            report = examine(checks(config), output.busy)
         output.result(report, table(report.checks), summary(report))
         if report.failed:
             raise typer.Exit(ExitCode.FAILED)

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from services.client_agent.settings import Settings
 from shared.access import beside, require_readable
+from shared.cli.checks import note_taken
 from shared.cli.commented_toml import commented_toml
 from shared.cli.console import AsJson, Output, telling
 from shared.cli.data_questions import DataQuestions
@@ -96,6 +97,7 @@ def init(
         }
         if status_port is not None:
             values["status_port"] = status_port
+        note_taken(output, {"--status-port": status_port or Settings.model_fields["status_port"].default})
         settings, written = commented_toml(Settings, values, head=HEAD), [file]
         if token is not None:
             write_private(tokens, token)

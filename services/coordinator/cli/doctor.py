@@ -57,7 +57,8 @@ def doctor(
                 f"{config_dir.absolute()} has no coordinator.toml, worker.toml, operator.toml or run.toml: name the "
                 "folder with --config-dir, or write them with `fedcollm init`"
             )
-        report = examine(checks(**files), output.busy)
+        with output.ending_at_once():  # the libraries of models import as they go, and keep Ctrl-C to themselves
+            report = examine(checks(**files), output.busy)
         output.result(report, table(report.checks), summary(report))
         if report.failed:
             raise typer.Exit(ExitCode.FAILED)

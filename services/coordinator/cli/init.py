@@ -13,6 +13,7 @@ from services.coordinator.presets import PRESETS, preset_terms
 from services.coordinator.principals import PrincipalName, new_principals
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
+from shared.cli.checks import note_taken
 from shared.cli.commented_toml import commented_toml
 from shared.cli.console import AsJson, Output, telling
 from shared.cli.data_questions import DataQuestions
@@ -105,6 +106,7 @@ def init(
         public = questions.ask("Port for agents", given=port, option="--port", check=_port, default="8440")
         work = questions.ask("Port for workers", given=work_port, option="--work-port", check=_port, default="8441")
 
+        note_taken(output, {"--port": public, "--work-port": work})
         principals = new_principals(names)
         tokens = {name: folder / "tokens" / name for name in principals.root}
         coordinator = _settings(
