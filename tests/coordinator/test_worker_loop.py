@@ -52,6 +52,32 @@ async def test_a_worker_that_was_answered_shows_it(context: Context, tmp_path: P
     assert alive.exists()
 
 
+async def test_no_worker_lives_on_what_its_predecessor_left(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sign of one that was killed is gone before the first question, which is answered at once; so is its own."""
+
+    class Enough(Exception):
+        pass
+
+    alive, asked = tmp_path / Worker.ALIVE, []
+    alive.touch()
+    async with worker_of(context, BadCoTuner(), tmp_path) as worker:
+
+        async def step(*, wait_seconds: float) -> bool:
+            asked.append((wait_seconds, alive.exists()))
+            if len(asked) == 2:
+                raise Enough
+            alive.touch()
+            return False
+
+        monkeypatch.setattr(worker, "step", step)
+        with pytest.raises(Enough):
+            await worker.run()
+    assert asked == [(0.0, False), (loop.LONGEST_POLL_SECONDS, True)]
+    assert not alive.exists()
+
+
 async def test_a_worker_plays_a_round(context: Context, tmp_path: Path) -> None:
     """Two steps, co-tuning and evaluation, and the round is published."""
     to_cotuning(context)

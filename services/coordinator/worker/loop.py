@@ -143,7 +143,10 @@ class Worker:
     """One worker; rank 0 of a distributed one."""
 
     ALIVE: Final = "alive"
-    """A file in the cache folder, touched whenever the coordinator has answered: nothing here can be asked instead."""
+    """A file in the cache folder, touched whenever the coordinator has answered: nothing here can be asked instead.
+
+    It is gone when the worker has ended, and at the latest when the next one begins to work.
+    """
 
     def __init__(
         self,
@@ -168,12 +171,21 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled, or raise StoreBusy where another worker has the cache folder."""
         with owned(self._cache, "worker"):  # two would write to, and forget, each other's adapters
-            while True:
-                try:
-                    await self.step(wait_seconds=LONGEST_POLL_SECONDS)
-                except (FedCoLLMError, OSError) as error:
-                    log.warning("worker.failed", detail=str(error))
-                    await self._pause(PAUSE_AFTER_FAILURE_SECONDS)
+            self._alive.unlink(missing_ok=True)
+            try:
+                await self._work()
+            finally:
+                self._alive.unlink(missing_ok=True)
+
+    async def _work(self) -> None:
+        wait_seconds = 0.0  # whoever waits for this worker to be alive need not wait for a whole poll
+        while True:
+            try:
+                await self.step(wait_seconds=wait_seconds)
+                wait_seconds = LONGEST_POLL_SECONDS
+            except (FedCoLLMError, OSError) as error:
+                log.warning("worker.failed", detail=str(error))
+                await self._pause(PAUSE_AFTER_FAILURE_SECONDS)
 
     async def step(self, *, wait_seconds: float) -> bool:
         """Ask once for work and do it; return whether there was any."""
