@@ -5,6 +5,7 @@ imports no torch, stays responsive while a model trains, and outlives a training
 """
 
 import asyncio
+import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -114,6 +115,11 @@ class TrainerProcess:
             await self.stop()  # an answer to an order that nobody waits for would be taken for the next one's
             raise
         code = await process.wait()
+        if code == -signal.SIGKILL:
+            raise TrainerStopped(
+                "the training process was killed, most likely for want of memory: give this machine or its container "
+                "more, or set gradient_checkpointing, or precision to bfloat16 or nf4"
+            )
         raise TrainerStopped(f"the training process ended with code {code} before it had an answer; see its log")
 
     async def stop(self) -> None:
