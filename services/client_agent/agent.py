@@ -59,9 +59,11 @@ class Agent:
 
     async def run(self) -> None:
         """Take part until cancelled; an error of one step is shown and the next step tried after a pause."""
+        wait_seconds = 0.0  # whoever waits for this agent to be healthy need not wait for a whole poll
         while True:
             try:
-                await self.step(wait_seconds=LONGEST_POLL_SECONDS)
+                await self.step(wait_seconds=wait_seconds)
+                wait_seconds = LONGEST_POLL_SECONDS
             except (FedCoLLMError, OSError) as error:
                 # A full disk is no reason to leave the federation: room may be made.
                 code = error.code if isinstance(error, FedCoLLMError) else "machine"
@@ -75,6 +77,7 @@ class Agent:
         held = self._state.published
         digest = held.digest if held else None
         wanted = await self._coordinator.wanted(digest, self._declined, wait_seconds=wait_seconds)
+        self._status.answered = True
         if wanted.published is not None and wanted.published != held:
             await self._receive(wanted.published)
         if wanted.assignment is not None:
@@ -85,6 +88,7 @@ class Agent:
                 self._declined.add(wanted.assignment.run_id)
                 raise
             self._declined.discard(wanted.assignment.run_id)
+        self._status.succeed()
 
     async def _receive(self, published: PublishedAdapter) -> None:
         """Fetch theta^t, the adapter after co-tuning, and make it the one that this organisation uses."""

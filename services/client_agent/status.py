@@ -27,6 +27,7 @@ class Status:
     """The agent writes it, the status page reads it; nothing of it leaves the machine."""
 
     sent: TrafficCount = field(default_factory=TrafficCount)
+    answered: bool = False
     phase: Phase = Phase.STARTING
     run_id: str | None = None
     round: int | None = None
@@ -46,8 +47,6 @@ class Status:
         self.step = self.steps = 0
         if run_id is not None:
             self.run_id, self.round = run_id, round_number
-        if phase is not Phase.WAITING:
-            self.error = None
 
     def advance(self, step: int, steps: int, loss: float) -> None:
         """Report a training step."""
@@ -58,13 +57,27 @@ class Status:
         self.holding = published
 
     def fail(self, code: str, detail: str) -> None:
-        """Report an error."""
+        """Report the error that a step has ended with."""
         self.phase = Phase.FAILED
         self.error = f"{code}: {detail}"
+
+    def succeed(self) -> None:
+        """Report that a step has ended well. Until one has, an error stays: also while what failed is tried again."""
+        self.error = None
 
     def retrying(self, problem: TransportError | None) -> None:
         """Report why a request is sent again and again, or that none is any more."""
         self.trouble = None if problem is None else f"{problem.code}: {problem}"
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong: a request that is sent again and again, or the error of the last step."""
+        return self.trouble or self.error
+
+    @property
+    def unwell(self) -> str | None:
+        """Why this agent takes no part, as far as it knows; a training is not judged before it has ended."""
+        return self.problem or (None if self.answered else "the coordinator has not answered since the agent started")
 
     def view(self) -> "StatusView":
         """Return what the status page shows."""
@@ -81,7 +94,7 @@ class Status:
             received_bytes=self.received_bytes,
             rounds_taken_part=self.rounds_taken_part,
             holding=self.holding,
-            error=self.trouble or self.error,
+            error=self.problem,
         )
 
 
