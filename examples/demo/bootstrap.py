@@ -4,7 +4,8 @@
     FOLDER/worker/        worker.toml token auxiliary.jsonl validation.jsonl models/
     FOLDER/agent-1/       agent.toml token data.jsonl models/, and so on: each folder becomes one container's own
 
-What is there stays: a second call changes nothing, and after a call that was broken off the next one goes on.
+What is there stays: a second call changes nothing, and after a call that was broken off the next one goes on. Only a
+token that the coordinator does not know, because its folder was lost and made anew, gives way to one that it knows.
 """
 
 import argparse
@@ -18,10 +19,13 @@ from pathlib import Path
 from examples.demo.preset import AGENTS, AUXILIARY_ITEMS, ITEMS_AN_AGENT, MODELS, VALIDATION_ITEMS
 from examples.demo.task import write_demo_data
 from services.coordinator.principals import new_principals, read_entries
-from shared.cli.files_written import write_private
+from shared.cli.files_written import write_private, write_text
 
 SEED = 1
 MARK = "DEMO-ONLY"
+TOKENS = {"operator": "coordinator/operator.token", "worker": "worker/token"} | {
+    name: f"{name}/token" for name in AGENTS
+}
 
 WARNING = """\
 The token in this folder was made by `docker compose up` for the demo on one machine, and the data is made up.
@@ -72,9 +76,9 @@ path = "data.jsonl"
 """
 
 
-def bootstrap(folder: Path) -> list[str]:
-    """Fill the folder of every service that has not been filled, and return the names of these services."""
-    tokens = _tokens(folder / "coordinator" / "principals.json")
+def bootstrap(folder: Path) -> tuple[list[str], list[str]]:
+    """Fill the folders that have not been filled; return their names, and of whom the token was written."""
+    given = _give_tokens(folder)
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch)
         write_demo_data(
@@ -87,26 +91,34 @@ def bootstrap(folder: Path) -> list[str]:
 
         def fill_coordinator(into: Path) -> None:
             _write(into, {"coordinator.toml": COORDINATOR, "operator.toml": OPERATOR, "run.toml": RUN})
-            _write(into, {"operator.token": tokens["operator"]})
 
         def fill_worker(into: Path) -> None:
-            _write(into, {"worker.toml": WORKER, "token": tokens["worker"]})
+            _write(into, {"worker.toml": WORKER})
             _copy(into, {"auxiliary.jsonl": data / "auxiliary.jsonl", "validation.jsonl": data / "validation.jsonl"})
             _copy(into, {"models/llm": MODELS / "llm", "models/slm": MODELS / "slm"})
 
         def fill_agent(into: Path) -> None:
-            _write(into, {"agent.toml": AGENT, "token": tokens[into.name]})
+            _write(into, {"agent.toml": AGENT})
             _copy(into, {"data.jsonl": data / f"{into.name}.jsonl", "models/slm": MODELS / "slm"})
 
         fillings = {"coordinator": fill_coordinator, "worker": fill_worker} | dict.fromkeys(AGENTS, fill_agent)
-        return [name for name, fill in fillings.items() if _fill_once(folder / name, fill)]
+        filled = [name for name, fill in fillings.items() if _fill_once(folder / name, fill)]
+    return filled, given
 
 
-def _tokens(principals_file: Path) -> Mapping[str, str]:
-    """Return every principal's token, made where the coordinator does not know any yet."""
+def _give_tokens(folder: Path) -> list[str]:
+    """Write every token that the coordinator knows where there is none or another, and return whose these are."""
+    principals_file = folder / "coordinator" / "principals.json"
     if not principals_file.exists():
         write_private(principals_file, new_principals(AGENTS).model_dump_json(indent=2))
-    return {name: entry.token for name, entry in read_entries(principals_file).items()}
+    known = read_entries(principals_file)
+    given = []
+    for name in TOKENS.keys() & known:
+        file, token = folder / TOKENS[name], known[name].token
+        if not file.exists() or file.read_bytes().strip() != token.encode():
+            write_private(file, token)
+            given.append(name)
+    return sorted(given)
 
 
 def _fill_once(folder: Path, fill: Callable[[Path], None]) -> bool:
@@ -120,9 +132,8 @@ def _fill_once(folder: Path, fill: Callable[[Path], None]) -> bool:
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:
     """Write files into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        (folder / name).write_text(content, encoding="utf-8")
+        write_text(folder / name, content)
 
 
 def _copy(folder: Path, sources: Mapping[str, Path]) -> None:
@@ -140,8 +151,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.demo.bootstrap", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the folders of the services are, or will be")
     os.umask(0o077)  # tokens and data are for their owner alone
-    filled = bootstrap(parser.parse_args().folder)
-    print(f"filled: {', '.join(filled)} (for this demo only)" if filled else "all is there: nothing was changed")
+    filled, given = bootstrap(parser.parse_args().folder)
+    if filled:
+        print(f"filled: {', '.join(filled)} (for this demo only)")
+    if given:
+        print(f"new tokens: {', '.join(given)} (restart whichever runs)")
+    if not filled and not given:
+        print("all is there: nothing was changed")
     return 0
 
 
