@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from examples.demo.bootstrap import SEED
-from examples.demo.preset import AGENTS, demo_terms
+from examples.demo.preset import AGENTS, MODELS, demo_terms
 from examples.demo.processes import free_ports
 from shared.protocol.messages import EventList, RoundList, RunView
 from shared.protocol.rounds import ENDED_RUNS, RunState
 from shared.transport import BearerToken, TrafficCount, Transport, open_transport
+from tests.support.containers import MAIN, ORGANISATIONS_FOLDER, PAGE, ROOT
 from tests.support.documents import commands
 
-ROOT = Path(__file__).parents[2]
 RUN = "/v1/runs/with-a-restart"
 TRY = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3)"
 STATUS = """
@@ -48,15 +49,16 @@ pytestmark = [
 class Composition:
     """A composition of its own, beside whatever else the engine runs from the same file."""
 
-    def __init__(self) -> None:
-        self._name = f"fedcollm-test-{os.getpid()}"
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = f"{name}-{os.getpid()}"
         self.port = free_ports(1)[0]
+        self._folder = folder
 
     def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Call ``docker compose``."""
         result = subprocess.run(  # noqa: S603
-            ["docker", "compose", "--project-name", self._name, *arguments],  # noqa: S607
-            cwd=ROOT,
+            ["docker", "compose", "--project-name", self.name, *arguments],  # noqa: S607
+            cwd=self._folder,
             env=os.environ | {"COORDINATOR_PORT": str(self.port)},
             capture_output=True,
             text=True,
@@ -73,6 +75,11 @@ class Composition:
         """Whether a service's container can connect to an address."""
         return self("exec", "-T", service, "python", "-c", TRY, host, str(port), check=False).returncode == 0
 
+    def has_a_way_out(self, service: str) -> bool:
+        """Whether a service's container has a route to any address (that of destination 0.0.0.0)."""
+        _, *routes = self.read(service, "/proc/net/route").splitlines()
+        return "00000000" in {route.split()[1] for route in routes}
+
     def rounds_taken_part(self, agent: str) -> int:
         """What an agent says of itself, since it was started last."""
         status = self("exec", "-T", agent, "python", "-c", STATUS).stdout
@@ -82,7 +89,7 @@ class Composition:
 @pytest.fixture(scope="module")
 def compose() -> Iterator[Composition]:
     """All services, healthy; afterwards nothing is left of them but the images."""
-    composition = Composition()
+    composition = Composition(ROOT, "fedcollm-test")
     try:
         composition("up", "--detach", "--wait")
         yield composition
@@ -90,13 +97,15 @@ def compose() -> Iterator[Composition]:
         composition("down", "--volumes", "--timeout", "5")
 
 
-def test_agents_reach_the_coordinators_public_port_and_nothing_else(compose: Composition):
-    """Neither the work port nor the worker, by name or by address."""
+def test_agents_reach_the_coordinators_public_port_and_no_other(compose: Composition):
+    """Neither the work port nor the worker, by name or by address; and nothing beyond their network."""
     address = compose("exec", "-T", "worker", "getent", "hosts", "coordinator").stdout.split()[0]
     assert compose.reaches("agent-1", "coordinator", 8440)
     assert compose.reaches("worker", address, 8441)
     for host in ("coordinator", "work.coordinator", "worker", address):
         assert not compose.reaches("agent-1", host, 8441), host
+    with_a_way_out = {name for name in ("coordinator", "worker", *AGENTS) if compose.has_a_way_out(name)}
+    assert with_a_way_out == {"coordinator"}  # whose port is published
 
 
 def test_the_documents_commands_run(compose: Composition):
@@ -124,11 +133,37 @@ def test_a_second_up_changes_no_token(compose: Composition):
     assert compose.read("agent-1", "token") == before
 
 
+def test_a_copy_of_the_agents_folder_takes_the_place_of_an_agent(compose: Composition, tmp_path: Path):
+    """As the page says; it is healthy once the demo's coordinator has taken its token."""
+    copy = tmp_path / "organisation"
+    shutil.copytree(ORGANISATIONS_FOLDER, copy)
+    shutil.copytree(MODELS / "slm", copy / "models" / "slm")
+    (copy / "data").mkdir()
+    (copy / "data" / "examples.jsonl").write_text(compose.read("agent-4", "data.jsonl"))
+    (copy / "token").write_text(compose.read("agent-4", "token"))
+    (url,) = re.findall(r'`(coordinator_url = "\S+")`', PAGE)
+    settings = copy / "agent.toml"
+    settings.write_text(re.sub(r"^coordinator_url = .*$", url, settings.read_text(), flags=re.MULTILINE))
+    (override,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    override = override.replace(f"{MAIN['name']}_", f"{compose.name}_")
+    (copy / "docker-compose.override.yml").write_text(override)
+    for path in (copy, *copy.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+    compose("stop", "agent-4")
+    organisation = Composition(copy, "fedcollm-test-organisation")
+    try:
+        organisation("up", "--detach", "--wait")
+    finally:
+        organisation("down", "--volumes", "--timeout", "5")
+        compose("start", "agent-4")
+
+
 async def test_a_run_ends_though_one_agent_is_restarted_and_one_stopped(compose: Composition):
     """The one that was restarted while it trained is needed once the other has gone, and takes part."""
     file = tomllib.loads(compose.read("coordinator", "run.toml"))
     terms = demo_terms(SEED).model_copy(update={"llm": file["llm"], "slm": file["slm"], "rounds": 3})
-    token = BearerToken(compose.read("coordinator", "operator.token"))
+    token = BearerToken(compose.read("coordinator", "operator.token").strip())
     url = f"http://127.0.0.1:{compose.port}"
     async with open_transport(url, token, TrafficCount(), patience_seconds=30) as operator:
         await operator.call("PUT", RUN, RunView, body=terms)

@@ -1,0 +1,145 @@
+"""What `docker compose up` puts into the demo's volumes: settings, tokens, data, models."""
+
+import json
+import shutil
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from examples.demo import bootstrap
+from examples.demo.preset import AGENTS, demo_terms
+from services.client_agent.settings import Settings as AgentSettings
+from services.coordinator.cli.settings import OperatorSettings
+from services.coordinator.principals import read_entries, read_principals
+from services.coordinator.settings import Settings as CoordinatorSettings
+from services.coordinator.worker.settings import Settings as WorkerSettings
+from shared.configuration import read_settings
+from shared.data.examples import read_examples
+from shared.errors import OutputUnwritable
+from shared.protocol.terms import RunTerms
+from shared.transport import BearerToken
+from tests.support.containers import HOME, command_of, run_bootstrap
+
+SETTINGS = {"coordinator": CoordinatorSettings, "worker": WorkerSettings} | dict.fromkeys(AGENTS, AgentSettings)
+
+
+def contents(folder: Path) -> Mapping[Path, bytes]:
+    """All files."""
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_services_settings_can_be_read(name: str, filled: Path):
+    """By the service that they are for, from the file that its command names, and nothing that they name is missing."""
+    settings = read_settings(SETTINGS[name], filled / name / command_of(name)[-1])
+    match settings:
+        case CoordinatorSettings():
+            assert read_principals(settings.principals_file)
+            assert ip_address(settings.host).is_unspecified  # its port is published, and agents are elsewhere
+        case WorkerSettings():
+            assert BearerToken.read(settings.token_file)
+            for source in (settings.auxiliary, settings.validation):
+                assert read_examples(source, demo_terms(1).task)
+        case AgentSettings():
+            assert BearerToken.read(settings.token_file)
+            assert read_examples(settings.data, demo_terms(1).task)
+            assert Path(settings.slm, "model.safetensors").exists()
+
+
+def test_an_operator_finds_the_coordinator_in_its_own_container(filled: Path):
+    """Where docs/docker.md has `fedcollm` run, with the operator's token."""
+    operator = read_settings(OperatorSettings, filled / "coordinator" / "operator.toml")
+    coordinator = read_settings(CoordinatorSettings, filled / "coordinator" / "coordinator.toml")
+    assert operator.coordinator_url == f"http://127.0.0.1:{coordinator.port}"
+    known = read_entries(coordinator.principals_file)["operator"]
+    assert BearerToken.read(operator.token_file).token == known.token
+    assert known.role == "operator"
+
+
+def test_each_service_gets_its_own_and_is_told_what_that_is(filled: Path):
+    """An agent's folder has its own token and no other; files are for their owner; each says that it is a demo's."""
+    principals = json.loads((filled / "coordinator" / "principals.json").read_text())
+    roles = {"operator": "operator", "worker": "worker"} | dict.fromkeys(AGENTS, "agent")
+    assert {name: entry["role"] for name, entry in principals.items()} == roles
+    assert len({entry["token"] for entry in principals.values()}) == len(principals)
+    for service in ("worker", *AGENTS):
+        content = b"".join(contents(filled / service).values())
+        found = {name for name, entry in principals.items() if entry["token"].encode() in content}
+        assert found == {service}
+    files = list(contents(filled))
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
+    assert {file.parent.name for file in files if file.name == bootstrap.MARK} == set(SETTINGS)
+
+
+def test_the_run_names_models_that_the_worker_has(filled: Path):
+    """Its preset is the demo's, and its paths are those in the worker's volume."""
+    run = tomllib.loads((filled / "coordinator" / "run.toml").read_text())
+    assert run.pop("preset") == demo_terms(1).name
+    terms = RunTerms.model_validate(demo_terms(bootstrap.SEED).model_dump() | run)
+    for model in (terms.llm, terms.slm):
+        assert (filled / "worker" / Path(model).relative_to(HOME) / "model.safetensors").exists()
+
+
+def test_what_is_there_stays(tmp_path: Path):
+    """A second call changes nothing; a volume that was lost is filled again with the token that is known."""
+    run_bootstrap(tmp_path)
+    before = contents(tmp_path)
+    assert "nothing was changed" in run_bootstrap(tmp_path)
+    shutil.rmtree(tmp_path / "agent-2")
+    said = run_bootstrap(tmp_path)
+    assert "filled: agent-2 " in said
+    assert "new tokens: agent-2 " in said
+    assert contents(tmp_path) == before
+
+
+def test_a_coordinator_that_lost_its_volume_locks_nobody_out(tmp_path: Path):
+    """Everybody gets the token that the new one knows, is named for it, and keeps the rest."""
+    run_bootstrap(tmp_path)
+    others = {file: content for file, content in contents(tmp_path).items() if "coordinator" not in file.parts}
+    shutil.rmtree(tmp_path / "coordinator")
+
+    said = run_bootstrap(tmp_path)
+    assert "filled: coordinator " in said
+    assert f"new tokens: {', '.join(sorted(bootstrap.TOKENS))} " in said
+    known = {name: entry.token for name, entry in read_entries(tmp_path / "coordinator" / "principals.json").items()}
+    held = {name: BearerToken.read(tmp_path / file).token for name, file in bootstrap.TOKENS.items()}
+    assert held == known
+    assert {file for file, content in others.items() if file.read_bytes() != content} == {
+        tmp_path / file for name, file in bootstrap.TOKENS.items() if name != "operator"
+    }
+
+
+def test_somebody_whom_the_operator_has_added_gets_no_folder(tmp_path: Path):
+    """No service of this file is theirs, and no volume: their token is with them."""
+    bootstrap.bootstrap(tmp_path)
+    file = tmp_path / "coordinator" / "principals.json"
+    file.write_text(
+        json.dumps(
+            json.loads(file.read_text()) | {"ada": {"role": "agent", "token": "a-token-that-ada-was-given-by-hand"}}
+        )
+    )
+    assert bootstrap.bootstrap(tmp_path) == ([], [])
+    assert not (tmp_path / "ada").exists()
+
+
+@pytest.mark.parametrize("file", [bootstrap.MARK, "agent.toml"])
+def test_what_was_broken_off_is_filled_again(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The mark is written last and appears whole, so that none stands for a folder that is not filled."""
+    replace = Path.replace
+
+    def full(part: Path, target: Path) -> Path:
+        if target.name == file:
+            raise OSError(28, "No space left on device")
+        return replace(part, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(OutputUnwritable):
+            bootstrap.bootstrap(tmp_path)
+    bootstrap.bootstrap(tmp_path)
+    for name in SETTINGS:
+        assert (tmp_path / name / command_of(name)[-1]).read_text()
+        assert (tmp_path / name / bootstrap.MARK).read_text() == bootstrap.WARNING
