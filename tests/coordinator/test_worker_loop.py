@@ -16,7 +16,7 @@ from shared.errors import (
     TokenizerMismatch,
 )
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import PreparedDigests, RoundScores
+from shared.protocol.messages import LONGEST_POLL_SECONDS, PreparedDigests, RoundScores
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import RunTerms
 from tests.support.cotuners import AddingCoTuner
@@ -74,7 +74,7 @@ async def test_no_worker_lives_on_what_its_predecessor_left(
         monkeypatch.setattr(worker, "step", step)
         with pytest.raises(Enough):
             await worker.run()
-    assert asked == [(0.0, False), (loop.LONGEST_POLL_SECONDS, True)]
+    assert asked == [(0.0, False), (LONGEST_POLL_SECONDS, True)]
     assert not alive.exists()
 
 
