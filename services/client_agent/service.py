@@ -33,7 +33,11 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with about("state_dir"):
         require_writable(settings.state_dir)
-    state, status, trouble = StateFolder(settings.state_dir), Status(), TroubleLog(settings.coordinator_url)
+    state, status, trouble = (
+        StateFolder(settings.state_dir),
+        Status(settings.state_dir.absolute()),
+        TroubleLog(settings.coordinator_url),
+    )
 
     def on_retry(problem: TransportError | None) -> None:
         status.retrying(problem)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -26,6 +27,7 @@ class Phase(StrEnum):
 class Status:
     """The agent writes it, the status page reads it; nothing of it leaves the machine."""
 
+    state_dir: Path | None = None
     sent: TrafficCount = field(default_factory=TrafficCount)
     answered: bool = False
     phase: Phase = Phase.STARTING
@@ -82,6 +84,7 @@ class Status:
     def view(self) -> "StatusView":
         """Return what the status page shows."""
         return StatusView(
+            state_dir=self.state_dir,
             phase=self.phase,
             run_id=self.run_id,
             round=self.round,
@@ -99,8 +102,12 @@ class Status:
 
 
 class StatusView(BaseModel):
-    """The status page's JSON; ``loss`` is the newest step's and ``mean_loss`` the last training's, in nats."""
+    """The status page's JSON; ``loss`` is the newest step's and ``mean_loss`` the last training's, in nats.
 
+    ``state_dir`` tells one agent of a machine from another.
+    """
+
+    state_dir: Path | None
     phase: Phase
     run_id: str | None
     round: int | None

@@ -92,6 +92,16 @@ def test_the_settings_of_this_folder_are_the_agents(folder: Path, monkeypatch: p
     assert "agent.toml" in agent("doctor").stdout
 
 
+def test_another_agent_at_the_port_is_not_taken_for_this_one(folder: Path):
+    """Two federations on one machine begin with the same port."""
+    with served(create_status_page(Status(folder / "of-another"))) as port:
+        result = agent("status", *configured(folder, status_port=port))
+    assert result.exit_code == ExitCode.WRONG_USAGE
+    assert "another agent answers, whose state folder is" in result.stderr
+    with served(create_status_page(Status((folder / "state").absolute()))) as port:
+        assert agent("status", *configured(folder, status_port=port)).exit_code == ExitCode.DONE
+
+
 def test_an_agent_that_has_failed_is_told_by_the_exit_code(folder: Path):
     """And by its error."""
     status = Status()

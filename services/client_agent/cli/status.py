@@ -11,7 +11,7 @@ from services.client_agent.settings import Settings, page_url
 from services.client_agent.status import Phase, StatusView
 from shared.cli.console import AsJson, ExitCode, or_here, size, telling
 from shared.configuration import read_settings
-from shared.errors import Unreachable
+from shared.errors import ConfigurationError, Unreachable
 from shared.transport import BearerToken, TrafficCount, open_transport
 
 # The agent is on this machine: it answers, or is not there.
@@ -34,7 +34,13 @@ def status(*, config: AgentFile = None, as_json: AsJson = False) -> None:
     """Say what the agent on this machine is doing; exit code 1 if that has failed."""
     with telling(as_json=as_json) as output:
         settings = read_settings(Settings, config)
-        view = asyncio.run(_ask(page_url(settings.status_host, settings.status_port)))
+        url = page_url(settings.status_host, settings.status_port)
+        view = asyncio.run(_ask(url))
+        if view.state_dir not in {None, settings.state_dir.absolute()}:
+            raise ConfigurationError(
+                f"at {url} another agent answers, whose state folder is {view.state_dir}: set status_port to a port "
+                "of this agent's own"
+            )
         output.result(view, *_lines(view))
         if view.phase is Phase.FAILED:
             raise typer.Exit(ExitCode.FAILED)
