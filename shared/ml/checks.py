@@ -15,8 +15,9 @@ from shared.ml.checkpoint import context_length
 from shared.ml.digests import base_model_digest
 from shared.ml.digests import tokenizer_digest as digest_of_tokenizer
 from shared.ml.encoding import Encoded, encode_choices, encode_examples
+from shared.ml.free_memory import free_bytes
 from shared.ml.hub import model_directory
-from shared.ml.memory import Estimate, estimate, estimate_pair, free_bytes, largest_batch, require_memory
+from shared.ml.memory import Estimate, estimate, estimate_pair, largest_batch, require_memory
 from shared.ml.models import load_tokenizer, lora_targets, pick_device, require_context
 from shared.protocol.terms import LoraTerms, RunTerms, TaskTerms
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -19,6 +18,7 @@ from shared.errors import MemoryTooSmall, ModelUnreadable
 from shared.ml.checkpoint import read_config
 from shared.ml.encoding import Encoded, EncodedChoices
 from shared.ml.evaluate import EVALUATION_BATCH
+from shared.ml.free_memory import free_bytes
 from shared.ml.hub import model_directory
 from shared.ml.models import add_lora, require_causal
 from shared.protocol.terms import LoraTerms, RunTerms
@@ -187,58 +187,6 @@ def require_memory(needed: Estimate, device: torch.device) -> None:
             f"free ({needed}): set dtype to bfloat16 or nf4, set gradient_checkpointing, lower the run's "
             "batch_size or max_tokens, choose a smaller model, or free memory"
         )
-
-
-def free_bytes(device: torch.device) -> int:
-    """Return how many bytes of memory are free on a device, within what this process's container may use."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # what torch keeps of models that are gone is free for the next
-        return int(torch.cuda.mem_get_info(device)[0])
-    in_groups = free_in_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
-    return min([int(psutil.virtual_memory().available), *in_groups])
-
-
-def free_in_groups(own: Path, groups: Path) -> list[int]:
-    """What is left under the limits of the control groups that this process is in; those without a limit are left out.
-
-    A container's memory is such a limit, and the machine's own figures know nothing of it. Pages of files count as
-    used by the group and are given back when memory is wanted.
-    """
-    free = []
-    for line in own.read_text().splitlines() if own.is_file() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            root, limit_in, used_in, files = groups, "memory.max", "memory.current", "inactive_file"
-        elif controllers == "memory":
-            root, limit_in = groups / "memory", "memory.limit_in_bytes"
-            used_in, files = "memory.usage_in_bytes", "total_inactive_file"
-        else:
-            continue
-        group = root / path.removeprefix("/")
-        # Inside a container the path may be the machine's, which is not there, and the root is the container's own.
-        for folder in (group, *group.parents) if group.is_dir() else (root,):
-            if (limit := _number(folder / limit_in)) is not None:
-                used = (_number(folder / used_in) or 0) - _statistic(folder / "memory.stat", files)
-                free.append(max(limit - used, 0))
-            if folder == root:
-                break
-    return free
-
-
-def _number(file: Path) -> int | None:
-    try:
-        text = file.read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdecimal() else None  # "max" is no limit
-
-
-def _statistic(file: Path, name: str) -> int:
-    try:
-        lines = file.read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0)
 
 
 def _logits(load: Load, entries: int) -> int:

@@ -27,6 +27,7 @@ from shared.ml.adapters import adapter_layout, load_adapter
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.encoding import encode_choices
 from shared.ml.evaluate import EVALUATION_BATCH, evaluate
+from shared.ml.free_memory import free_bytes
 from shared.ml.models import add_lora, load_base, load_with_lora
 from shared.protocol.codec import decode, encode
 from shared.protocol.digests import digest_of
@@ -200,7 +201,7 @@ def test_a_run_whose_texts_do_not_fit_into_a_model_is_not_prepared(machine: Mach
 def test_another_runs_models_are_let_go_before_new_ones_are_loaded(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two pairs at once may be more than the machine has memory for."""
+    """Two pairs at once may be more than the machine has memory for; what is free is asked when the old one is gone."""
     terms, pair = machine.terms(), machine.pair()
     adapters = {
         "slm_aggregated": machine.adapter("aggregated", "slm", terms.slm_lora, seed=1),
@@ -208,18 +209,27 @@ def test_another_runs_models_are_let_go_before_new_ones_are_loaded(
         "llm": machine.adapter("omega", "llm", terms.llm_lora, seed=3),
     }
     loaded: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def count() -> None:
+        alive.append(sum(model() is not None for model in loaded))
+
+    def measure(device: torch.device) -> int:
+        free = free_bytes(device)
+        count()
+        return free
 
     def load(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
-        alive.append(sum(model() is not None for model in loaded))
+        count()
         tuned = load_with_lora(*args, **kwargs)
         loaded.append(weakref.ref(tuned.get_base_model()))
         return tuned
 
-    alive: list[int] = []
+    monkeypatch.setattr(memory, "free_bytes", measure)
     monkeypatch.setattr(model_pair, "load_with_lora", load)
     pair.evaluate(terms, prepared=machine.prepared(), **adapters, require_lease=lambda: None)
     pair.evaluate(machine.terms(seed=2), prepared=machine.prepared(), **adapters, require_lease=lambda: None)
-    assert alive == [0, 1, 0, 1]
+    assert alive == [0, 0, 1, 0, 0, 1]
 
 
 @pytest.mark.parametrize("steps", [0, 1])

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,6 @@ from shared.ml.memory import (
     Estimate,
     Load,
     estimate,
-    free_bytes,
-    free_in_groups,
     largest_batch,
     require_memory,
     together,
@@ -120,61 +117,6 @@ def test_a_machine_that_is_too_small_is_told_what_for_and_what_to_do(monkeypatch
         assert help_ in str(caught.value)
     monkeypatch.setattr(memory, "free_bytes", lambda _: 15_500_000_000)
     require_memory(needed, CPU)
-
-
-def test_this_machine_has_memory():
-    """More than this very process may hold, and not more than there is."""
-    assert 1_000_000 < free_bytes(CPU) < 1 << 50
-
-
-def write(folder: Path, **files: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name.replace("__", ".")).write_text(text)
-
-
-def version_2(root: Path) -> str:
-    write(root / "a", memory__max="1000\n", memory__current="700\n", memory__stat="anon 400\ninactive_file 200\n")
-    write(root / "a" / "b", memory__max="max\n", memory__current="700\n", memory__stat="")
-    write(root)
-    return "0::/a/b\n"
-
-
-def version_2_in_a_container(root: Path) -> str:
-    """The group's own folder is the root, whatever the machine calls it."""
-    write(root, memory__max="1000\n", memory__current="700\n", memory__stat="inactive_file 200\n")
-    return "0::/kubepods/pod1/../../elsewhere\n"
-
-
-def version_1(root: Path) -> str:
-    write(
-        root / "memory" / "docker",
-        memory__limit_in_bytes="1000",
-        memory__usage_in_bytes="700",
-        memory__stat="cache 5\ntotal_inactive_file 200\n",
-    )
-    return "9:cpu,cpuacct:/docker\n4:memory:/docker\n1:name=systemd:/docker\n"
-
-
-@pytest.mark.parametrize("groups", [version_2, version_2_in_a_container, version_1])
-def test_a_containers_limit_counts(groups: Callable[[Path], str], tmp_path: Path):
-    """What is left under it, where pages of files that may be dropped are left too; a group without a limit is none."""
-    (tmp_path / "own").write_text(groups(tmp_path / "groups"))
-    assert free_in_groups(tmp_path / "own", tmp_path / "groups") == [500]
-
-
-def test_a_machine_without_control_groups_has_no_such_limit(tmp_path: Path):
-    """Neither has one without the files of them."""
-    assert free_in_groups(tmp_path / "none", tmp_path) == []
-    (tmp_path / "own").write_text("0::/a\n")
-    assert free_in_groups(tmp_path / "own", tmp_path / "none") == []
-
-
-def test_a_group_above_its_limit_has_nothing_left(tmp_path: Path):
-    """And not less than nothing."""
-    write(tmp_path / "groups", memory__max="1000", memory__current="1200", memory__stat="")
-    (tmp_path / "own").write_text("0::/\n")
-    assert free_in_groups(tmp_path / "own", tmp_path / "groups") == [0]
 
 
 def test_what_cannot_be_tuned_is_told_before_it_is_loaded(folder: Path, tmp_path: Path):
