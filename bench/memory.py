@@ -1,105 +1,161 @@
-"""The memory estimate against what tuning takes: ``python -m bench.memory FOLDER... [--dtype ...]``.
+"""The memory estimate against what tuning takes: ``python -m bench.memory FOLDER [FOLDER] [--dtype ...]``.
 
-Each measurement is a process of its own on the CPU: it loads a model, makes two training steps on made-up tokens, and
-tells by how much its memory grew at the peak. Weights that are mapped from their file count: they are needed each step.
+One model is trained, as an agent does; of two, LLM and SLM, both are evaluated and co-tuned, as a worker does. Each
+measurement is a process of its own on the CPU: it loads what it needs, makes two steps on made-up tokens, and tells by
+how much its memory grew at the peak. Weights that are mapped from their file count: they are needed each step.
 """
 
 import argparse
-import json
-import subprocess
-import sys
+import multiprocessing
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
+from peft import PeftModel
 
+from services.coordinator.presets import preset_terms
 from shared.devices import DtypeName
-from shared.ml.encoding import Encoded
-from shared.ml.memory import Load, estimate
+from shared.ml.cotune import cotune
+from shared.ml.encoding import Encoded, EncodedChoices
+from shared.ml.evaluate import EVALUATION_BATCH, evaluate
+from shared.ml.memory import Estimate, estimate, estimate_pair, largest_batch
 from shared.ml.models import load_with_lora
 from shared.ml.train import train_local
-from shared.protocol.terms import LoraTerms, OptimiserTerms
-
-LORA = LoraTerms()
+from shared.protocol.terms import RunTerms
 
 
-def held_bytes() -> int:
-    """Return this process's memory."""
-    return int(psutil.Process().memory_info().rss)
+@dataclass(frozen=True)
+class Case:
+    """What is tuned, and with how much at once."""
+
+    models: tuple[Path, ...]
+    dtype: DtypeName = "float32"
+    rows: int = 4
+    tokens: int = 96
+    answer: int = 8
+    checkpointing: bool = False
+
+    @property
+    def terms(self) -> RunTerms:
+        """A run's, with batches of so many rows."""
+        llm, slm = str(self.models[0]), str(self.models[-1])
+        size = {"batch_size": self.rows}
+        return preset_terms("smollm2", llm=llm, slm=slm, training=size, cotuning=size)
+
+    @property
+    def examples(self) -> list[Encoded]:
+        """Two batches."""
+        return [Encoded(tuple(range(1, self.tokens + 1)), self.tokens - self.answer)] * (2 * self.rows)
+
+    @property
+    def scored(self) -> list[EncodedChoices]:
+        """As many completions as a worker evaluates at once."""
+        return [EncodedChoices(tuple(self.examples[:1]), 0)] * EVALUATION_BATCH
+
+    def __str__(self) -> str:
+        names = " and ".join(model.name for model in self.models)
+        again = ", checkpointing" if self.checkpointing else ""
+        return f"{names}, {self.dtype}{again}, {self.rows} x {self.tokens} ({self.answer})"
 
 
-def measured(folder: Path, dtype: DtypeName, rows: int, tokens: int, answer: int, *, checkpointing: bool) -> int:
-    """Return by how many bytes this process grows when it tunes a model."""
-    torch.set_num_threads(2)
-    before, peak, done = held_bytes(), 0, threading.Event()
+def estimated(case: Case) -> Estimate:
+    """Return what the agent, or the worker, would say."""
+    if len(case.models) == 1:
+        return estimate(
+            case.models[0],
+            dtype=case.dtype,
+            lora=case.terms.slm_lora,
+            training=largest_batch(case.examples, case.rows),
+            gradient_checkpointing=case.checkpointing,
+        )
+    return estimate_pair(
+        case.terms, case.examples, case.scored, dtype=case.dtype, gradient_checkpointing=case.checkpointing
+    )
+
+
+def measured(case: Case) -> int:
+    """Return by how many bytes a new process grows that does it."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_growth, case).result()
+
+
+def _growth(case: Case) -> int:
+    torch.set_num_threads(1)
+    before, peak, done = _held_bytes(), 0, threading.Event()
 
     def watch() -> None:
         nonlocal peak
         while not done.is_set():
-            peak = max(peak, held_bytes())
-            time.sleep(0.01)
+            peak = max(peak, _held_bytes())
+            time.sleep(0.005)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    model = load_with_lora(
-        folder,
-        lora=LORA,
-        seed=0,
-        max_tokens=tokens,
-        dtype=dtype,
-        device=torch.device("cpu"),
-        gradient_checkpointing=checkpointing,
-    )
-    examples = [Encoded(tuple(range(1, tokens + 1)), tokens - answer)] * rows
-    train_local(
-        model,
-        examples,
-        epochs=2,
-        batch_size=rows,
-        optimiser=OptimiserTerms(learning_rate=1e-4),
-        seed=1,
-        vocab_size=model.get_input_embeddings().weight.shape[0],
-        on_step=lambda *_: None,
-    )
-    done.set()
-    watcher.join()
+    try:
+        _tune(case, [_load(model, case) for model in case.models])
+    finally:
+        done.set()
+        watcher.join()
     return peak - before
 
 
+def _held_bytes() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+def _load(model: Path, case: Case) -> PeftModel:
+    return load_with_lora(
+        model,
+        lora=case.terms.slm_lora,
+        seed=0,
+        max_tokens=case.tokens,
+        dtype=case.dtype,
+        device=torch.device("cpu"),
+        gradient_checkpointing=case.checkpointing,
+    )
+
+
+def _tune(case: Case, models: list[PeftModel]) -> None:
+    entries = int(models[0].get_input_embeddings().weight.shape[0])
+    if len(models) == 1:
+        train_local(
+            models[0],
+            case.examples,
+            epochs=1,
+            batch_size=case.rows,
+            optimiser=case.terms.training.optimiser,
+            seed=1,
+            vocab_size=entries,
+            on_step=lambda *_: None,
+        )
+        return
+    llm, slm = models
+    for model in (slm, llm):
+        evaluate(model, case.scored, batch_size=EVALUATION_BATCH, vocab_size=entries, on_batch=lambda: None)
+    cotune(llm, slm, case.examples, terms=case.terms.cotuning, seed=1, vocab_size=entries, on_step=lambda *_: None)
+
+
 def main() -> None:
-    """Print a line for each model and format."""
+    """Print a line for each number format."""
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
-    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("models", type=Path, nargs="+", help="one folder, or the LLM's and the SLM's")
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--load", nargs=3, type=int, default=[4, 96, 8], metavar=("ROWS", "TOKENS", "ANSWER"))
     parser.add_argument("--checkpointing", action="store_true")
-    parser.add_argument("--measure", action="store_true", help="measure in this very process and print the number")
     arguments = parser.parse_args()
     rows, tokens, answer = arguments.load
-    for model in arguments.models:
-        for dtype in arguments.dtype:
-            if arguments.measure:
-                print(measured(model, dtype, rows, tokens, answer, checkpointing=arguments.checkpointing))
-                continue
-            own = [sys.executable, "-m", "bench.memory", str(model), "--dtype", dtype, "--measure"]
-            own += ["--load", *map(str, arguments.load)] + ["--checkpointing"] * arguments.checkpointing
-            answered = subprocess.run(own, check=True, capture_output=True, text=True).stdout  # noqa: S603 - ourselves
-            found = json.loads(answered.splitlines()[-1])
-            said = estimate(
-                model,
-                dtype=dtype,
-                lora=LORA,
-                training=Load(rows, tokens, rows * answer),
-                gradient_checkpointing=arguments.checkpointing,
-            )
-            print(
-                f"{model.name:<16} {dtype:<9} {rows} x {tokens:<5} answers {answer:<4} "
-                f"checkpointing {arguments.checkpointing!s:<5} measured {found / 1e6:8.0f} MB  "
-                f"estimate {said.total_bytes / 1e6:8.0f} MB  ratio {said.total_bytes / found:.2f}  ({said})",
-                flush=True,
-            )
+    for dtype in arguments.dtype:
+        case = Case(tuple(arguments.models), dtype, rows, tokens, answer, arguments.checkpointing)
+        found, said = measured(case), estimated(case)
+        print(
+            f"{case}: measured {found / 1e6:.0f} MB, estimate {said.total_bytes / 1e6:.0f} MB, "
+            f"ratio {said.total_bytes / found:.2f} ({said})",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

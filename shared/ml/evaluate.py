@@ -117,24 +117,32 @@ def _scores(
 ) -> list[list[_Score]]:
     """Score each example's choices, over the tokens of the answer."""
     device = next(model.parameters()).device
-    # Examples that share equally many tokens among their choices go together: then the shared part needs no padding,
-    # and positions and sliding windows are those of the whole text.
+    scores: list[list[_Score]] = [[] for _ in sequences]
+    model.eval()
+    with torch.no_grad():
+        for shared, chosen in batches(sequences, batch_size):
+            summed = _score_together(
+                model, [sequences[index] for index in chosen], shared, device=device, vocab_size=vocab_size
+            )
+            for index, score in zip(chosen, summed, strict=True):
+                scores[index] = score
+            on_batch()
+    return scores
+
+
+def batches(sequences: Sequence[Sequence[Encoded]], batch_size: int) -> Iterator[tuple[int, list[int]]]:
+    """Yield which examples go through a model at once, and how many first tokens the choices of each have in common.
+
+    Examples that share equally many tokens among their choices go together: then the shared part needs no padding,
+    and positions and sliding windows are those of the whole text.
+    """
     shared = [_shared_tokens(choices) for choices in sequences]
     order = sorted(
         range(len(sequences)), key=lambda index: (shared[index], _padded_tokens(sequences[index], shared[index]))
     )
-    scores: list[list[_Score]] = [[] for _ in sequences]
-    model.eval()
-    with torch.no_grad():
-        for length, group in groupby(order, key=lambda index: shared[index]):
-            for chosen in _chunks(list(group), sequences, batch_size):
-                summed = _score_together(
-                    model, [sequences[index] for index in chosen], length, device=device, vocab_size=vocab_size
-                )
-                for index, score in zip(chosen, summed, strict=True):
-                    scores[index] = score
-                on_batch()
-    return scores
+    for length, group in groupby(order, key=lambda index: shared[index]):
+        for chosen in _chunks(list(group), sequences, batch_size):
+            yield length, chosen
 
 
 def _score_together(

@@ -1,11 +1,11 @@
 """How much memory a model will take to tune, and whether this machine has it: said before anything is loaded.
 
-An estimate from shapes alone, which was 0.84 to 1.6 times what was measured, and 0.92 to 1.11 times for a real model
-(docs/adr/0010 has the reasons).
+An estimate from shapes alone, which was 0.95 to 1.11 times what was measured with real models, and 0.75 to 1.7 times
+with tiny ones (docs/adr/0010 has the reasons).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from shared.devices import DtypeName
 from shared.errors import MemoryTooSmall, ModelUnreadable
 from shared.ml.checkpoint import read_config
 from shared.ml.encoding import Encoded, EncodedChoices
-from shared.ml.evaluate import EVALUATION_BATCH
+from shared.ml.evaluate import EVALUATION_BATCH, batches
 from shared.ml.free_memory import free_bytes
 from shared.ml.hub import model_directory
 from shared.ml.models import add_lora, require_causal
@@ -42,15 +42,13 @@ _KEPT_OF_WIDEST = 4
 # C library's heap (docs/adr/0010).
 _KEPT_OF_RECOMPUTED = 6
 
-# Freed pieces that the allocator keeps because they do not fit what comes next, and what libraries make at their first
-# step: both measured (docs/adr/0010).
+# Freed pieces that the allocator keeps because they do not fit what comes next: measured (docs/adr/0010).
 _SLACK = 1.5
-_FIRST_STEP = 100_000_000
 
-# Copies of the answer's logits that live at once: the head's, as float32, log-softmax, and their gradients; in
-# co-tuning also the peer's and the divergence.
-TRAINING_LOGITS = 4
-COTUNING_LOGITS = 8
+# Copies of the answer's logits that live at once in a step: the head's, as float32, log-softmax, and their gradients.
+# Co-tuning makes one loss at a time, so that its eight are four of each model. Evaluation makes no gradients.
+_LOGITS_OF_A_STEP = 4
+_LOGITS_OF_EVALUATION = 3
 
 
 @dataclass(frozen=True)
@@ -64,73 +62,90 @@ class Estimate:
         """All of them."""
         return sum(self.parts.values())
 
+    def __add__(self, other: "Estimate") -> "Estimate":
+        """Return what is in memory where both are."""
+        return Estimate({**self.parts, **other.parts})
+
     def __str__(self) -> str:
         return ", ".join(f"{size / _GB:.2f} GB {name}" for name, size in self.parts.items())
+
+    def of(self, model: str) -> "Estimate":
+        """Return the same with the model's name before each part."""
+        return Estimate({f"{model} {name}": size for name, size in self.parts.items()})
+
+
+# What libraries make at their first step, whatever the model: measured too.
+_FIRST_STEP = Estimate({"libraries": 100_000_000})
 
 
 @dataclass(frozen=True)
 class Load:
-    """What goes through a model at once: sequences, the tokens of the longest, and all their answers' tokens."""
+    """What goes through a model at once: sequences, the tokens of the longest, and all their answers' tokens.
+
+    ``cached`` says whether the model keeps keys and values of them: where choices share the tokens of a prompt.
+    """
 
     rows: int
     tokens: int
     answer_tokens: int
-    logits: int = TRAINING_LOGITS
+    cached: bool = False
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides how much a base model with LoRA takes; bytes of a token but for ``held`` and ``entries``.
+
+    held: weights, gradients and the optimiser, all the time.
+    kept: what all layers keep for the backward pass.
+    layer: what one layer makes.
+    cache: keys and values of all layers.
+    entries: of the head.
+    """
+
+    held: Estimate
+    kept: float
+    layer: float
+    cache: float
+    entries: int
+
+    def training(self, load: Load) -> Estimate:
+        """Return what a step takes beside what is held."""
+        return self._passing(load, self.kept, _LOGITS_OF_A_STEP)
+
+    def evaluation(self, loads: Sequence[Load]) -> Estimate:
+        """Return what the largest of these batches takes beside what is held; nothing is kept for a backward pass."""
+        found = (
+            self._passing(load, self.layer + load.cached * self.cache, _LOGITS_OF_EVALUATION, " of evaluation")
+            for load in loads
+        )
+        return max(found, key=lambda one: one.total_bytes, default=Estimate({}))
+
+    def _passing(self, load: Load, a_token: float, logits: int, when: str = "") -> Estimate:
+        return Estimate(
+            {
+                f"activations{when}": round(_SLACK * load.rows * load.tokens * a_token),
+                f"logits{when}": load.answer_tokens * self.entries * _FLOAT32 * logits,
+            }
+        )
 
 
 def estimate(
-    model: str | Path,
-    *,
-    dtype: DtypeName,
-    lora: LoraTerms,
-    training: Load,
-    evaluation: Load | None = None,
-    gradient_checkpointing: bool = False,
+    model: str | Path, *, dtype: DtypeName, lora: LoraTerms, training: Load, gradient_checkpointing: bool = False
 ) -> Estimate:
-    """Return what tuning a model will take, beside the process as it is before.
+    """Return what training a model will take, beside the process as it is before.
 
     Args:
         model: a folder in Hugging Face format, or a hub id.
         dtype: of the frozen base.
         lora: rank and targets.
         training: the largest step.
-        evaluation: the largest batch without gradients, where the same process evaluates.
         gradient_checkpointing: whether activations are computed again for the backward pass.
 
     Raises:
         ModelUnreadable, LoraTargetMissing: the model is none that could be tuned.
     """
-    base = _shapes(model)
-    text = base.config.get_text_config()
-    layers, hidden = int(text.num_hidden_layers), int(text.hidden_size)
-    number = torch.float32.itemsize if dtype == "float32" else torch.bfloat16.itemsize
-    linear = {id(module.weight): module for module in base.modules() if isinstance(module, torch.nn.Linear | Conv1D)}
-    head: Any = base.get_output_embeddings()
-    entries = int(head.weight.shape[0])
-    widest = max(max(module.weight.shape) for module in linear.values() if module is not head)
-    weights = 0.0
-    for weight in base.parameters():
-        four_bit = dtype == "nf4" and id(weight) in linear and linear[id(weight)] is not head
-        weights += weight.numel() * (_BYTES_A_FOUR_BIT_WEIGHT if four_bit else number)
-    with_lora = add_lora(base, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets, seed=0)
-    tuned = sum(weight.numel() for weight in with_lora.parameters() if weight.requires_grad)
-    a_layer = _KEPT_OF_HIDDEN * hidden * _FLOAT32 + _KEPT_OF_WIDEST * widest * number
-    kept = layers * _KEPT_OF_RECOMPUTED * hidden * number + a_layer if gradient_checkpointing else layers * a_layer
-    activations: float = training.rows * training.tokens * kept
-    logits = _logits(training, entries)
-    if evaluation is not None:
-        keys = int(getattr(text, "num_key_value_heads", text.num_attention_heads)) / int(text.num_attention_heads)
-        cache = 2 * layers * hidden * keys * number
-        activations = max(activations, evaluation.rows * evaluation.tokens * (cache + a_layer))
-        logits = max(logits, _logits(evaluation, entries))
-    return Estimate(
-        {
-            "base weights": round(weights),
-            "LoRA weights, gradients and optimiser": tuned * _BYTES_A_LORA_WEIGHT,
-            "activations": round(_SLACK * activations) + _FIRST_STEP,
-            "logits": logits,
-        }
-    )
+    shape = shape_of(model, dtype=dtype, lora=lora, gradient_checkpointing=gradient_checkpointing)
+    return shape.held + shape.training(training) + _FIRST_STEP
 
 
 def estimate_pair(
@@ -143,35 +158,75 @@ def estimate_pair(
 ) -> Estimate:
     """Return what a run's two models take at once, co-tuned on ``auxiliary`` and evaluated on ``validation``.
 
+    Both are held and co-tuned at once, and evaluated one after the other: what takes most of that counts.
+
     Raises:
         ModelUnreadable, LoraTargetMissing: as ``estimate``.
     """
-    training = largest_batch(auxiliary, terms.cotuning.batch_size, logits=COTUNING_LOGITS)
-    evaluation = largest_batch([one for example in validation for one in example.choices], EVALUATION_BATCH)
-    needed = {
-        name: estimate(
-            model,
-            dtype=dtype,
-            lora=lora,
-            training=training,
-            evaluation=evaluation,
-            gradient_checkpointing=gradient_checkpointing,
-        )
-        for name, model, lora in (("LLM", terms.llm, terms.llm_lora), ("SLM", terms.slm, terms.slm_lora))
-    }
-    return together(**needed)
+    llm, slm = (
+        shape_of(model, dtype=dtype, lora=lora, gradient_checkpointing=gradient_checkpointing)
+        for model, lora in ((terms.llm, terms.llm_lora), (terms.slm, terms.slm_lora))
+    )
+    step = largest_batch(auxiliary, terms.cotuning.batch_size)
+    scored = evaluation_batches(validation)
+    working = (
+        llm.training(step).of("LLM") + slm.training(step).of("SLM"),
+        llm.evaluation(scored).of("LLM"),
+        slm.evaluation(scored).of("SLM"),
+    )
+    return llm.held.of("LLM") + slm.held.of("SLM") + max(working, key=lambda one: one.total_bytes) + _FIRST_STEP
 
 
-def largest_batch(encoded: Sequence[Encoded], batch_size: int, *, logits: int = TRAINING_LOGITS) -> Load:
+def shape_of(model: str | Path, *, dtype: DtypeName, lora: LoraTerms, gradient_checkpointing: bool) -> Shape:
+    """Return what decides how much a model takes; its weights are not read.
+
+    Raises:
+        ModelUnreadable, LoraTargetMissing: as ``estimate``.
+    """
+    base = _on_meta(model)
+    text = base.config.get_text_config()
+    layers, hidden = int(text.num_hidden_layers), int(text.hidden_size)
+    number = torch.float32.itemsize if dtype == "float32" else torch.bfloat16.itemsize
+    linear = {id(module.weight): module for module in base.modules() if isinstance(module, torch.nn.Linear | Conv1D)}
+    head: Any = base.get_output_embeddings()
+    widest = max(max(module.weight.shape) for module in linear.values() if module is not head)
+    weights = 0.0
+    for weight in base.parameters():
+        four_bit = dtype == "nf4" and id(weight) in linear and linear[id(weight)] is not head
+        weights += weight.numel() * (_BYTES_A_FOUR_BIT_WEIGHT if four_bit else number)
+    with_lora = add_lora(base, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets, seed=0)
+    tuned = sum(weight.numel() for weight in with_lora.parameters() if weight.requires_grad)
+    layer = _KEPT_OF_HIDDEN * hidden * _FLOAT32 + _KEPT_OF_WIDEST * widest * number
+    keys = int(getattr(text, "num_key_value_heads", text.num_attention_heads)) / int(text.num_attention_heads)
+    return Shape(
+        held=Estimate(
+            {
+                "base weights": round(weights),
+                "LoRA weights, gradients and optimiser": tuned * _BYTES_A_LORA_WEIGHT,
+            }
+        ),
+        kept=layers * _KEPT_OF_RECOMPUTED * hidden * number + layer if gradient_checkpointing else layers * layer,
+        layer=layer,
+        cache=2 * layers * hidden * keys * number,
+        entries=int(head.weight.shape[0]),
+    )
+
+
+def largest_batch(encoded: Sequence[Encoded], batch_size: int) -> Load:
     """Return a batch that is as large as any of ``encoded`` can become."""
     answers = sorted((len(one.token_ids) - one.answer_start for one in encoded), reverse=True)
     rows = min(batch_size, len(encoded))
-    return Load(rows, max((len(one.token_ids) for one in encoded), default=0), sum(answers[:rows]), logits)
+    return Load(rows, max((len(one.token_ids) for one in encoded), default=0), sum(answers[:rows]))
 
 
-def together(**models: Estimate) -> Estimate:
-    """Return what several models take that are in memory at once."""
-    return Estimate({f"{model} {name}": size for model, one in models.items() for name, size in one.parts.items()})
+def evaluation_batches(examples: Sequence[EncodedChoices]) -> list[Load]:
+    """Return the batches in which a worker evaluates."""
+    sequences = [example.choices for example in examples]
+    found = []
+    for shared, chosen in batches(sequences, EVALUATION_BATCH):
+        choices = [choice for index in chosen for choice in sequences[index]]
+        found.append(replace(largest_batch(choices, len(choices)), cached=shared > 0))
+    return found
 
 
 def require_memory(needed: Estimate, device: torch.device) -> None:
@@ -189,12 +244,8 @@ def require_memory(needed: Estimate, device: torch.device) -> None:
         )
 
 
-def _logits(load: Load, entries: int) -> int:
-    return load.answer_tokens * entries * _FLOAT32 * load.logits
-
-
-def _shapes(model: str | Path) -> PreTrainedModel:
-    """The model without any weights: torch's meta device knows shapes only."""
+def _on_meta(model: str | Path) -> PreTrainedModel:
+    """The model as torch's meta device holds it, which knows shapes only."""
     directory = model_directory(model)
     require_causal(read_config(directory), name=str(model))
     try:

@@ -172,10 +172,12 @@ def test_no_round_goes_on_with_other_models_than_the_run_was_prepared_with(
 def test_a_pair_that_does_not_fit_into_memory_is_refused_before_it_is_loaded(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message says what each model takes, and no weight was read."""
+    """The message says what each model takes, evaluation included, and no weight was read."""
     monkeypatch.setattr(memory, "free_bytes", lambda _: 1_000_000)
     monkeypatch.setattr(model_pair, "load_with_lora", lambda *_, **__: pytest.fail("a model was loaded"))
-    with pytest.raises(MemoryTooSmall, match=r"0\.00 GB are free \(.* GB LLM base weights, .* GB SLM activations"):
+    with pytest.raises(
+        MemoryTooSmall, match=r"0\.00 GB are free \(.* GB LLM base weights, .* GB LLM logits of evaluation"
+    ):
         machine.pair().prepare(
             machine.terms(),
             slm_into=machine.folder / "theta",

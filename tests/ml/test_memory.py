@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -6,16 +7,19 @@ import torch
 
 from shared.errors import LoraTargetMissing, MemoryTooSmall, ModelUnreadable
 from shared.ml import memory
-from shared.ml.encoding import Encoded
+from shared.ml.encoding import Encoded, EncodedChoices
+from shared.ml.evaluate import MOST_ANSWER_TOKENS
 from shared.ml.memory import (
     Estimate,
     Load,
     estimate,
+    estimate_pair,
+    evaluation_batches,
     largest_batch,
     require_memory,
-    together,
 )
 from shared.protocol.terms import LoraTerms
+from tests.support.federations import terms_of
 from tests.support.tiny_models import FAMILIES, tiny_base, tiny_directory, tiny_lora
 
 CPU = torch.device("cpu")
@@ -72,7 +76,6 @@ def test_four_bits_hold_linear_modules_and_nothing_else(folder: Path):
         ({"training": Load(4, 64, 8)}, {ACTIVATIONS}),
         ({"training": Load(4, 32, 80)}, {LOGITS}),
         ({"lora": LoraTerms(rank=8, alpha=8)}, {TUNED}),
-        ({"evaluation": Load(400, 64, 80)}, {ACTIVATIONS, LOGITS}),
     ],
 )
 def test_what_is_larger_takes_more(folder: Path, change: dict[str, object], grows: set[str]):
@@ -97,11 +100,38 @@ def test_the_largest_batch_is_of_the_longest_texts_and_answers():
     assert largest_batch([], 8) == Load(rows=0, tokens=0, answer_tokens=0)
 
 
-def test_models_that_are_there_at_once_add_up():
-    """And each part says whose it is."""
-    both = together(LLM=Estimate({"weights": 3}), SLM=Estimate({"weights": 2, "logits": 1}))
-    assert both.parts == {"LLM weights": 3, "SLM weights": 2, "SLM logits": 1}
-    assert both.total_bytes == 6
+def completions(count: int, answer: int) -> list[EncodedChoices]:
+    return [EncodedChoices((Encoded(tuple(range(answer + 8)), 8),), 0)] * count
+
+
+def test_evaluation_takes_the_batches_that_it_makes():
+    """So many answer tokens at once, however many examples there are; what choices share is kept, and else nothing."""
+    found = evaluation_batches(completions(100, 200))
+    assert max(load.answer_tokens for load in found) <= MOST_ANSWER_TOKENS
+    assert sum(load.rows for load in found) == 100
+    assert not any(load.cached for load in found)
+    one_token = tuple(Encoded((*range(9), choice), 9) for choice in range(4))
+    assert evaluation_batches([EncodedChoices(one_token, 0)] * 10) == [
+        Load(32, 10, 32, cached=True),
+        Load(8, 10, 8, cached=True),
+    ]
+
+
+def test_two_models_are_held_and_co_tuned_at_once_and_evaluated_one_after_the_other(folder: Path):
+    """What takes most of that counts; each part says whose it is."""
+    terms = terms_of(llm=str(folder), slm=str(folder))
+
+    def pair(validation: Sequence[EncodedChoices]) -> dict[str, int]:
+        encoded = [one.choices[0] for one in completions(2, 8)]
+        found = estimate_pair(terms, encoded, validation, dtype="float32", gradient_checkpointing=False)
+        return dict(found.parts)
+
+    alone = parts(folder, lora=terms.slm_lora, training=Load(2, 16, 16))
+    libraries = {"libraries": alone.pop("libraries")}
+    both = {f"{model} {name}": size for name, size in alone.items() for model in ("LLM", "SLM")}
+    assert pair(completions(2, 8)) == both | libraries
+    evaluated = [name for name in pair(completions(1000, 8)) if "activations" in name or "logits" in name]
+    assert evaluated == ["LLM activations of evaluation", "LLM logits of evaluation"]
 
 
 def test_a_machine_that_is_too_small_is_told_what_for_and_what_to_do(monkeypatch: pytest.MonkeyPatch):
