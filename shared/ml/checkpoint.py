@@ -5,13 +5,25 @@ Nothing here reads the weights themselves, so that a model can be looked at befo
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared.access import refusal
 from shared.errors import ModelUnreadable
 
 _LARGEST_HEADER_BYTES = 100_000_000  # the safetensors format's own limit
+
+# What decides which tokens a text becomes, and goes where a model goes.
+_TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template*",
+)
 
 # What families call the longest text that they take in; most the first, GPT-2 the second.
 _CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "model_max_length")
@@ -28,15 +40,47 @@ class StoredTensor:
     stop: int
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Read a model's files, below ``path``, inside this: what the disk refuses is told in words.
+
+    Raises:
+        ModelUnreadable: a file is not there, or this process may not read it.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ModelUnreadable(f"{error.filename or path} is missing: fetch the model again") from error
+    except OSError as error:
+        raise ModelUnreadable(refusal(Path(error.filename or path), error)) from error
+
+
 def read_config(directory: Path) -> dict[str, Any]:
     """Return what ``config.json`` says.
 
     Raises:
-        ModelUnreadable: there is none, or it is not JSON.
+        ModelUnreadable: there is none, this process may not read it, or it is not JSON.
     """
-    if not (directory / "config.json").is_file():
-        raise ModelUnreadable(f"{str(directory)!r} has no config.json: it is not the folder of a Hugging Face model")
-    return _read_json(directory / "config.json")
+    file = directory / "config.json"
+    with reading(file):
+        if not file.is_file():
+            raise ModelUnreadable(
+                f"{str(directory)!r} has no config.json: it is not the folder of a Hugging Face model"
+            )
+    return _read_json(file)
+
+
+def tokenizer_files(directory: Path) -> list[Path]:
+    """Return the files of the model's tokenizer, each of which can be read.
+
+    Raises:
+        ModelUnreadable: one cannot. A library might pass over it, and make another tokenizer of the others.
+    """
+    with reading(directory):
+        files = sorted(file for pattern in _TOKENIZER_FILES for file in directory.glob(pattern) if file.is_file())
+        for file in files:
+            file.open("rb").close()
+    return files
 
 
 def context_length(config: Mapping[str, Any]) -> int | None:
@@ -56,7 +100,9 @@ def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
         ModelUnreadable: weights are missing, damaged, or in no format that is safe to read.
     """
     stored: dict[str, StoredTensor] = {}
-    for file in _weight_files(directory):
+    with reading(directory):
+        files = _weight_files(directory)
+    for file in files:
         for name, tensor in read_header(file):
             if name in stored:
                 raise ModelUnreadable(
@@ -71,11 +117,11 @@ def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
     """Yield the tensors that a safetensors file says it holds (8 bytes length, JSON, then the data).
 
     Raises:
-        ModelUnreadable: the file is missing, or does not hold what its header says.
+        ModelUnreadable: the file cannot be read, or does not hold what its header says.
     """
     try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
+        with reading(file), file.open("rb") as stream:
+            size = file.stat().st_size
             length = int.from_bytes(stream.read(8), "little")
             if length > min(size, _LARGEST_HEADER_BYTES):
                 raise damaged(file)
@@ -87,15 +133,14 @@ def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
                 if not 0 <= start <= stop <= size - data:
                     raise damaged(file)
                 yield name, StoredTensor(file, str(entry["dtype"]), list(entry["shape"]), data + start, data + stop)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise damaged(file) from error
 
 
 def damaged(file: Path) -> ModelUnreadable:
     """Return what is wrong with a file of weights that cannot be read to its end."""
     return ModelUnreadable(
-        f"{file} is missing, or is not a whole safetensors file: fetch the model again (a copy made with git needs "
-        "`git lfs pull`)"
+        f"{file} is not a whole safetensors file: fetch the model again (a copy made with git needs `git lfs pull`)"
     )
 
 
@@ -128,9 +173,10 @@ def _without_weights(directory: Path) -> ModelUnreadable:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelUnreadable(f"{file} is missing, or is not JSON: fetch the model again") from error
+        with reading(file):
+            content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelUnreadable(f"{file} is not JSON: fetch the model again") from error
     if not isinstance(content, dict):
         raise ModelUnreadable(f"{file} is not a JSON object: fetch the model again")
     return content

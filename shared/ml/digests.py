@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from shared.errors import ModelUnreadable
-from shared.ml.checkpoint import StoredTensor, damaged, read_config, stored_tensors
+from shared.ml.checkpoint import StoredTensor, damaged, read_config, reading, stored_tensors
 from shared.ml.hub import model_directory
 from shared.ml.models import load_tokenizer
 
@@ -65,10 +65,11 @@ def base_model_digest(path: str | Path, *, cache: Path | None = None) -> str:
             model is read again. It is made when absent, and a damaged one counts as absent.
 
     Raises:
-        ModelUnreadable: configuration, tokenizer or weights are missing or damaged.
+        ModelUnreadable: configuration, tokenizer or weights are missing or damaged, or may not be read.
     """
     directory = model_directory(path).resolve()
-    stats = _file_stats(directory)
+    with reading(directory):
+        stats = _file_stats(directory)
     known = _read_cache(cache)
     entry = known.get(str(directory))
     if isinstance(entry, dict) and entry.get("files") == stats and isinstance(entry.get("digest"), str):
@@ -96,17 +97,14 @@ def _digest(directory: Path) -> str:
 def _bytes_digest(tensor: StoredTensor) -> str:
     own = hashlib.sha256()
     left = tensor.stop - tensor.start
-    try:
-        with tensor.file.open("rb") as stream:
-            stream.seek(tensor.start)
-            while left:
-                piece = stream.read(min(left, _PIECE_BYTES))
-                if not piece:
-                    raise damaged(tensor.file)
-                own.update(piece)
-                left -= len(piece)
-    except OSError as error:
-        raise damaged(tensor.file) from error
+    with reading(tensor.file), tensor.file.open("rb") as stream:
+        stream.seek(tensor.start)
+        while left:
+            piece = stream.read(min(left, _PIECE_BYTES))
+            if not piece:
+                raise damaged(tensor.file)
+            own.update(piece)
+            left -= len(piece)
     return own.hexdigest()
 
 

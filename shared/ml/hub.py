@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 
 from shared.access import is_path, no_model
 from shared.errors import ModelUnreadable
-from shared.ml.checkpoint import read_config, stored_tensors
+from shared.ml.checkpoint import read_config, reading, stored_tensors
 
 # What a base model consists of for us; keeps other checkpoints of the same repository from being fetched.
 _MODEL_FILES = ("*.json", "model*.safetensors", "tokenizer*", "merges.txt", "vocab.txt")
@@ -32,16 +32,20 @@ def model_directory(path: str | Path) -> Path:
     """Return the folder that holds the model's files: ``path`` itself, or the local snapshot of a hub id.
 
     Raises:
-        ModelUnreadable: there is neither such a folder nor such a snapshot, and no hub gives one; it says why.
+        ModelUnreadable: there is neither such a folder nor such a snapshot, and no hub gives one, or this process may
+            not read it; it says why.
     """
     directory = Path(path)
-    if directory.is_dir():
-        return directory
+    with reading(directory):
+        if directory.is_dir():
+            return directory
     name = str(path)
     if is_path(name):
         raise ModelUnreadable(no_model(name))
     try:
-        return _cached(name) or _fetched(name)
+        with reading(Path(constants.HF_HUB_CACHE)):
+            cached = _cached(name)
+        return cached or _fetched(name)
     except HFValidationError as error:
         raise ModelUnreadable(
             f"{name!r} is neither a folder on this machine nor the id of a model on a hub (owner/name): name a folder "
@@ -53,6 +57,9 @@ def _cached(name: str) -> Path | None:
     """The newest snapshot in the local cache; None if there is none, or not all of it."""
     try:
         directory = Path(snapshot_download(name, allow_patterns=list(_MODEL_FILES), local_files_only=True))
+        for file in directory.iterdir():
+            if file.is_file():
+                file.open("rb").close()  # what may not be read is there, and not to be fetched
         read_config(directory)
         stored_tensors(directory)
     except (LocalEntryNotFoundError, ModelUnreadable):
@@ -84,6 +91,6 @@ def _fetched(name: str) -> Path:
     except (httpx2.HTTPError, OSError) as error:
         raise ModelUnreadable(
             f"{name} is not, or not wholly, in the local cache, and fetching it from {constants.ENDPOINT} failed "
-            f"({type(error).__name__}): check the network, the proxy (HTTPS_PROXY) and the room on the disk, and start "
-            "again (what has come is kept), or name a folder with the model"
+            f"({type(error).__name__}): check the network, the proxy (HTTPS_PROXY), and room and rights in the cache "
+            "(HF_HOME), and start again (what has come is kept), or name a folder with the model"
         ) from error

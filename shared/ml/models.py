@@ -25,7 +25,7 @@ from transformers.pytorch_utils import Conv1D
 
 from shared.devices import DtypeName
 from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing, ModelUnreadable
-from shared.ml.checkpoint import context_length, read_config, stored_tensors
+from shared.ml.checkpoint import context_length, read_config, stored_tensors, tokenizer_files
 from shared.ml.hub import model_directory
 from shared.ml.seeding import seeded
 from shared.protocol.terms import LoraTerms
@@ -58,6 +58,8 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         ModelUnreadable: there is no tokenizer, or it cannot give the character span of a token.
     """
     directory = model_directory(path)
+    read_config(directory)  # a folder that is no model's lacks more than a tokenizer
+    tokenizer_files(directory)
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:

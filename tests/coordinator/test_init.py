@@ -167,7 +167,7 @@ def test_a_model_whose_configuration_is_damaged_is_asked_for_again(folder: Path)
     model(folder / "whole", "{}")
     told = init(*options(agents="clinic"), "--llm", "broken", "--yes")
     assert told.exit_code != ExitCode.DONE
-    assert "config.json is missing, or is not JSON: fetch the model again" in told.stderr
+    assert "config.json is not JSON: fetch the model again" in told.stderr
     assert not (folder / "run.toml").exists()
     answers = "clinic\n\nbroken\nwhole\nwhole\nauxiliary.jsonl\n\nvalidation.jsonl\n\n\n\n\n"
     told = init(answers=answers)

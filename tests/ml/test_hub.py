@@ -149,6 +149,16 @@ def test_a_model_that_came_in_half_is_completed_and_not_used(files: dict[str, by
     assert (directory / "model.safetensors").read_bytes() == files["model.safetensors"]
 
 
+def test_a_model_that_came_without_its_tokenizer_is_not_whole(files: dict[str, bytes], nobody: str, tmp_path: Path):
+    """A cache may have been filled by something that needs none."""
+    with hub_with(files) as (address, _):
+        directory = Path(ask("org/model", tmp_path, address))
+        (directory / "tokenizer.json").unlink()
+        assert "not wholly, in the local cache" in ask("org/model", tmp_path, nobody)
+        assert ask("org/model", tmp_path, address) == str(directory)
+    assert (directory / "tokenizer.json").read_bytes() == files["tokenizer.json"]
+
+
 def test_a_hub_that_is_not_there_is_told_within_seconds(nobody: str, tmp_path: Path):
     """No network is no reason to wait: which address failed, and what to do."""
     started = time.monotonic()
