@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.access import refusal
+from shared.adapter_folder import CONFIG as ADAPTER_CONFIG
 from shared.errors import ModelUnreadable
 
 _LARGEST_HEADER_BYTES = 100_000_000  # the safetensors format's own limit
@@ -68,6 +69,30 @@ def read_config(directory: Path) -> dict[str, Any]:
                 f"{str(directory)!r} has no config.json: it is not the folder of a Hugging Face model"
             )
     return _read_json(file)
+
+
+def base_config(directory: Path) -> dict[str, Any]:
+    """Return what ``config.json`` says of a folder that holds a base model as it was trained.
+
+    Raises:
+        ModelUnreadable: as ``read_config``, or the folder holds something that libraries would make another model of,
+            without a word: an adapter, which its digest does not see, or weights that are quantised already.
+    """
+    with reading(directory):
+        has_adapter = (directory / ADAPTER_CONFIG).is_file()
+    if has_adapter:
+        raise ModelUnreadable(
+            f"{directory} holds an adapter: merge it first with `adapters export --merged`, or move {ADAPTER_CONFIG} "
+            "away, if the model beside it is meant"
+        )
+    config = read_config(directory)
+    for part in (config, config.get("text_config")):
+        if isinstance(part, dict) and part.get("quantization_config"):
+            raise ModelUnreadable(
+                f"the weights in {directory} are quantised already: name the unquantised model (dtype nf4 holds it in "
+                "four bits)"
+            )
+    return config
 
 
 def tokenizer_files(directory: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from shared.errors import ModelUnreadable
-from shared.ml.checkpoint import StoredTensor, damaged, read_config, reading, stored_tensors
+from shared.ml.checkpoint import StoredTensor, base_config, damaged, reading, stored_tensors
 from shared.ml.hub import model_directory
 from shared.ml.models import load_tokenizer
 
@@ -82,7 +82,7 @@ def base_model_digest(path: str | Path, *, cache: Path | None = None) -> str:
 
 def _digest(directory: Path) -> str:
     whole = hashlib.sha256(b"fedcollm base model 1\n")
-    config = read_config(directory)
+    config = base_config(directory)
     whole.update(_canonical({name: value for name, value in config.items() if name not in _IRRELEVANT_CONFIG}))
     whole.update(f"\n{tokenizer_digest(load_tokenizer(directory))}\n".encode())
     stored = stored_tensors(directory)

@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from shared.devices import DtypeName
 from shared.errors import MemoryTooSmall, ModelUnreadable
-from shared.ml.checkpoint import read_config
+from shared.ml.checkpoint import base_config
 from shared.ml.encoding import Encoded, EncodedChoices
 from shared.ml.evaluate import EVALUATION_BATCH, batches
 from shared.ml.free_memory import free_bytes
@@ -247,7 +247,7 @@ def require_memory(needed: Estimate, device: torch.device) -> None:
 def _on_meta(model: str | Path) -> PreTrainedModel:
     """The model as torch's meta device holds it, which knows shapes only."""
     directory = model_directory(model)
-    require_causal(read_config(directory), name=str(model))
+    require_causal(base_config(directory), name=str(model))
     try:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
         with torch.device("meta"):

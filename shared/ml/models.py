@@ -25,7 +25,7 @@ from transformers.pytorch_utils import Conv1D
 
 from shared.devices import DtypeName
 from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing, ModelUnreadable
-from shared.ml.checkpoint import context_length, read_config, stored_tensors, tokenizer_files
+from shared.ml.checkpoint import base_config, context_length, stored_tensors, tokenizer_files
 from shared.ml.hub import model_directory
 from shared.ml.seeding import seeded
 from shared.protocol.terms import LoraTerms
@@ -48,6 +48,9 @@ _TARGETS: dict[str, tuple[str, ...]] = {
 # What Gemma 3's larger models see pictures with has projections of the same names, and has no part in any of this.
 _VISION = r".*\bvision_tower\..*"
 
+# What old checkpoints hold beside their weights, and models now make themselves.
+_NO_WEIGHTS = (".masked_bias", ".inv_freq")
+
 _CAUSAL = frozenset(str(name) for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
 
 
@@ -58,7 +61,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         ModelUnreadable: there is no tokenizer, or it cannot give the character span of a token.
     """
     directory = model_directory(path)
-    read_config(directory)  # a folder that is no model's lacks more than a tokenizer
+    base_config(directory)  # a folder that is no model's lacks more than a tokenizer
     tokenizer_files(directory)
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
@@ -88,7 +91,7 @@ def load_base(path: str | Path, *, dtype: DtypeName, device: torch.device) -> Pr
     """
     computing = torch.float32 if dtype == "float32" else torch.bfloat16
     directory = model_directory(path)
-    require_causal(read_config(directory), name=str(path))
+    require_causal(base_config(directory), name=str(path))
     stored_tensors(directory)  # transformers' own messages do not say which file is missing or cut short
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -105,11 +108,17 @@ def load_base(path: str | Path, *, dtype: DtypeName, device: torch.device) -> Pr
             f"no causal language model can be loaded from {str(path)!r}: it needs config.json and weights as "
             f"safetensors ({_first_line(error)})"
         ) from error
-    # transformers fills what a checkpoint lacks with random numbers and goes on.
+    # transformers fills what a checkpoint lacks with random numbers, passes over what it has beside, and goes on.
     if absent := sorted(report["missing_keys"]):
         raise ModelUnreadable(
             f"the weights at {str(path)!r} lack {len(absent)} tensor(s) of the model, the first is {absent[0]!r}: "
             "fetch the model again"
+        )
+    if foreign := sorted(name for name in report["unexpected_keys"] if not name.endswith(_NO_WEIGHTS)):
+        raise ModelUnreadable(
+            f"the weights at {str(path)!r} have {len(foreign)} tensor(s) beside those of the model, the first is "
+            f"{foreign[0]!r}: they are quantised, or not those of its config.json: name the unquantised model, or "
+            "fetch it again"
         )
     model.requires_grad_(requires_grad=False)
     model.eval()

@@ -22,7 +22,7 @@ from shared.cli.questions import Questions, model, typed
 from shared.data.proposal import Kind
 from shared.data.source import DataSource
 from shared.errors import ConfigurationError
-from shared.ml.checkpoint import context_length, read_config
+from shared.ml.checkpoint import base_config, context_length
 from shared.protocol.terms import FROZEN, CohortTerms, RunTerms
 
 HEAD = """Settings of a FedCoLLM {of}, written by `fedcollm init`.
@@ -166,7 +166,7 @@ def _model(answer: str) -> str:
 
 def _context(name: str) -> int | None:
     """Return how many tokens a model in a folder takes, where its configuration says so; no hub is asked."""
-    return context_length(read_config(Path(name))) if Path(name).is_dir() else None
+    return context_length(base_config(Path(name))) if Path(name).is_dir() else None
 
 
 def _settings(kind: type[BaseSettings], values: dict[str, object]) -> str:
