@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from shared.errors import TrainerStopped, error_of
+from shared.errors import FedCoLLMError, TrainerStopped, error_of
 from shared.protocol.digests import Digest
 from shared.protocol.messages import Manifest
 from shared.protocol.terms import FROZEN
@@ -89,7 +89,8 @@ class TrainerProcess:
         """Have the child train.
 
         Raises:
-            TrainerStopped: the child ended without an answer.
+            TrainerStopped: the child ended without an answer, or met what is no error of ours; the next order gets a
+                new one.
             FedCoLLMError: what went wrong in the child.
         """
         process = await self._running()
@@ -105,6 +106,9 @@ class TrainerProcess:
                     case Trained():
                         return line
                     case Failed():
+                        if line.code == FedCoLLMError.code:
+                            # A fault that nobody foresaw may have broken the process: an error of CUDA stays with it.
+                            await self.stop()
                         raise error_of(line.code, line.message, otherwise=TrainerStopped)
         except ConnectionError:
             pass

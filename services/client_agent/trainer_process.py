@@ -4,6 +4,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -53,6 +54,11 @@ def _answer(trainer: SyncTrainer, order: TrainingOrder, answers: TextIO) -> Trai
         return trainer.train(order, lambda progress: _write(answers, progress))
     except FedCoLLMError as error:
         return Failed(code=error.code, message=str(error))
+    except Exception as error:  # noqa: BLE001 - a fault of ours or a library's: whoever runs the agent is to read of it
+        traceback.print_exc()
+        return Failed(
+            code=FedCoLLMError.code, message=f"the training failed ({type(error).__name__}: {error}); see its log"
+        )
 
 
 def _write(answers: TextIO, line: Progress | Trained | Failed) -> None:

@@ -31,7 +31,7 @@ class TinyTrainer:
             case ["exit"]:
                 sys.exit(3)
             case ["crash"]:
-                raise ZeroDivisionError
+                raise ZeroDivisionError("by nothing")
             case ["kill"]:
                 os.kill(os.getpid(), signal.SIGKILL)
             case ["hang"]:
