@@ -4,21 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig
 
 from shared.data.examples import Example, read_examples
 from shared.data.source import DataSource
 from shared.devices import DtypeName
-from shared.errors import LoraTargetMissing, ModelUnreadable
+from shared.errors import LoraTargetMissing
 from shared.findings import Finding, failed, ok, warning
 from shared.ml.checkpoint import context_length
 from shared.ml.digests import base_model_digest
 from shared.ml.digests import tokenizer_digest as digest_of_tokenizer
 from shared.ml.encoding import Encoded, encode_choices, encode_examples
 from shared.ml.free_memory import free_bytes
-from shared.ml.hub import model_directory
 from shared.ml.memory import Estimate, estimate, estimate_pair, largest_batch, require_memory
-from shared.ml.models import load_tokenizer, lora_targets, pick_device, require_context
+from shared.ml.models import load_tokenizer, lora_targets, pick_device, read_configuration, require_context
 from shared.protocol.terms import LoraTerms, RunTerms, TaskTerms
 
 # No text of anybody is as long as this: how long the longest is, is what is asked.
@@ -27,7 +25,7 @@ NO_LIMIT = 1 << 40
 
 def base_model(path: str) -> Finding:
     """Check configuration, tokenizer and family of a base model."""
-    config = _config(path)
+    config = read_configuration(path)
     tokenizer = load_tokenizer(path)
     detail = f"{path}: {config.model_type}, {len(tokenizer)} tokens in its tokenizer"
     try:
@@ -47,7 +45,7 @@ def weights(path: str, cache: Path | None) -> Finding:
 
 def context(path: str, max_tokens: int) -> Finding:
     """Check that a run's texts fit into what a base model takes in, as whoever loads it will."""
-    require_context(_config(path).to_dict(), name=path, max_tokens=max_tokens)
+    require_context(read_configuration(path).to_dict(), name=path, max_tokens=max_tokens)
     return ok(f"{path} takes texts of {max_tokens} tokens")
 
 
@@ -74,7 +72,7 @@ def data(source: DataSource, task: TaskTerms, model: str, *, max_tokens: int | N
     encoded = _encoded(source, task, model, max_tokens)
     longest = max(len(one.token_ids) for one in encoded)
     detail = f"{len(encoded)} examples in {source.path}, the longest {longest} tokens"
-    takes = context_length(_config(model).to_dict())
+    takes = context_length(read_configuration(model).to_dict())
     if takes is not None and longest > takes:
         return failed(f"{detail}, and {model} takes {takes}", "shorten the texts, or choose a model that takes more")
     return ok(detail)
@@ -167,11 +165,3 @@ def _encoded(source: DataSource, task: TaskTerms, model: str, max_tokens: int | 
 
 def _contents(examples: Sequence[Example]) -> set[tuple[str, str]]:
     return {(one.prompt, one.choices[one.answer]) for one in examples}
-
-
-def _config(path: str) -> PreTrainedConfig:
-    directory = model_directory(path)
-    try:
-        return AutoConfig.from_pretrained(directory, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelUnreadable(f"{path!r} has no config.json that can be read: fetch the model again") from error

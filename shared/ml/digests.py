@@ -12,9 +12,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from shared.errors import ModelUnreadable
-from shared.ml.checkpoint import StoredTensor, base_config, damaged, reading, stored_tensors
-from shared.ml.hub import model_directory
-from shared.ml.models import load_tokenizer
+from shared.ml.checkpoint import StoredTensor, damaged, read_config, reading, stored_tensors
+from shared.ml.models import base_directory, load_tokenizer
 
 _PIECE_BYTES = 1 << 20
 
@@ -67,7 +66,7 @@ def base_model_digest(path: str | Path, *, cache: Path | None = None) -> str:
     Raises:
         ModelUnreadable: configuration, tokenizer or weights are missing or damaged, or may not be read.
     """
-    directory = model_directory(path).resolve()
+    directory = base_directory(path).resolve()
     with reading(directory):
         stats = _file_stats(directory)
     known = _read_cache(cache)
@@ -82,7 +81,7 @@ def base_model_digest(path: str | Path, *, cache: Path | None = None) -> str:
 
 def _digest(directory: Path) -> str:
     whole = hashlib.sha256(b"fedcollm base model 1\n")
-    config = base_config(directory)
+    config = read_config(directory)
     whole.update(_canonical({name: value for name, value in config.items() if name not in _IRRELEVANT_CONFIG}))
     whole.update(f"\n{tokenizer_digest(load_tokenizer(directory))}\n".encode())
     stored = stored_tensors(directory)

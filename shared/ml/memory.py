@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from shared.devices import DtypeName
 from shared.errors import MemoryTooSmall, ModelUnreadable
-from shared.ml.checkpoint import base_config
 from shared.ml.encoding import Encoded, EncodedChoices
 from shared.ml.evaluate import EVALUATION_BATCH, batches
 from shared.ml.free_memory import free_bytes
-from shared.ml.hub import model_directory
-from shared.ml.models import add_lora, require_causal
+from shared.ml.library_errors import told_as
+from shared.ml.models import add_lora, without_weights
 from shared.protocol.terms import LoraTerms, RunTerms
 
 _GB = 1e9
@@ -183,13 +181,20 @@ def shape_of(model: str | Path, *, dtype: DtypeName, lora: LoraTerms, gradient_c
     Raises:
         ModelUnreadable, LoraTargetMissing: as ``estimate``.
     """
-    base = _on_meta(model)
-    text = base.config.get_text_config()
-    layers, hidden = int(text.num_hidden_layers), int(text.hidden_size)
+    base = without_weights(model)
     number = torch.float32.itemsize if dtype == "float32" else torch.bfloat16.itemsize
     linear = {id(module.weight): module for module in base.modules() if isinstance(module, torch.nn.Linear | Conv1D)}
-    head: Any = base.get_output_embeddings()
-    widest = max(max(module.weight.shape) for module in linear.values() if module is not head)
+    with told_as(
+        ModelUnreadable, f"what {str(model)!r} takes cannot be told from its config.json: choose another model"
+    ):
+        text = base.config.get_text_config()
+        layers, hidden = int(text.num_hidden_layers), int(text.hidden_size)
+        # Families without attention keep something else, and less.
+        heads = int(getattr(text, "num_attention_heads", 1))
+        keys = int(getattr(text, "num_key_value_heads", None) or heads) / heads
+        head: Any = base.get_output_embeddings()
+        entries = int(head.weight.shape[0])
+        widest = max(max(module.weight.shape) for module in linear.values() if module is not head)
     weights = 0.0
     for weight in base.parameters():
         four_bit = dtype == "nf4" and id(weight) in linear and linear[id(weight)] is not head
@@ -197,7 +202,6 @@ def shape_of(model: str | Path, *, dtype: DtypeName, lora: LoraTerms, gradient_c
     with_lora = add_lora(base, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets, seed=0)
     tuned = sum(weight.numel() for weight in with_lora.parameters() if weight.requires_grad)
     layer = _KEPT_OF_HIDDEN * hidden * _FLOAT32 + _KEPT_OF_WIDEST * widest * number
-    keys = int(getattr(text, "num_key_value_heads", text.num_attention_heads)) / int(text.num_attention_heads)
     return Shape(
         held=Estimate(
             {
@@ -208,7 +212,7 @@ def shape_of(model: str | Path, *, dtype: DtypeName, lora: LoraTerms, gradient_c
         kept=layers * _KEPT_OF_RECOMPUTED * hidden * number + layer if gradient_checkpointing else layers * layer,
         layer=layer,
         cache=2 * layers * hidden * keys * number,
-        entries=int(head.weight.shape[0]),
+        entries=entries,
     )
 
 
@@ -242,20 +246,3 @@ def require_memory(needed: Estimate, device: torch.device) -> None:
             f"free ({needed}): set dtype to bfloat16 or nf4, set gradient_checkpointing, lower the run's "
             "batch_size or max_tokens, choose a smaller model, or free memory"
         )
-
-
-def _on_meta(model: str | Path) -> PreTrainedModel:
-    """The model as torch's meta device holds it, which knows shapes only."""
-    directory = model_directory(model)
-    require_causal(base_config(directory), name=str(model))
-    try:
-        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
-        with torch.device("meta"):
-            base = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
-        raise ModelUnreadable(
-            f"the config.json of {str(model)!r} is not one of a causal language model that this release's transformers "
-            f"knows ({type(error).__name__}): choose another model"
-        ) from error
-    base.requires_grad_(requires_grad=False)
-    return base

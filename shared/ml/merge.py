@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from transformers.utils import logging as transformers_log
 
 from shared.adapter_folder import CONFIG, WEIGHTS
 from shared.errors import LoraTargetMissing, ModelUnreadable
 from shared.ml.adapters import load_adapter
+from shared.ml.library_errors import told_as
 from shared.ml.models import load_base, load_tokenizer
 
 
@@ -26,23 +26,18 @@ def merge(base: str, adapter: Path, into: Path, *, show_progress: bool) -> None:
     """
     if not show_progress:
         transformers_log.disable_progress_bar()
-    try:
+    with told_as(ModelUnreadable, f"{adapter} is no PEFT directory: it needs {CONFIG} and {WEIGHTS}"):
         config = LoraConfig.from_pretrained(str(adapter))
         tensors = load_file(adapter / WEIGHTS)
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise ModelUnreadable(
-            f"{adapter} is no PEFT directory ({type(error).__name__}): it needs {CONFIG} and {WEIGHTS}"
-        ) from error
     tokenizer = load_tokenizer(base)
     model = load_base(base, dtype="float32", device=torch.device("cpu"))
     config.base_model_name_or_path = model.name_or_path  # PEFT warns of another: an adapter is named by its digest here
-    try:
+    with told_as(
+        LoraTargetMissing,
+        f"the adapter in {adapter} is for modules that {base!r} does not have: name the base model that it was made "
+        "for",
+    ):
         tuned = get_peft_model(model, config)
-    except ValueError as error:
-        raise LoraTargetMissing(
-            f"the adapter in {adapter} is for modules that {base!r} does not have: name the base model that it was "
-            "made for"
-        ) from error
     load_adapter(tuned, tensors)
     tuned.merge_and_unload().save_pretrained(into)
     tokenizer.save_pretrained(into)

@@ -7,26 +7,32 @@ Weights are read from safetensors only, and code that came with a model is never
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 from transformers.pytorch_utils import Conv1D
 
 from shared.devices import DtypeName
 from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing, ModelUnreadable
 from shared.ml.checkpoint import base_config, context_length, stored_tensors, tokenizer_files
 from shared.ml.hub import model_directory
+from shared.ml.library_errors import told_as
 from shared.ml.seeding import seeded
 from shared.protocol.terms import LoraTerms
 
@@ -54,21 +60,45 @@ _NO_WEIGHTS = (".masked_bias", ".inv_freq")
 _CAUSAL = frozenset(str(name) for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
 
 
+def base_directory(path: str | Path) -> Path:
+    """Return the folder of the model at ``path``, which holds a causal language model by what it says of itself.
+
+    Raises:
+        ModelUnreadable: there is none, or it holds something else.
+    """
+    directory = model_directory(path)
+    _require_causal(base_config(directory), name=str(path))
+    return directory
+
+
+def read_configuration(path: str | Path) -> PreTrainedConfig:
+    """Return transformers' configuration of the model at ``path``, which says what its ``config.json`` leaves out.
+
+    Raises:
+        ModelUnreadable: there is none, or transformers cannot use it.
+    """
+    directory = base_directory(path)
+    with _understood(path):
+        return AutoConfig.from_pretrained(directory, trust_remote_code=False)
+
+
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Return the tokenizer of the model at ``path``; it need not have a pad token.
 
     Raises:
         ModelUnreadable: there is no tokenizer, or it cannot give the character span of a token.
     """
-    directory = model_directory(path)
-    base_config(directory)  # a folder that is no model's lacks more than a tokenizer
-    tokenizer_files(directory)
-    try:
+    directory = base_directory(path)
+    read_configuration(path)  # of which a tokenizer is made as well: what is wrong with it is not the tokenizer's fault
+    names = [file.name for file in tokenizer_files(directory)]
+    advice = "put its tokenizer.json there"
+    if "tokenizer.model" in names and "tokenizer.json" not in names:
+        advice = (
+            "its tokenizer.model alone is not read: where sentencepiece is installed, load it with transformers' "
+            "AutoTokenizer, and save_pretrained writes a tokenizer.json"
+        )
+    with told_as(ModelUnreadable, f"no tokenizer can be loaded from {str(path)!r}: {advice}"):
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        raise ModelUnreadable(
-            f"no tokenizer can be loaded from {str(path)!r}: put its tokenizer.json there ({_first_line(error)})"
-        ) from error
     if not tokenizer.is_fast:
         raise ModelUnreadable(
             f"the tokenizer of {str(path)!r} cannot tell which characters a token stands for, and the answer's tokens "
@@ -90,10 +120,12 @@ def load_base(path: str | Path, *, dtype: DtypeName, device: torch.device) -> Pr
         ModelUnreadable: configuration or weights are missing, damaged, or not those of a causal language model.
     """
     computing = torch.float32 if dtype == "float32" else torch.bfloat16
-    directory = model_directory(path)
-    require_causal(base_config(directory), name=str(path))
+    directory = base_directory(path)
     stored_tensors(directory)  # transformers' own messages do not say which file is missing or cut short
-    try:
+    with told_as(
+        ModelUnreadable,
+        f"no causal language model can be loaded from {str(path)!r}: it needs config.json and weights as safetensors",
+    ):
         model, report = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=computing,
@@ -103,11 +135,6 @@ def load_base(path: str | Path, *, dtype: DtypeName, device: torch.device) -> Pr
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        raise ModelUnreadable(
-            f"no causal language model can be loaded from {str(path)!r}: it needs config.json and weights as "
-            f"safetensors ({_first_line(error)})"
-        ) from error
     # transformers fills what a checkpoint lacks with random numbers, passes over what it has beside, and goes on.
     if absent := sorted(report["missing_keys"]):
         raise ModelUnreadable(
@@ -123,6 +150,27 @@ def load_base(path: str | Path, *, dtype: DtypeName, device: torch.device) -> Pr
     model.requires_grad_(requires_grad=False)
     model.eval()
     return model
+
+
+def without_weights(path: str | Path) -> PreTrainedModel:
+    """Return the model at ``path`` as torch's meta device holds it, which knows shapes only; frozen.
+
+    Raises:
+        ModelUnreadable: as ``read_configuration``.
+    """
+    config = read_configuration(path)
+    with _understood(path), torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    model.requires_grad_(requires_grad=False)
+    return model
+
+
+def _understood(path: str | Path) -> AbstractContextManager[None]:
+    return told_as(
+        ModelUnreadable,
+        f"the config.json of {str(path)!r} is not one of a causal language model that this release's transformers "
+        "knows: choose another model, or fetch it again",
+    )
 
 
 def _four_bits(dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -163,17 +211,19 @@ def load_with_lora(
     return model
 
 
-def require_causal(config: Mapping[str, Any], *, name: str) -> None:
+def _require_causal(config: Mapping[str, Any], *, name: str) -> None:
     """Check that a model's ``config.json`` is that of a causal language model, where it says what it is.
 
     Raises:
         ModelUnreadable: it is not. Transformers would load a BERT, say, and let each token see those that follow.
     """
-    architectures = [str(one) for one in config.get("architectures") or ()]
-    if architectures and not _CAUSAL.intersection(architectures):
+    named, family = config.get("architectures") or [], str(config.get("model_type"))
+    architectures = [str(one) for one in named] if isinstance(named, list) else [str(named)]
+    sees_all = family in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_decoder")
+    if sees_all or (architectures and not _CAUSAL.intersection(architectures)):
         raise ModelUnreadable(
-            f"{name!r} holds a {architectures[0]}, and that is no causal language model that this release's "
-            "transformers knows: choose one that predicts the next token (...ForCausalLM)"
+            f"{name!r} holds a {(architectures or [family])[0]}, and that is no causal language model, or none that "
+            "this release's transformers knows: choose one that predicts the next token (...ForCausalLM)"
         )
 
 
@@ -230,7 +280,7 @@ def add_lora(
         seed: of the A matrices.
 
     Raises:
-        LoraTargetMissing: a target names no linear module; no target is passed over.
+        LoraTargetMissing: a target names no linear module, or PEFT has no LoRA for it; no target is passed over.
     """
     names = tuple(targets) if targets is not None else lora_targets(base.config.model_type)
     transposed = _require_targets(base, names)
@@ -245,7 +295,10 @@ def add_lora(
         bias="none",
         fan_in_fan_out=transposed,
     )
-    with seeded(seed, device=torch.device("cpu")):
+    cannot = (
+        f"LoRA cannot go on {', '.join(names)} of {type(base).__name__}: name other target modules in the run's LoRA"
+    )
+    with told_as(LoraTargetMissing, cannot), seeded(seed, device=torch.device("cpu")):
         return get_peft_model(base, config)
 
 
@@ -313,9 +366,3 @@ def require_dtype(dtype: DtypeName) -> None:
             "dtype is nf4, and the package that holds a model in four bits is not installed: `pip install "
             "bitsandbytes`, or set dtype to bfloat16 or float32"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    """What a library said, short enough to stand inside one of our messages."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

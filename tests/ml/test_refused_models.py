@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import MambaConfig, MambaForCausalLM, RwkvConfig, RwkvForCausalLM
 
-from shared.errors import ModelUnreadable
+from shared.errors import LoraTargetMissing, ModelUnreadable
 from shared.ml.digests import base_model_digest
 from shared.ml.memory import Load, estimate
-from shared.ml.models import load_base, load_tokenizer
+from shared.ml.models import base_directory, load_base, load_tokenizer
 from shared.protocol.terms import LoraTerms
 from tests.support.tiny_models import FAMILIES, tiny_base, tiny_directory, tiny_lora
 
@@ -98,3 +99,69 @@ def test_what_old_checkpoints_hold_beside_their_weights_is_passed_over(family: s
     save_file({name.removeprefix(prefix): tensor for name, tensor in load_file(file).items()}, file, {"format": "pt"})
     bare = load_base(tmp_path, dtype="float32", device=CPU)
     assert torch.equal(bare(IDS_BT).logits, loaded(IDS_BT).logits)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (
+            {"num_hidden_layers": "two"},
+            r"is not one of a causal language model .*\(StrictDataclassFieldValidationError",
+        ),
+        ({"hidden_size": -1}, "is not one of a causal language model"),
+        ({"model_type": "nonesuch"}, "is not one of a causal language model"),
+        ({"model_type": ["llama"]}, "is not one of a causal language model"),
+        ({"architectures": 5}, "holds a 5, and that is no causal language model"),
+        (
+            {"architectures": ["BertLMHeadModel"], "model_type": "bert"},
+            "holds a BertLMHeadModel, and that is no causal",
+        ),
+        ({"architectures": None, "model_type": "roberta"}, "holds a roberta, and that is no causal language model"),
+    ],
+)
+def test_a_configuration_of_something_else_is_told_as_such(folder: Path, fields: dict[str, object], told: str):
+    """Whatever transformers raises; and BERT's relatives, which it loads as if they did not see what follows."""
+    edit(folder, **fields)
+    refused(folder, told, by=(load_tokenizer, base_model_digest, memory))
+
+
+def test_an_encoder_that_was_made_a_decoder_is_one(folder: Path):
+    """Then each of its tokens sees those before it alone."""
+    edit(folder, architectures=["BertLMHeadModel"], model_type="bert", is_decoder=True)
+    assert base_directory(folder) == folder
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"version": "1.0"}', "", '{"model": {"type": "BPE", "vocab": {}, "merges": [["zz", "qq"]]}}'],
+    ids=["nothing in it", "empty", "merges of nothing"],
+)
+def test_a_damaged_tokenizer_is_told_as_such(folder: Path, content: str):
+    """The library raises bare exceptions."""
+    (folder / "tokenizer.json").write_text(content)
+    refused(folder, r"no tokenizer can be loaded from .*: put its tokenizer\.json there", by=(load_tokenizer,))
+
+
+def test_a_tokenizer_in_sentencepieces_own_format_is_told_what_to_make_of_it(folder: Path):
+    """Another library reads that, which is not needed here."""
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    refused(folder, r"where sentencepiece is installed.* writes a tokenizer\.json", by=(load_tokenizer,))
+
+
+def test_a_name_that_no_file_can_have_is_told_so():
+    """Whoever pastes something else by mistake."""
+    refused(Path("a" * 300), "File name too long")
+
+
+def test_a_family_without_attention_is_estimated(tmp_path: Path):
+    """Its configuration says nothing of heads."""
+    RwkvForCausalLM(RwkvConfig(vocab_size=264, hidden_size=32, num_hidden_layers=2)).save_pretrained(tmp_path)
+    found = estimate(tmp_path, dtype="float32", lora=LoraTerms(targets=("key",)), training=Load(1, 8, 2))
+    assert found.parts["activations"] > 0
+
+
+def test_modules_that_peft_will_not_wrap_are_told_with_its_reason(tmp_path: Path):
+    """It has its own opinion of some families."""
+    MambaForCausalLM(MambaConfig(vocab_size=264, hidden_size=32, num_hidden_layers=2)).save_pretrained(tmp_path)
+    with pytest.raises(LoraTargetMissing, match=r"cannot go on out_proj of MambaForCausalLM.*incompatible with Mamba"):
+        estimate(tmp_path, dtype="float32", lora=LoraTerms(targets=("out_proj",)), training=Load(1, 8, 2))
