@@ -60,18 +60,17 @@ def require_model(name: str) -> None:
         ConfigurationError: it is neither.
     """
     folder = Path(name)
-    if not folder.is_dir():
+    if not is_folder(folder):
         if is_path(name) or not _HUB_ID.fullmatch(name):
             raise ConfigurationError(no_model(name))
         return
     require_readable(folder)
-    for needed, found in (
-        ("config.json", folder / "config.json"),
-        ("*.safetensors", next(folder.glob("*.safetensors"), None)),
-    ):
+    weights, pickled = (next(folder.glob(pattern), None) for pattern in ("*.safetensors", "*.bin"))
+    for needed, found in (("config.json", folder / "config.json"), ("*.safetensors", weights)):
         if found is None or not found.exists():
+            instead = f", and {pickled.name} is not read (docs/models.md has why)" if found is None and pickled else ""
             raise ConfigurationError(
-                f"{folder} holds no {needed}: it is not the folder of a Hugging Face model with its weights as "
+                f"{folder} holds no {needed}{instead}: it is not the folder of a Hugging Face model with its weights as "
                 "safetensors; correct the path, or fetch the model again"
             )
         require_readable(found)
@@ -79,13 +78,25 @@ def require_model(name: str) -> None:
 
 def is_path(name: str, folder: Path = Path()) -> bool:
     """Say whether a model's name can only be meant as a path: it begins at a folder that is in ``folder``."""
-    return (folder / name.partition("/")[0]).is_dir()
+    return is_folder(folder / name.partition("/")[0])
 
 
 def no_model(name: str) -> str:
     """Say that a model's name leads to no folder, and what may have been meant."""
     hint = beside(Path(name), otherwise="correct the path; a hub id is name or owner/name, and owner no folder here")
     return f"there is no folder {name}: {hint}"
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether there is a folder by this name.
+
+    Raises:
+        ConfigurationError: nobody can tell: a folder above it is closed, or no file can have such a name.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise ConfigurationError(refusal(path, error)) from None
 
 
 def refusal(path: Path, error: OSError) -> str:

@@ -133,14 +133,15 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _absolute(kind: type[BaseModel], values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Make relative paths start at ``folder``; names of models only where they begin at one there."""
+    """Make relative paths start at ``folder``, and ~ at home; names of models only where they begin at a folder."""
     absolute = dict(values)
     for name, field in kind.model_fields.items():
         value = values.get(name)
         if isinstance(value, str):
+            started = os.path.expanduser(value)  # noqa: PTH111 - Path's own raises where there is no such user
             is_model = any(isinstance(mark, ModelMark) for mark in field.metadata)
-            if _is_path(field.annotation) or (is_model and is_path(value, folder)):
-                absolute[name] = str(folder / value)
+            if _is_path(field.annotation) or (is_model and value and is_path(started, folder)):
+                absolute[name] = str(folder / started)
         elif isinstance(value, Mapping):
             for model in _models(field.annotation):
                 absolute[name] = _absolute(model, value, folder)

@@ -72,7 +72,13 @@ def test_a_hub_id_needs_no_folder(name: str):
     require_model(name)
 
 
-@pytest.mark.parametrize("name", ["/models/slm", "./slm", "../slm", "models/deep/slm", "C:\\slm"])
+def test_a_name_that_no_file_can_have_is_told_so():
+    """What was pasted by mistake may be long."""
+    with pytest.raises(ConfigurationError, match=r"a+ cannot be read \(File name too long\)"):
+        require_model("a" * 300)
+
+
+@pytest.mark.parametrize("name", ["~/slm", "/models/slm", "./slm", "../slm", "models/deep/slm", "C:\\slm"])
 def test_a_path_without_a_folder_is_no_hub_id(name: str):
     """A typing error does not become a question to a hub."""
     with pytest.raises(ConfigurationError, match="there is no folder"):
@@ -94,7 +100,10 @@ def test_a_folder_must_look_like_a_model(tmp_path: Path):
     with pytest.raises(ConfigurationError, match=r"holds no config\.json"):
         require_model(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConfigurationError, match=r"holds no \*\.safetensors"):
+    with pytest.raises(ConfigurationError, match=r"holds no \*\.safetensors: it is not"):
+        require_model(str(tmp_path))
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match=r"holds no \*\.safetensors, and pytorch_model\.bin is not read"):
         require_model(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"")
     require_model(str(tmp_path))

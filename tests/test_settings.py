@@ -85,6 +85,30 @@ def test_a_model_is_a_folder_where_there_is_one_and_a_hub_id_elsewhere(tmp_path:
     assert read_settings(AgentSettings, file).slm == str(tmp_path / "slm")
 
 
+def test_home_is_where_its_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A leading ~ means in a file of settings what it means in a shell; for a model, where there is such a folder."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "slm").mkdir(parents=True)
+    file = tmp_path / "agent.toml"
+    text = FILES[AgentSettings].replace('"slm"', '"~/slm"').replace('"token"', '"~/token"')
+    file.write_text(text)
+    settings = read_settings(AgentSettings, file)
+    assert (settings.slm, settings.token_file) == (str(tmp_path / "home" / "slm"), tmp_path / "home" / "token")
+    file.write_text(text.replace("~/slm", "~/llm"))
+    assert read_settings(AgentSettings, file).slm == "~/llm"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("", "slm: String should have at least 1 char"), ("a" * 300, "slm: .* File name too long")]
+)
+def test_a_name_that_no_model_can_have_is_refused(name: str, told: str, tmp_path: Path):
+    """None at all is not the file's own folder."""
+    file = tmp_path / "agent.toml"
+    file.write_text(FILES[AgentSettings].replace('"slm"', f'"{name}"'))
+    with pytest.raises(ConfigurationError, match=told):
+        read_settings(AgentSettings, file)
+
+
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Also for one value inside a table, of which the file's others stay."""
     monkeypatch.setenv("FEDCOLLM_AGENT_STATUS_PORT", "9000")

@@ -1,5 +1,6 @@
 """Questions that `init` asks: each has an option that answers it, and an answer that cannot be used is asked again."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,8 +79,9 @@ def readable(answer: str) -> Path:
 
 def model(answer: str) -> str:
     """Check that an answer is a base model's folder, or may be a hub id."""
-    require_model(answer)
-    return answer
+    name = os.path.expanduser(answer)  # noqa: PTH111 - Path's own raises where there is no such user
+    require_model(name)
+    return name
 
 
 def typed(kind: Any) -> Callable[[str], str]:  # noqa: ANN401 - a type

@@ -4,7 +4,7 @@ Nothing here reads the weights themselves, so that a model can be looked at befo
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from shared.access import refusal
 from shared.adapter_folder import CONFIG as ADAPTER_CONFIG
 from shared.errors import ModelUnreadable
 
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _LARGEST_HEADER_BYTES = 100_000_000  # the safetensors format's own limit
 
 # What decides which tokens a text becomes, and goes where a model goes.
@@ -171,27 +172,32 @@ def damaged(file: Path) -> ModelUnreadable:
 
 def _weight_files(directory: Path) -> list[Path]:
     """The files that transformers would load: others beside them (another format's copy, say) are not the model."""
-    single = directory / "model.safetensors"
+    require_safetensors(str(directory), [file.name for file in directory.iterdir() if file.is_file()])
+    single, index = directory / _WEIGHTS, directory / _INDEX
     if single.is_file():
         return [single]
-    index = directory / "model.safetensors.index.json"
-    if not index.is_file():
-        raise _without_weights(directory)
     weight_map = _read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelUnreadable(f"{index} has no weight_map: fetch the model again")
     return [directory / name for name in sorted({str(name) for name in weight_map.values()})]
 
 
-def _without_weights(directory: Path) -> ModelUnreadable:
-    pickled = sorted([*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.pth")])
-    what = f"{directory} has neither model.safetensors nor model.safetensors.index.json"
-    if pickled:
-        return ModelUnreadable(
-            f"{what}, and {pickled[0].name} is not read, because reading it may run code that came with it: convert "
-            "the model to safetensors where you trust it, with transformers' from_pretrained and save_pretrained"
+def require_safetensors(where: str, names: Collection[str]) -> None:
+    """Check that there are weights to read among the files by these names, in a folder or on a hub.
+
+    Raises:
+        ModelUnreadable: there are none.
+    """
+    if not {_WEIGHTS, _INDEX}.isdisjoint(names):
+        return
+    what = f"{where} has neither {_WEIGHTS} nor {_INDEX}"
+    if pickled := sorted(name for name in names if name.endswith((".bin", ".pt", ".pth"))):
+        raise ModelUnreadable(
+            f"{what}, and {pickled[0]} is not read, because reading it may run code that came with it: convert the "
+            "model to safetensors where you trust it, with transformers' from_pretrained and save_pretrained "
+            "(docs/models.md)"
         )
-    return ModelUnreadable(
+    raise ModelUnreadable(
         f"{what}: fetch the model's weights, or convert them to safetensors, the one format that is read"
     )
 

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 
 from shared.access import is_path, no_model
 from shared.errors import ModelUnreadable
-from shared.ml.checkpoint import read_config, reading, stored_tensors
+from shared.ml.checkpoint import read_config, reading, require_safetensors, stored_tensors
 
 # What a base model consists of for us; keeps other checkpoints of the same repository from being fetched.
 _MODEL_FILES = ("*.json", "model*.safetensors", "tokenizer*", "merges.txt", "vocab.txt")
@@ -49,7 +49,7 @@ def model_directory(path: str | Path) -> Path:
     except HFValidationError as error:
         raise ModelUnreadable(
             f"{name!r} is neither a folder on this machine nor the id of a model on a hub (owner/name): name a folder "
-            "with config.json, tokenizer.json and weights as safetensors, or correct the id"
+            "with config.json, tokenizer.json and weights as safetensors, in full and without ~, or correct the id"
         ) from error
 
 
@@ -71,7 +71,9 @@ def _fetched(name: str) -> Path:
     """The newest snapshot of a hub."""
     try:
         # First whether anybody is there: the download by itself would wait for an answer without a limit.
-        HfApi().model_info(name, timeout=ANSWER_SECONDS)
+        there = HfApi().model_info(name, timeout=ANSWER_SECONDS).siblings
+        if there:
+            require_safetensors(f"{constants.ENDPOINT}/{name}", [one.rfilename for one in there])
         return Path(snapshot_download(name, allow_patterns=list(_MODEL_FILES)))
     except GatedRepoError as error:
         raise ModelUnreadable(

@@ -16,7 +16,6 @@ from threading import Thread
 import pytest
 
 from shared.errors import ModelUnreadable
-from shared.ml.checkpoint import stored_tensors
 from shared.ml.hub import model_directory
 from tests.support.tiny_models import tiny_directory
 
@@ -56,7 +55,8 @@ class Hub(BaseHTTPRequestHandler):
             tree = [{"type": "file", "path": name, "size": len(data), "oid": name} for name, data in self.files.items()]
             self._answer(200, json.dumps(tree).encode())
         elif path.startswith("/api/models/org/model"):
-            self._answer(200, json.dumps({"id": "org/model", "sha": COMMIT, "siblings": []}).encode())
+            siblings = [{"rfilename": name} for name in self.files]
+            self._answer(200, json.dumps({"id": "org/model", "sha": COMMIT, "siblings": siblings}).encode())
         else:
             data = self.files[path.rpartition("/")[2]]
             self._answer(200, data, {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT})
@@ -229,8 +229,9 @@ def test_what_is_neither_a_folder_nor_an_id_is_told_so_and_nobody_is_asked(name:
 
 
 def test_a_hubs_model_without_safetensors_is_told_so(files: dict[str, bytes], tmp_path: Path):
-    """Only a pickle is there, and it is not even fetched."""
-    with hub_with({name: data for name, data in files.items() if name != "model.safetensors"}) as (address, _):
-        directory = Path(ask("org/model", tmp_path, address))
-    with pytest.raises(ModelUnreadable, match="convert them to safetensors"):
-        stored_tensors(directory)
+    """Only a pickle is there, which is named, and nothing is fetched."""
+    with hub_with({name: data for name, data in files.items() if name != "model.safetensors"}) as (address, asked):
+        answer = ask("org/model", tmp_path, address)
+    assert f"{address}/org/model has neither model.safetensors nor " in answer
+    assert "pytorch_model.bin is not read" in answer
+    assert not [path for path in asked if "resolve" in path]

@@ -160,8 +160,9 @@ def _terms(begun: RunTerms, *, llm: str, slm: str, kind: Kind, agents: int) -> R
 
 def _model(answer: str) -> str:
     """Check a model, its configuration as well: here it is asked again, and later it would end everything."""
-    _context(model(answer))
-    return answer
+    name = model(answer)
+    _context(name)
+    return name
 
 
 def _context(name: str) -> int | None:
