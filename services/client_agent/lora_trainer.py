@@ -12,7 +12,7 @@ from shared.data.source import DataSource
 from shared.devices import DtypeName
 from shared.errors import BaseModelMismatch, LoraMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_layout, adapter_tensors, load_adapter
-from shared.ml.digests import base_model_digest, tokenizer_digest
+from shared.ml.digests import SAME_FILES, base_model_digest, tokenizer_digest
 from shared.ml.encoding import Encoded, encode_examples
 from shared.ml.memory import estimate, largest_batch, require_memory
 from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_dtype
@@ -80,12 +80,12 @@ class LoraTrainer:
             if (actual := tokenizer_digest(tokenizer)) != manifest.tokenizer_digest:
                 raise TokenizerMismatch(
                     f"the tokenizer of {self._slm} is {actual} and the run's is {manifest.tokenizer_digest}: "
-                    "install the base model that the operator names"
+                    f"install the base model that the operator names; {SAME_FILES}"
                 )
             if (actual := base_model_digest(self._slm, cache=self._digest_cache)) != manifest.slm_digest:
                 raise BaseModelMismatch(
                     f"the base model {self._slm} is {actual} and the run's is {manifest.slm_digest}: "
-                    "install the base model that the operator names"
+                    f"install the base model that the operator names; {SAME_FILES}"
                 )
             examples = encode_examples(
                 tokenizer,

@@ -1,6 +1,8 @@
 """Digests by which two machines know that they have the same tokenizer and the same base model.
 
 By content: a copied, renamed or resharded model keeps its digest. Weights are read in small pieces and never held.
+``config.json`` counts as it is written: what transformers makes of it differs from release to release, and the same
+files would then be two models on two machines.
 """
 
 import hashlib
@@ -16,6 +18,12 @@ from shared.ml.checkpoint import StoredTensor, damaged, read_config, reading, st
 from shared.ml.models import base_directory, load_tokenizer
 
 _PIECE_BYTES = 1 << 20
+
+SAME_FILES = (
+    "copy the folder that the run was prepared with, or fetch the same files; a model that was saved again, by another "
+    "release of transformers or in another number format, is another one"
+)
+"""What to do where another model is installed."""
 
 # Fields of config.json that say how a model was saved or is to be run, not what it computes.
 _IRRELEVANT_CONFIG = frozenset(

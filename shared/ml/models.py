@@ -364,5 +364,5 @@ def require_dtype(dtype: DtypeName) -> None:
     if dtype == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigurationError(
             "dtype is nf4, and the package that holds a model in four bits is not installed: `pip install "
-            "bitsandbytes`, or set dtype to bfloat16 or float32"
+            "bitsandbytes` (into the image of a container: docs/models.md), or set dtype to bfloat16 or float32"
         )

@@ -207,7 +207,7 @@ def test_recomputed_activations_give_the_same_gradients_from_less_memory(family:
 def test_four_bits_need_a_package_that_is_named(monkeypatch: pytest.MonkeyPatch):
     """A setting that this machine cannot serve is refused when it is read, with what to install."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ConfigurationError, match=r"dtype is nf4.*`pip install bitsandbytes`, or set dtype to"):
+    with pytest.raises(ConfigurationError, match=r"dtype is nf4.*`pip install bitsandbytes` .*, or set dtype to"):
         require_dtype("nf4")
 
 

@@ -139,7 +139,10 @@ def _run(settings: Settings, cache: Path | None) -> Finding:
         settings.slm, tokenizer_digest=manifest.tokenizer_digest, base_digest=manifest.slm_digest, cache=cache
     )
     if mismatch is not None:
-        return failed(f"run {manifest.run_id}: {mismatch}", "install the base model that the operator names")
+        return failed(
+            f"run {manifest.run_id}: {mismatch}",
+            "install the base model that the operator names: a copy of the same files, not one that was saved again",
+        )
     terms = manifest.training
     context(settings.slm, terms.max_tokens)
     found = data(settings.data, manifest.task, settings.slm, max_tokens=terms.max_tokens)

@@ -14,7 +14,7 @@ from shared.devices import DtypeName
 from shared.errors import BaseModelMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_config, adapter_layout, adapter_tensors, load_adapter
 from shared.ml.cotune import cotune
-from shared.ml.digests import base_model_digest, tokenizer_digest
+from shared.ml.digests import SAME_FILES, base_model_digest, tokenizer_digest
 from shared.ml.encoding import Encoded, EncodedChoices, encode_choices, encode_examples
 from shared.ml.evaluate import EVALUATION_BATCH, evaluate
 from shared.ml.memory import estimate_pair, require_memory
@@ -209,13 +209,12 @@ def _require_prepared(terms: RunTerms, here: PreparedDigests, prepared: Prepared
     if here.tokenizer != prepared.tokenizer:
         raise TokenizerMismatch(
             f"the tokenizer of {terms.slm} is {here.tokenizer} here and was {prepared.tokenizer} when the run was "
-            "prepared: install the same models on every worker"
+            f"prepared: {SAME_FILES}"
         )
     for path, digest, expected in ((terms.slm, here.slm, prepared.slm), (terms.llm, here.llm, prepared.llm)):
         if digest != expected:
             raise BaseModelMismatch(
-                f"the base model {path} is {digest} here and was {expected} when the run was prepared: "
-                "install the same models on every worker"
+                f"the base model {path} is {digest} here and was {expected} when the run was prepared: {SAME_FILES}"
             )
 
 
