@@ -63,8 +63,10 @@ def _paper(llm: str, slm: str, learning_rate: float) -> dict[str, Any]:
     of its Table 2. Alpha 16, dropout 0.05, AdamW, weight decay 0.1, batch 4, E = 1, R = 1 and at most 10 rounds are
     FedMKT's (arXiv 2406.02224, appendix D.1): the same authors and models. FedMKT's lambda of 0.9 weighs another sum,
     0.9 CE + 0.1 KD; Eq. 6 is CE + lambda KL, and 1 is the default of the authors' own code for it (FATE-LLM's
-    ``distill_lambda``). Every client takes part in every round, as in Algorithm 1. Neither paper says how long a text
-    may be, or how long a round: those are ours.
+    ``distill_lambda``). Two more of FedMKT's numbers are not taken. A warm-up (its ratio is .008) has no place where
+    the rate is constant and AdamW begins anew each round, as terms have it (design, round step 4). 2e-5 for the LLM on
+    ARC-E is one data set's, and a preset has none: who tunes on that says so in a file. Every client takes part in
+    every round, as in Algorithm 1. Neither paper says how long a text may be, or how long a round: those are ours.
     """
     lora = {"rank": 8, "alpha": 16, "dropout": 0.05}
     optimiser = _optimiser(learning_rate, weight_decay=0.1)
@@ -130,7 +132,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "smollm2": {"name": "smollm2"} | _pair("HuggingFaceTB/SmolLM2-360M", "HuggingFaceTB/SmolLM2-135M"),
     # Qwen2.5 (arXiv 2412.15115): one tokenizer in all sizes.
     "qwen": {"name": "qwen"} | _pair("Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-0.5B"),
-    # FedCoLLM's three settings. FedMKT's rates: 3e-4 for GPT-2, 3e-5 for OPT and LLaMA-2.
+    # FedCoLLM's three settings. FedMKT's rates: 3e-4 for GPT-2 (its xl), 3e-5 for OPT and LLaMA-2.
     "paper-gpt2": {"name": "paper-gpt2"} | _paper("gpt2-large", "gpt2", 3e-4),
     "paper-opt": {"name": "paper-opt"} | _paper("facebook/opt-6.7b", "facebook/opt-1.3b", 3e-5),
     "paper-llama2": {"name": "paper-llama2"}

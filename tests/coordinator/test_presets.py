@@ -10,6 +10,7 @@ from shared.errors import ConfigurationError
 from shared.ml.adapters import adapter_layout
 from shared.ml.models import add_lora
 from shared.protocol.tensors import parameter_count
+from shared.protocol.terms import LoraTerms
 
 PAPER = ("paper-gpt2", "paper-opt", "paper-llama2")
 
@@ -55,10 +56,17 @@ def test_the_papers_presets_give_the_parameters_of_its_table_2(name: str, count:
 def test_the_papers_presets_are_the_papers(name: str):
     """No gate, no weighting, every client in every round; what FedMKT's appendix gives is as there."""
     terms = preset_terms(name)
+    assert (terms.llm, terms.slm) == {
+        "paper-gpt2": ("gpt2-large", "gpt2"),
+        "paper-opt": ("facebook/opt-6.7b", "facebook/opt-1.3b"),
+        "paper-llama2": ("meta-llama/Llama-2-7b-hf", "princeton-nlp/Sheared-LLaMA-1.3B"),
+    }[name]
     assert not terms.gate.enabled
-    assert terms.weighting == "unweighted"
+    assert (terms.weighting, terms.rounds) == ("unweighted", 10)
     assert terms.cohort.min_count == terms.cohort.max_count == 4
-    assert (terms.training.epochs, terms.cotuning.passes, terms.training.batch_size) == (1, 1, 4)
+    assert terms.llm_lora == terms.slm_lora == LoraTerms(rank=8, alpha=16, dropout=0.05, targets=None)
+    assert (terms.training.epochs, terms.training.batch_size) == (1, 4)
+    assert (terms.cotuning.passes, terms.cotuning.batch_size, terms.cotuning.distillation_weight) == (1, 4, 1.0)
     optimisers = (terms.training.optimiser, terms.cotuning.llm_optimiser, terms.cotuning.slm_optimiser)
     assert {(one.beta1, one.beta2, one.weight_decay, one.clip_norm) for one in optimisers} == {(0.9, 0.95, 0.1, 1.0)}
     assert {one.learning_rate for one in optimisers} == {3e-4 if name == "paper-gpt2" else 3e-5}
