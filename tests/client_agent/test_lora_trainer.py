@@ -137,6 +137,38 @@ def test_activations_that_are_computed_again_change_no_byte(site: Site) -> None:
     assert Site(site.folder, saving, site.manifest).train().digest == kept
 
 
+def test_the_model_is_held_and_estimated_as_the_agents_settings_say(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number format, and whether activations are computed again; it learns the tokenizer's entries alone."""
+    asked: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+
+    def recorded(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
+            asked[name] = args, kwargs
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in ("estimate", "train_local"):
+        monkeypatch.setattr(lora_trainer, name, recorded(name, getattr(lora_trainer, name)))
+    saving = LoraTrainer(
+        slm=str(site.folder / "slm"),
+        data=DataSource(path=site.folder / "data.jsonl"),
+        device="cpu",
+        dtype="bfloat16",
+        digest_cache=site.folder / "digests.json",
+        gradient_checkpointing=True,
+    )
+    Site(site.folder, saving, site.manifest).train()
+    _, estimated = asked["estimate"]
+    assert (estimated["dtype"], estimated["gradient_checkpointing"]) == ("bfloat16", True)
+    (model, _), training = asked["train_local"]
+    assert training["vocab_size"] == len(tiny_tokenizer()) == 260
+    assert {weight.dtype for weight in model.parameters() if not weight.requires_grad} == {torch.bfloat16}
+    assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
 def test_a_model_that_does_not_fit_into_memory_is_refused_before_it_is_loaded(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from services.coordinator.worker import model_pair
 from services.coordinator.worker.model_pair import ModelPair
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
+from shared.devices import DtypeName
 from shared.errors import (
     BaseModelMismatch,
     ContextTooShort,
@@ -24,6 +25,7 @@ from shared.errors import (
 )
 from shared.ml import memory
 from shared.ml.adapters import adapter_layout, load_adapter
+from shared.ml.cotune import cotune
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.encoding import encode_choices
 from shared.ml.evaluate import EVALUATION_BATCH, evaluate
@@ -45,13 +47,14 @@ class Machine:
 
     folder: Path
 
-    def pair(self) -> ModelPair:
+    def pair(self, *, dtype: DtypeName = "float32", gradient_checkpointing: bool = False) -> ModelPair:
         """Return a pair that has loaded nothing yet."""
         return ModelPair(
             auxiliary=DataSource(path=self.folder / "data.jsonl"),
             validation=DataSource(path=self.folder / "data.jsonl"),
             device="cpu",
-            dtype="float32",
+            dtype=dtype,
+            gradient_checkpointing=gradient_checkpointing,
             digest_cache=self.folder / "digests.json",
         )
 
@@ -184,6 +187,59 @@ def test_a_pair_that_does_not_fit_into_memory_is_refused_before_it_is_loaded(
             llm_into=machine.folder / "omega",
             require_lease=lambda: None,
         )
+
+
+def test_both_models_are_held_and_estimated_as_the_workers_settings_say(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number format, and whether activations are computed again."""
+    estimated: list[tuple[str, bool]] = []
+    loaded: list[Any] = []
+
+    def estimate(*args: Any, dtype: DtypeName, gradient_checkpointing: bool) -> Any:  # noqa: ANN401 - passed on
+        estimated.append((dtype, gradient_checkpointing))
+        return memory.estimate_pair(*args, dtype=dtype, gradient_checkpointing=gradient_checkpointing)
+
+    def load(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
+        loaded.append(load_with_lora(*args, **kwargs))
+        return loaded[-1]
+
+    monkeypatch.setattr(model_pair, "estimate_pair", estimate)
+    monkeypatch.setattr(model_pair, "load_with_lora", load)
+    into = {"slm_into": machine.folder / "theta", "llm_into": machine.folder / "omega"}
+    machine.pair(dtype="bfloat16", gradient_checkpointing=True).prepare(
+        machine.terms(), **into, require_lease=lambda: None
+    )
+    assert estimated == [("bfloat16", True)]
+    assert len(loaded) == 2
+    for model in loaded:
+        assert {weight.dtype for weight in model.parameters() if not weight.requires_grad} == {torch.bfloat16}
+        assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
+def test_models_are_co_tuned_on_the_tokenizers_entries_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their heads are wider, and may differ in that."""
+    terms = machine.terms()
+    slm = machine.adapter("theta", "slm", terms.slm_lora, seed=2)
+    llm = machine.adapter("omega", "llm", terms.llm_lora, seed=3)
+    cut: list[int] = []
+
+    def tune(*args: Any, vocab_size: int, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
+        cut.append(vocab_size)
+        return cotune(*args, vocab_size=vocab_size, **kwargs)
+
+    monkeypatch.setattr(model_pair, "cotune", tune)
+    machine.pair().cotune(
+        terms,
+        prepared=machine.prepared(),
+        seed=1,
+        slm=slm,
+        llm=llm,
+        slm_into=machine.folder / "slm.new",
+        llm_into=machine.folder / "llm.new",
+        require_lease=lambda: None,
+    )
+    assert cut == [len(tiny_tokenizer())] == [260]
 
 
 @pytest.mark.parametrize("short", ["llm", "slm"])
