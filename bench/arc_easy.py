@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.arc import arc_settings
+from bench.command_line import record, whole
 from examples.demo.processes import LocalFederation, local_federation
 from examples.demo.watching import Watched, watch
 from shared.protocol.messages import RoundView, RunView, Score
@@ -162,9 +163,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with ARC-Easy-Train.jsonl and -Dev.jsonl")
     parser.add_argument("--llm", type=Path, required=True, help="Hugging Face directory")
     parser.add_argument("--slm", type=Path, required=True, help="Hugging Face directory, with the LLM's tokenizer")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--worker-threads", type=int, default=os.cpu_count() or 1, help="the agents take turns with it")
+    parser.add_argument("--rounds", type=whole(1), default=2)
+    parser.add_argument("--seed", type=whole(0), default=1)
+    parser.add_argument(
+        "--worker-threads", type=whole(1), default=os.cpu_count() or 1, help="the agents take turns with it"
+    )
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="where the run's folder goes (default: runs)")
     parser.add_argument("--out", type=Path, help="write what was measured here, as JSON")
     arguments = parser.parse_args()
@@ -174,8 +177,7 @@ def main() -> None:
     examples = split(arguments.data, folder)
     run_terms = terms(arguments.llm.resolve(), arguments.slm.resolve(), rounds=arguments.rounds, seed=arguments.seed)
     watched = asyncio.run(run(folder, run_terms, worker_threads=arguments.worker_threads))
-    command = ["python", "-m", "bench.arc_easy", f"--llm={arguments.llm.name}", f"--slm={arguments.slm.name}"]
-    text = json.dumps(report(watched, examples, command, load_before), indent=2)
+    text = json.dumps(report(watched, examples, record(parser, arguments), load_before), indent=2)
     print(text)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from bench.arc import arc_questions
+from bench.command_line import record, whole
 from bench.plain_text import Texts, read_texts
 from bench.prune import compare_next_tokens, cut, decoder_layers
 from shared.errors import ConfigurationError, FedCoLLMError, TokenizerMismatch
@@ -94,7 +95,7 @@ def models(options: argparse.Namespace, llm: PreTrainedModel, kept: Sequence[int
         yield folder.name, load_base(folder, dtype="float32", device=llm.device)
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace, command: list[str]) -> None:
     """Measure, print the table, and write it."""
     try:
         report = json.loads((options.derived / "derived.json").read_text(encoding="utf-8"))
@@ -136,6 +137,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"{name:<24}{row.layers:>7}{row.parameters:>13,}{losses}{row.accuracy:>10}", flush=True)
     if options.out:
         content = {
+            "command": command,
             "machine": options.machine,
             "questions": options.questions.name if options.questions else None,
             "models": [asdict(row) for row in rows],
@@ -152,8 +154,8 @@ def main() -> int:
     parser.add_argument("--other", type=Path, nargs="*", default=[], help="folders of models with the same tokenizer")
     parser.add_argument("--text", type=Path, nargs="+", required=True, help="as it was given to bench.derive_slm")
     parser.add_argument("--questions", type=Path, help="one of ARC's JSONL files")
-    parser.add_argument("--batch", type=int, default=32, help="answers a forward pass")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=whole(1), default=32, help="answers a forward pass")
+    parser.add_argument("--threads", type=whole(1), default=1)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N, auto")
     parser.add_argument("--machine", default="", help="a word on the machine, for the record")
     parser.add_argument("--out", type=Path, help="write the table as JSON too")
@@ -162,7 +164,7 @@ def main() -> int:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        run(options)
+        run(options, record(parser, options))
     except FedCoLLMError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 2

@@ -2,7 +2,7 @@
 
 The layers that do most are kept, and what is left is healed by distillation on plain text (``bench.prune``). The
 result is an ordinary Hugging Face folder with the LLM's own tokenizer, and ``derived.json``, which says what was done.
-Nothing is written before the end, so Ctrl-C leaves nothing.
+The folder appears when all is done, so Ctrl-C leaves nothing.
 """
 
 import argparse
@@ -21,8 +21,11 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from bench.plain_text import Texts, read_texts
+from bench.command_line import above_zero, record, whole
+from bench.plain_text import HELD_OUT_TEXTS, Texts, read_texts
 from bench.prune import (
+    Influence,
+    NextToken,
     block_influence,
     compare_next_tokens,
     cut,
@@ -33,8 +36,10 @@ from bench.prune import (
 )
 from shared.errors import FedCoLLMError, ModelUnreadable, OutputExists
 from shared.folders import appearing
+from shared.ml.checkpoint import tokenizer_files
 from shared.ml.digests import tokenizer_digest
 from shared.ml.hub import model_directory
+from shared.ml.library_errors import told_as
 from shared.ml.models import load_base, load_tokenizer, pick_device, require_context
 from shared.ml.seeding import derive_seed
 
@@ -48,15 +53,6 @@ LAST_RATE: Final = 0.05
 """Part of the learning rate that is left at the end."""
 BETAS: Final = (0.9, 0.95)
 PROGRESS_SECONDS: Final = 10.0
-TOKENIZER_FILES: Final = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template*",
-    "generation_config.json",
-)
 
 
 @dataclass(frozen=True)
@@ -119,45 +115,60 @@ def heal(
     return step
 
 
-def derive(
+@dataclass(frozen=True)
+class Cut:
+    """What is left of the LLM before it is healed: why, and how well it does."""
+
+    student: PreTrainedModel
+    keep: tuple[int, ...]
+    influences: list[Influence]
+    before: NextToken
+
+
+def choose_and_cut(
+    llm: PreTrainedModel, texts: Texts, *, layers: int, batch: int, say: Callable[[str], None] = print
+) -> Cut:
+    """Leave out the layers that do least, and measure what is left."""
+    influences = block_influence(llm, torch.split(texts.training_NT[:INFLUENCE_TEXTS].to(llm.device), batch))
+    keep = layers_to_keep(influences, layers)
+    say(f"keeping {layers} of {len(influences)} layers: {', '.join(map(str, keep))}")
+    student = cut(llm, keep)
+    before = compare_next_tokens(student, llm, [texts.held_out_NT.to(llm.device)])
+    say(f"held-out loss: LLM {before.llm_loss:.3f}; cut {before.own_loss:.3f}, KL to the LLM {before.divergence:.3f}")
+    return Cut(student, keep, influences, before)
+
+
+def heal_and_measure(
+    made: Cut,
     llm: PreTrainedModel,
     texts: Texts,
     *,
-    layers: int,
     budget: Budget,
     batch: int,
     learning_rate: float,
     seed: int,
     say: Callable[[str], None] = print,
-) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Cut and heal; return the SLM, and what was done and measured."""
-    started = time.monotonic()
-    held_out = torch.split(texts.held_out_NT.to(llm.device), batch)
-    influences = block_influence(llm, torch.split(texts.training_NT[:INFLUENCE_TEXTS].to(llm.device), batch))
-    keep = layers_to_keep(influences, layers)
-    say(f"keeping {layers} of {len(influences)} layers: {', '.join(map(str, keep))}")
-    student = cut(llm, keep)
-    before = compare_next_tokens(student, llm, held_out)
-    say(f"held-out loss: LLM {before.llm_loss:.3f}; cut {before.own_loss:.3f}, KL to the LLM {before.divergence:.3f}")
-    healing = time.monotonic()
+) -> dict[str, Any]:
+    """Heal the cut, in place; return what was done and measured."""
+    student, before, started = made.student, made.before, time.monotonic()
     steps = heal(
         student,
         llm,
         texts.training_NT,
-        keep=keep,
+        keep=made.keep,
         budget=budget,
         batch=batch,
         learning_rate=learning_rate,
         seed=seed,
         say=say,
     )
-    healed = time.monotonic()
-    after = compare_next_tokens(student, llm, held_out)
+    seconds = time.monotonic() - started
+    after = compare_next_tokens(student, llm, [texts.held_out_NT.to(llm.device)])
     say(f"held-out loss after {steps} steps: {after.own_loss:.3f}, KL to the LLM {after.divergence:.3f}")
     seen = steps * batch * texts.training_NT.shape[1]
-    return student, {
-        "kept_layers": list(keep),
-        "influences": [asdict(influence) for influence in influences],
+    return {
+        "kept_layers": list(made.keep),
+        "influences": [asdict(influence) for influence in made.influences],
         "parameters": {"llm": llm.num_parameters(), "slm": student.num_parameters()},
         "steps": steps,
         "batch": batch,
@@ -175,25 +186,22 @@ def derive(
             "kl_cut": round(before.divergence, 4),
             "kl_slm": round(after.divergence, 4),
         },
-        "seconds": {"healing": round(healed - healing), "all": round(time.monotonic() - started)},
+        "seconds": {"healing": round(seconds)},
     }
 
 
-def write_model(student: PreTrainedModel, report: dict[str, Any], *, llm: Path, out: Path) -> None:
-    """Write the SLM with the LLM's tokenizer to ``out``: all of it, or nothing.
+def write_model(student: PreTrainedModel, *, llm: Path, into: Path) -> None:
+    """Write the SLM with the LLM's tokenizer into a folder, and check that it loads as what it is.
 
     Raises:
-        OutputExists: ``out`` is there.
-        OutputUnwritable: the disk says no.
-        ModelUnreadable: what was written is not what was derived; this family keeps something of a layer elsewhere.
+        ModelUnreadable: it does not; this family keeps something of a layer elsewhere.
     """
-    with appearing(out, marker=REPORT, force=False) as new:
-        student.save_pretrained(new)
-        for pattern in TOKENIZER_FILES:
-            for file in llm.glob(pattern):
-                shutil.copyfile(file, new / file.name)
-        (new / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        require_same(student, llm, new)
+    with told_as(ModelUnreadable, f"the cut of {llm} cannot be written: {_elsewhere(student)}"):
+        student.config.validate()
+    student.save_pretrained(into)
+    for file in [*tokenizer_files(llm), *llm.glob("generation_config.json")]:
+        shutil.copyfile(file, into / file.name)
+    require_same(student, llm, into)
 
 
 def require_absent(out: Path) -> None:
@@ -219,9 +227,12 @@ def require_same(student: PreTrainedModel, llm: Path, written: Path) -> None:
     with torch.no_grad():
         if not torch.allclose(loaded(input_ids=ids_BT).logits, student(input_ids=ids_BT).logits, atol=1e-3):
             raise ModelUnreadable(
-                f"the cut of {llm} computes something else once written and loaded: its family "
-                f"({student.config.model_type}) keeps something of each layer elsewhere; choose another family"
+                f"the cut of {llm} computes something else once written and loaded: {_elsewhere(student)}"
             )
+
+
+def _elsewhere(student: PreTrainedModel) -> str:
+    return f"its family ({student.config.model_type}) keeps something of each layer elsewhere; choose another family"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -229,59 +240,77 @@ def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(prog="python -m bench.derive_slm", description=__doc__)
     arguments.add_argument("--model", type=Path, required=True, help="the LLM's folder, in Hugging Face format")
     arguments.add_argument("--text", type=Path, nargs="+", required=True, help="plain text: files, folders of .txt")
-    arguments.add_argument("--layers", type=int, required=True, help="how many to keep")
+    arguments.add_argument("--layers", type=whole(1), required=True, help="how many to keep")
     arguments.add_argument("--out", type=Path, required=True, help="folder to make")
     budget = arguments.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--minutes", type=float, help="of healing; how far it gets depends on the machine")
-    budget.add_argument("--steps", type=int, help="of healing; 0 cuts only")
-    arguments.add_argument("--tokens", type=int, default=128, help="of a text")
-    arguments.add_argument("--texts", type=int, default=20_000, help="to draw at most, held-out ones included")
-    arguments.add_argument("--batch", type=int, default=4, help="texts a step")
-    arguments.add_argument("--learning-rate", type=float, default=1e-3)
-    arguments.add_argument("--seed", type=int, default=1)
-    arguments.add_argument("--threads", type=int, default=1, help="of torch; the weights depend on it slightly")
+    budget.add_argument("--minutes", type=above_zero, help="of healing; how far it gets depends on the machine")
+    budget.add_argument("--steps", type=whole(0), help="of healing; 0 cuts only")
+    arguments.add_argument("--tokens", type=whole(2), default=128, help="of a text")
+    arguments.add_argument("--texts", type=whole(2 * HELD_OUT_TEXTS), default=20_000, help="at most, held-out ones too")
+    arguments.add_argument("--batch", type=whole(1), default=4, help="texts a step")
+    arguments.add_argument("--learning-rate", type=above_zero, default=1e-3)
+    arguments.add_argument("--seed", type=whole(0), default=1)
+    arguments.add_argument("--threads", type=whole(1), default=1, help="of torch; the weights depend on it slightly")
     arguments.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N, auto")
     return arguments
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace, command: list[str]) -> None:
     """Derive the SLM that the command line asks for."""
+    started = time.monotonic()
     require_absent(options.out)
-    folder = model_directory(options.model)
-    llm = load_base(folder, dtype="float32", device=pick_device(options.device))
-    decoder_layers(llm)  # refuse a family before its texts are read
-    require_context(llm.config.to_dict(), name=str(options.model), max_tokens=options.tokens)
-    texts = read_texts(
-        options.text, load_tokenizer(folder), tokens=options.tokens, at_most=options.texts, seed=options.seed
-    )
-    print(f"{len(texts.training_NT)} texts of {options.tokens} tokens to learn from", flush=True)
-    student, report = derive(
-        llm,
-        texts,
-        layers=options.layers,
-        budget=Budget(options.steps, options.minutes),
-        batch=options.batch,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-        say=lambda line: print(line, flush=True),
-    )
-    versions = {
+    # The folder is made before anything is computed, and written before it is healed: what cannot be ends at once.
+    with appearing(options.out, marker=REPORT, force=False) as new:
+        folder = model_directory(options.model)
+        llm = load_base(folder, dtype="float32", device=pick_device(options.device))
+        decoder_layers(llm)  # refuse a family before its texts are read
+        require_context(llm.config.to_dict(), name=str(options.model), max_tokens=options.tokens)
+        texts = read_texts(
+            options.text, load_tokenizer(folder), tokens=options.tokens, at_most=options.texts, seed=options.seed
+        )
+        say(f"{len(texts.training_NT)} texts of {options.tokens} tokens to learn from")
+        made = choose_and_cut(llm, texts, layers=options.layers, batch=options.batch, say=say)
+        write_model(made.student, llm=folder, into=new)
+        report = heal_and_measure(
+            made,
+            llm,
+            texts,
+            budget=Budget(options.steps, options.minutes),
+            batch=options.batch,
+            learning_rate=options.learning_rate,
+            seed=options.seed,
+            say=say,
+        )
+        write_model(made.student, llm=folder, into=new)
+        report["seconds"]["all"] = round(time.monotonic() - started)
+        report |= {"threads": options.threads, "versions": versions(), "command": command}
+        (new / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    say(f"written to {options.out}")
+
+
+def say(line: str) -> None:
+    """Print a line that is seen at once, wherever it goes."""
+    print(line, flush=True)
+
+
+def versions() -> dict[str, str]:
+    """Return those of what decides the weights."""
+    return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-    write_model(student, report | {"threads": options.threads, "versions": versions}, llm=folder, out=options.out)
-    print(f"written to {options.out}")
 
 
 def main() -> int:
     """Run the command line; return the exit status."""
-    options = parser().parse_args()
+    arguments = parser()
+    options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        run(options)
+        run(options, record(arguments, options))
     except FedCoLLMError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 2

@@ -17,6 +17,7 @@ import psutil
 import torch
 from peft import PeftModel
 
+from bench.command_line import whole
 from services.coordinator.presets import preset_terms
 from shared.devices import DtypeName
 from shared.ml.cotune import cotune
@@ -144,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
     parser.add_argument("models", type=Path, nargs="+", help="one folder, or the LLM's and the SLM's")
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--load", nargs=3, type=int, default=[4, 96, 8], metavar=("ROWS", "TOKENS", "ANSWER"))
+    parser.add_argument("--load", nargs=3, type=whole(1), default=[4, 96, 8], metavar=("ROWS", "TOKENS", "ANSWER"))
     parser.add_argument("--checkpointing", action="store_true")
     arguments = parser.parse_args()
     rows, tokens, answer = arguments.load

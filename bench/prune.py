@@ -144,9 +144,10 @@ def cut(model: PreTrainedModel, keep: Sequence[int]) -> PreTrainedModel:
             if "layer_idx" in vars(module):
                 vars(module)["layer_idx"] = position  # the layer's place in the cache
     config = student.config.get_text_config()
+    kinds = config.to_dict().get("layer_types")  # where it is not written, the family makes it of the number of layers
     config.num_hidden_layers = len(keep)
-    if getattr(config, "layer_types", None) is not None:
-        config.layer_types = [config.layer_types[index] for index in keep]
+    if kinds is not None:
+        config.layer_types = [kinds[index] for index in keep]
     return student
 
 

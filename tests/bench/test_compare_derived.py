@@ -71,12 +71,14 @@ def test_other_files_are_not_taken_for_arc(tmp_path: Path, line: str):
 def test_models_are_compared_on_the_texts_that_were_held_out(command: Command, tmp_path: Path):
     """The LLM is no distance from itself, and neither is a cut of no layer; another model is."""
     assert command("book.txt") == 0
-    rows = json.loads((tmp_path / "result.json").read_text())["models"]
+    result = json.loads((tmp_path / "result.json").read_text())
+    rows = result["models"]
 
     assert [row["model"] for row in rows] == ["LLM", "cut, not healed", "derived", "other"]
     assert [row["kl_to_llm"] for row in rows[:3]] == pytest.approx([0, 0, 0], abs=1e-4)
     assert rows[3]["kl_to_llm"] > 0.01
     assert {row["questions"] for row in rows} == {2}
+    assert result["command"][:5] == ["python", "-m", "bench.compare_derived", "--llm", "llm"]
 
 
 def test_other_texts_than_those_held_out_are_refused(command: Command, capsys: pytest.CaptureFixture[str]):

@@ -1,22 +1,28 @@
 import json
+import re
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from bench import derive_slm
-from bench.derive_slm import Budget, derive, heal, write_model
+from bench.command_line import above_zero
+from bench.derive_slm import Budget, choose_and_cut, heal, heal_and_measure, write_model
 from bench.plain_text import HELD_OUT_TEXTS, Texts, passages, read_texts, text_files
 from bench.prune import (
     Influence,
+    Trace,
     block_influence,
     compare_next_tokens,
     cut,
     decoder_layers,
     distillation_step,
+    healing_loss,
     layers_to_keep,
     layers_train,
     trace,
@@ -119,7 +125,7 @@ def test_a_cut_is_consistent_once_written_and_loaded(family: str, tmp_path: Path
     folder = tmp_path / "llm"
     llm.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
-    write_model(student, {}, llm=folder, out=tmp_path / "slm")
+    write_model(student, llm=folder, into=tmp_path / "slm")
     loaded = load_base(tmp_path / "slm", dtype="float32", device=CPU)
     config = loaded.config.get_text_config()
 
@@ -218,17 +224,12 @@ def test_the_same_seed_gives_the_same_model(texts: Texts):
     """Bit by bit on one machine with as many threads; another seed gives another."""
 
     def derived(seed: int) -> list[torch.Tensor]:
-        student, _ = derive(
-            tiny_base(layers=4),
-            texts,
-            layers=3,
-            budget=Budget(steps=2),
-            batch=4,
-            learning_rate=1e-3,
-            seed=seed,
-            say=lambda _: None,
+        llm = tiny_base(layers=4)
+        made = choose_and_cut(llm, texts, layers=3, batch=4, say=lambda _: None)
+        heal_and_measure(
+            made, llm, texts, budget=Budget(steps=2), batch=4, learning_rate=1e-3, seed=seed, say=lambda _: None
         )
-        return list(student.parameters())
+        return list(made.student.parameters())
 
     first, again, other = derived(1), derived(1), derived(2)
 
@@ -307,9 +308,136 @@ def test_an_interrupted_run_leaves_nothing(command: Path, monkeypatch: pytest.Mo
     assert list(command.parent.iterdir()) == []
 
 
-def test_a_model_that_loads_as_another_is_not_kept(command: Path, monkeypatch: pytest.MonkeyPatch):
-    """A family may keep something of each layer where cutting does not look."""
-    monkeypatch.setattr(derive_slm, "load_base", lambda *_, **__: tiny_base(seed=5))
+def test_a_model_that_loads_as_another_is_refused_before_it_is_healed(
+    command: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """A family may keep something of each layer where cutting does not look: nobody is to wait for that to show."""
+
+    def load(folder: Path, **how: Any) -> Any:  # noqa: ANN401 - transformers has no types
+        return load_base(folder, **how) if folder == tmp_path / "llm" else tiny_base(seed=5)
+
+    monkeypatch.setattr(derive_slm, "load_base", load)
+    monkeypatch.setattr(derive_slm, "heal", lambda *_, **__: pytest.fail("it was healed"))
 
     assert derive_slm.main() == 2
     assert list(command.parent.iterdir()) == []
+
+
+def test_a_tokenizer_that_is_another_one_beside_the_slm_is_refused(
+    command: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """What was copied may not be all that it was made of."""
+    digests = iter(["sha256:1", "sha256:2"])
+    monkeypatch.setattr(derive_slm, "tokenizer_digest", lambda _: next(digests))
+
+    assert derive_slm.main() == 2
+    assert "is another one there" in capsys.readouterr().err
+    assert list(command.parent.iterdir()) == []
+
+
+def test_texts_that_the_llm_does_not_take_are_refused(
+    command: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Some families go on beyond their context, and make nonsense."""
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--tokens=200"])
+
+    assert derive_slm.main() == 2
+    assert "takes 128" in capsys.readouterr().err
+    assert not command.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_computed(
+    command: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Not after an hour of healing."""
+    (command.parent / "file").write_text("")
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--out", str(command.parent / "file" / "slm")])
+    monkeypatch.setattr(derive_slm, "load_base", lambda *_, **__: pytest.fail("a model was loaded"))
+
+    assert derive_slm.main() == 2
+    assert "output_unwritable: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["steps=-1", "tokens=1", "batch=0", "threads=0", "texts=1", "learning-rate=nan", "learning-rate=0", "seed=-1"],
+)
+def test_numbers_that_cannot_be_are_refused_by_name(
+    command: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
+):
+    """They would end in a loop without end, a loss that is no number, or a traceback."""
+    monkeypatch.setattr(sys, "argv", [*sys.argv, f"--{option}"])
+    with pytest.raises(SystemExit):
+        derive_slm.main()
+
+    assert re.search(rf"argument --{option.partition('=')[0]}: .* is no (whole )?number", capsys.readouterr().err)
+    assert not command.exists()
+
+
+@pytest.mark.parametrize("minutes", ["-1", "0", "nan", "inf", "soon"])
+def test_minutes_are_a_number_above_zero(minutes: str):
+    """Others would never end, or never begin."""
+    with pytest.raises(ArgumentTypeError, match="is no number above zero"):
+        above_zero(minutes)
+    assert above_zero("0.5") == 0.5
+
+
+def test_the_report_has_the_whole_command_and_no_folder_of_the_machine(command: Path, tmp_path: Path):
+    """Also what was not said, because defaults change."""
+    assert derive_slm.main() == 0
+    said = json.loads((command / "derived.json").read_text())["command"]
+
+    assert said[:9] == ["python", "-m", "bench.derive_slm", "--model", "llm", "--text", "book.txt", "--layers", "2"]
+    assert said[said.index("--batch") + 1] == "4"
+    assert "--minutes" not in said
+    assert not [word for word in said if str(tmp_path) in word]
+
+
+def test_each_layer_learns_what_the_llm_hands_to_the_layer_that_was_kept_next():
+    """A model whose states are those of the LLM there has nothing to learn; one that is off by a layer has."""
+    states_BTD = [torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(layer)) for layer in range(5)]
+    llm = Trace(states_BTD, states_BTD[4], torch.zeros(2, 5))
+
+    def loss(*layers: int) -> float:
+        own = Trace([states_BTD[layer] for layer in layers], states_BTD[4], torch.zeros(2, 5))
+        return float(healing_loss(own, llm, keep=(0, 2, 3)))
+
+    assert loss(0, 2, 3, 4) == 0
+    assert loss(0, 1, 3, 4) > 0.1
+    assert loss(0, 2, 2, 4) > 0.1
+
+
+def test_a_step_is_no_longer_than_a_gradient_of_norm_one():
+    """A text that the cut makes nothing of is not to undo what others taught it."""
+    llm = tiny_base(layers=4)
+    student = cut(llm, (0, 2, 3))
+    with layers_train(student) as weights:
+        before = [weight.clone() for weight in weights]
+        distillation_step(
+            student,
+            llm,
+            torch.optim.SGD(weights, lr=1.0),
+            keep=(0, 2, 3),
+            token_ids_BT=IDS_BT,
+            chosen_Q=torch.arange(48),
+        )
+        moved = torch.cat([(weight - old).flatten() for weight, old in zip(weights, before, strict=True)])
+    assert float(moved.detach().norm()) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_learning_rate_rises_and_falls_over_the_budget(texts: Texts, monkeypatch: pytest.MonkeyPatch):
+    """From a little, to the whole at once, to a small rest."""
+    rates: list[float] = []
+
+    def step(_: object, __: object, optimiser: torch.optim.Optimizer, **___: object) -> float:
+        rates.append(optimiser.param_groups[0]["lr"])
+        return 0.0
+
+    monkeypatch.setattr(derive_slm, "distillation_step", step)
+    llm = tiny_base()
+    heal(llm, llm, texts.training_NT, keep=(0, 1), budget=Budget(steps=100), batch=2, learning_rate=1.0, seed=1)
+
+    assert rates[0] == pytest.approx(0.1, abs=0.01)
+    assert max(rates) == rates[3] > 0.99
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert rates[-1] == pytest.approx(0.05, abs=0.01)
