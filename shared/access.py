@@ -70,8 +70,8 @@ def require_model(name: str) -> None:
         if found is None or not found.exists():
             instead = f", and {pickled.name} is not read (docs/models.md has why)" if found is None and pickled else ""
             raise ConfigurationError(
-                f"{folder} holds no {needed}{instead}: it is not the folder of a Hugging Face model with its weights as "
-                "safetensors; correct the path, or fetch the model again"
+                f"{folder} holds no {needed}{instead}: it is not the folder of a Hugging Face model with its weights "
+                "as safetensors; correct the path, or fetch the model again"
             )
         require_readable(found)
 

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 
 from shared.access import is_path, refusal
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, about
 from shared.meant import meant
 from shared.protocol.terms import ModelMark
 
@@ -140,8 +140,9 @@ def _absolute(kind: type[BaseModel], values: Mapping[str, Any], folder: Path) ->
         if isinstance(value, str):
             started = os.path.expanduser(value)  # noqa: PTH111 - Path's own raises where there is no such user
             is_model = any(isinstance(mark, ModelMark) for mark in field.metadata)
-            if _is_path(field.annotation) or (is_model and value and is_path(started, folder)):
-                absolute[name] = str(folder / started)
+            with about(name):
+                if _is_path(field.annotation) or (is_model and value and is_path(started, folder)):
+                    absolute[name] = str(folder / started)
         elif isinstance(value, Mapping):
             for model in _models(field.annotation):
                 absolute[name] = _absolute(model, value, folder)
