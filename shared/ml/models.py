@@ -147,6 +147,10 @@ def load_base(path: str | Path, *, dtype: DtypeName, device: torch.device) -> Pr
             f"{foreign[0]!r}: they are quantised, or not those of its config.json: name the unquantised model, or "
             "fetch it again"
         )
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # On such processors bitsandbytes would pack the weights anew when they first evaluate, and train no more.
+            module.support_avx512bf16_for_cpu = False
     model.requires_grad_(requires_grad=False)
     model.eval()
     return model
