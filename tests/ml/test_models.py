@@ -329,3 +329,11 @@ def test_devices_are_picked_by_name():
     for name, message in (("toaster", "is no device"), ("mps", "not supported"), ("cuda:99", "is none of them")):
         with pytest.raises(ConfigurationError, match=message):
             pick_device(name)
+
+
+def test_devices_are_counted_from_zero(monkeypatch: pytest.MonkeyPatch):
+    """Of one GPU, cuda:0 is it, and cuda:1 is none."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert pick_device("cuda:0") == torch.device("cuda", 0)
+    with pytest.raises(ConfigurationError, match=r"has 1 CUDA device\(s\), and 'cuda:1' is none of them"):
+        pick_device("cuda:1")
