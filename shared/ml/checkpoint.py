@@ -80,8 +80,8 @@ def base_config(directory: Path) -> dict[str, Any]:
             without a word: an adapter, which its digest does not see, or weights that are quantised already.
     """
     with reading(directory):
-        has_adapter = (directory / ADAPTER_CONFIG).is_file()
-    if has_adapter:
+        names = {file.name for file in directory.iterdir()}
+    if ADAPTER_CONFIG in names:
         raise ModelUnreadable(
             f"{directory} holds an adapter: merge it first with `adapters export --merged`, or move {ADAPTER_CONFIG} "
             "away, if the model beside it is meant"

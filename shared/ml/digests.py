@@ -8,6 +8,7 @@ files would then be two models on two machines.
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +133,11 @@ def _read_cache(cache: Path | None) -> dict[str, Any]:
 
 
 def _write_cache(cache: Path, content: dict[str, Any]) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
     new = cache.with_name(f"{cache.name}.{os.getpid()}.new")
-    new.write_text(json.dumps(content, sort_keys=True, indent=1), encoding="utf-8")
-    new.replace(cache)
+    with suppress(OSError):  # a disk that is full, or somebody else's: the digest is known, and taken again next time
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(content, sort_keys=True, indent=1), encoding="utf-8")
+        new.replace(cache)
 
 
 def _canonical(content: object) -> bytes:

@@ -161,6 +161,12 @@ def test_a_damaged_cache_counts_as_none(folder: Path, tmp_path: Path, damage: st
     assert json.loads(cache.read_text())[str(folder.resolve())]["digest"] == expected
 
 
+def test_a_cache_that_cannot_be_written_is_done_without(folder: Path, tmp_path: Path):
+    """The disk is full, or the folder another user's."""
+    (tmp_path / "file").write_text("")
+    assert base_model_digest(folder, cache=tmp_path / "file" / "digests.json") == base_model_digest(folder)
+
+
 def shorten(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
