@@ -149,7 +149,8 @@ def load_base(path: str | Path, *, dtype: DtypeName, device: torch.device) -> Pr
         )
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            # On such processors bitsandbytes would pack the weights anew when they first evaluate, and train no more.
+            # On such processors bitsandbytes would pack the weights anew when they first evaluate, for a kernel without
+            # a backward pass: what is trained after that gets wrong gradients, with a warning at most.
             module.support_avx512bf16_for_cpu = False
     model.requires_grad_(requires_grad=False)
     model.eval()

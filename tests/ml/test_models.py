@@ -247,6 +247,32 @@ def test_a_base_model_in_four_bits_is_trained_and_scored(family: str, tmp_path: 
     assert base_model_digest(tmp_path) == digest
 
 
+def test_in_four_bits_evaluation_does_not_change_what_is_learnt_after_it(tmp_path: Path):
+    """A worker evaluates before it co-tunes; bitsandbytes would give it another kernel for that, and keep it."""
+    pytest.importorskip("bitsandbytes", reason="four bits need bitsandbytes")
+    tiny_base(hidden=64).save_pretrained(tmp_path)  # rows as long as that kernel needs
+
+    def learnt(*, evaluated_first: bool) -> list[bytes]:
+        base = load_base(tmp_path, dtype="nf4", device=CPU)
+        model = add_lora(base, rank=4, alpha=8, dropout=0.0, targets=None, seed=0)
+        if evaluated_first:
+            with torch.no_grad():
+                model.eval()(torch.arange(8)[None])
+        train_local(
+            model,
+            [Encoded(tuple(range(10)), 6)] * 4,
+            epochs=2,
+            batch_size=2,
+            optimiser=OptimiserTerms(learning_rate=1e-2),
+            seed=1,
+            vocab_size=260,
+            on_step=lambda *_: None,
+        )
+        return [tensor.tobytes() for tensor in adapter_tensors(model).values()]
+
+    assert learnt(evaluated_first=True) == learnt(evaluated_first=False)
+
+
 def test_a_tokenizer_is_loaded_without_a_pad_token(folder: Path):
     """It encodes as the one that was saved."""
     tokenizer = load_tokenizer(folder)
