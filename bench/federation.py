@@ -19,10 +19,12 @@ from services.coordinator.context import Context, open_context
 from services.coordinator.principals import Principals, Role, TokenEntry
 from services.coordinator.settings import Settings
 from services.coordinator.worker.loop import CoTuner, Worker
+from shared.credentials import BearerToken
+from shared.egress import TrafficCount
 from shared.protocol.messages import RoundList, RunView
 from shared.protocol.rounds import ENDED_RUNS
 from shared.protocol.terms import RunTerms
-from shared.transport import BearerToken, TrafficCount, Transport, open_in_process
+from shared.transport import Transport, open_in_process
 
 
 @dataclass

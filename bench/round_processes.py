@@ -11,7 +11,9 @@ from services.client_agent.trainer import TrainerProcess
 from services.coordinator.worker.loop import Worker
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.configuration import read_settings
-from shared.transport import BearerToken, TrafficCount, open_transport
+from shared.credentials import BearerToken
+from shared.egress import TrafficCount
+from shared.transport import open_transport
 
 # 24 layers x q, v x A [8, 2048] and B [2048, 8]: 96 tensors, 1,572,864 parameters, 6.3 MB as float32.
 SLM_LAYOUT: Mapping[str, tuple[int, int]] = {

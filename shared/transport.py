@@ -9,18 +9,18 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Annotated, Any, Protocol, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import httpx
 import stamina
-from pydantic import AfterValidator, BaseModel, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 from stamina.instrumentation import set_on_retry_hooks
 
-from shared.access import refusal
+from shared.credentials import Authenticator
+from shared.egress import Egress, Ledger
 from shared.errors import (
     BlobTooLarge,
     ConfigurationError,
@@ -54,13 +54,6 @@ SILENCE_SECONDS = LONGEST_POLL_SECONDS + 15.0
 NO_PATIENCE = 0.001
 
 
-def _token(text: str) -> str:
-    text = text.strip()
-    if not (text.isascii() and text.isprintable()):
-        raise ValueError("a token is one line of printable ASCII: compare it with the coordinator's token file")
-    return text
-
-
 def _base_url(text: str) -> str:
     try:
         url = httpx.URL(text)
@@ -75,75 +68,8 @@ def _base_url(text: str) -> str:
 
 Params: TypeAlias = Mapping[str, str | int | float | list[str]]
 
-# For settings: a value that no request could be made with is refused at start, under the setting's name.
-Token: TypeAlias = Annotated[str, AfterValidator(_token)]
+# For settings: an address that no request could be made to is refused at start, under the setting's name.
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(_base_url)]
-
-
-@dataclass(frozen=True)
-class Egress:
-    """A request that is about to leave this machine: all of it but its body; a retry is another one.
-
-    ``target`` is the path with the query, encoded as they leave (RFC 9110, section 7.1).
-    """
-
-    method: str
-    target: str
-    bytes: int
-    digest: str
-
-
-class Authenticator(Protocol):
-    """Says who asks; signatures over the request will be made here."""
-
-    def fields(self, request: Egress) -> Mapping[str, str]:
-        """Return the header fields that authenticate this request."""
-        ...
-
-
-class Ledger(Protocol):
-    """Is told of every request before its bytes leave."""
-
-    def record(self, request: Egress) -> None:
-        """Take note of a request; raising stops it."""
-        ...
-
-
-@dataclass(frozen=True)
-class BearerToken:
-    """A shared token, for coordinators on loopback."""
-
-    token: str
-
-    @classmethod
-    def read(cls, file: Path) -> Self:
-        """Return the token that is all that ``file`` holds, or raise ConfigurationError."""
-        try:
-            return cls(TypeAdapter(Token).validate_python(file.read_text(encoding="ascii")))
-        except OSError as error:
-            raise ConfigurationError(f"the token file: {refusal(file, error)}") from None
-        except ValueError:  # not `from` it: it may quote the token
-            raise ConfigurationError(
-                f"the token file {file} must hold one line of printable ASCII, and nothing else: "
-                "compare it with what the operator gave you"
-            ) from None
-
-    def fields(self, request: Egress) -> Mapping[str, str]:  # noqa: ARG002 - a signature will cover the request
-        """Return the Authorization field, or none where there is no token."""
-        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
-
-
-@dataclass
-class TrafficCount:
-    """Counts requests and the bytes of their bodies."""
-
-    requests: int = 0
-    bytes: int = 0
-
-    def record(self, request: Egress) -> None:
-        """Count a request."""
-        self.requests += 1
-        self.bytes += request.bytes
 
 
 # Called with why a request is sent again, and with None once there is an answer, whatever that says.

@@ -10,8 +10,8 @@ from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.configuration import read_settings
+from shared.credentials import BearerToken
 from shared.errors import ConfigurationError
-from shared.transport import BearerToken
 
 FILES = {
     AgentSettings: """

@@ -9,11 +9,13 @@ import pytest
 import stamina
 from structlog.testing import capture_logs
 
+from shared.credentials import BearerToken
+from shared.egress import Egress, TrafficCount
 from shared.errors import ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, TransportError, Unreachable
 from shared.listening import listen
 from shared.logs import TroubleLog
 from shared.protocol.digests import digest_of
-from shared.transport import BearerToken, Egress, TrafficCount, open_transport
+from shared.transport import open_transport
 from tests.support.scripted import (
     BLOB,
     DIGEST,

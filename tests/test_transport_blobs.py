@@ -5,9 +5,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shared.egress import Egress
 from shared.errors import DigestMismatch, RemoteProblem
 from shared.protocol.digests import to_field
-from shared.transport import Egress
 from tests.support.scripted import BLOB, DIGEST, HELLO, Coordinator, Greeting, Journal, answer, blob_answer, talking_to
 
 pytestmark = pytest.mark.anyio

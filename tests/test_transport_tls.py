@@ -6,9 +6,11 @@ import pytest
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
+from shared.credentials import BearerToken
+from shared.egress import TrafficCount
 from shared.errors import ConfigurationError, MessageInvalid, Unreachable
 from shared.proxies import place, proxy_for
-from shared.transport import BearerToken, TrafficCount, open_transport
+from shared.transport import open_transport
 from shared.trust import trusting
 from tests.support.tls import Certificates, certificates, proxy, served
 

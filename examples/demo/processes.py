@@ -12,9 +12,11 @@ from pathlib import Path
 
 from services.coordinator.principals import new_principals
 from shared.cli.files_written import write_private
+from shared.credentials import BearerToken
+from shared.egress import TrafficCount
 from shared.errors import ConfigurationError
 from shared.protocol.messages import RunList
-from shared.transport import BearerToken, TrafficCount, Transport, open_transport
+from shared.transport import Transport, open_transport
 
 LOOPBACK = "127.0.0.1"
 STOP_SECONDS = 5.0

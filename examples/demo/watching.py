@@ -10,9 +10,11 @@ from pathlib import Path
 from examples.demo.processes import Address, LocalFederation
 from services.client_agent.status import StatusView
 from services.coordinator.cli.following import Followed, catch_up
+from shared.credentials import BearerToken
+from shared.egress import TrafficCount
 from shared.errors import TransportError
 from shared.protocol.messages import Event
-from shared.transport import NO_PATIENCE, BearerToken, TrafficCount, Transport, open_transport
+from shared.transport import NO_PATIENCE, Transport, open_transport
 
 GLANCE_SECONDS = 0.5
 LAST_ADAPTER_SECONDS = 10.0

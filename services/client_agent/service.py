@@ -17,10 +17,11 @@ from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import TrainerProcess
 from shared.access import require_model, require_readable, require_writable
 from shared.configuration import read_settings
+from shared.credentials import BearerToken
 from shared.errors import FedCoLLMError, TransportError, about
 from shared.listening import listen
 from shared.logs import TroubleLog, log_to_stderr
-from shared.transport import BearerToken, open_transport
+from shared.transport import open_transport
 
 log = structlog.get_logger()
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from shared.egress import TrafficCount
 from shared.errors import TransportError
 from shared.protocol.messages import PublishedAdapter
 from shared.protocol.terms import FROZEN
-from shared.transport import TrafficCount
 
 
 class Phase(StrEnum):

@@ -9,7 +9,7 @@ from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.progress import fail, go_on, restart_clock
 from services.coordinator.records import Blob, LoggedEvent, Round, Run
 from services.coordinator.rounds import published
-from services.coordinator.store import Transaction
+from services.coordinator.transaction import Transaction
 from shared.errors import NotFound, RunConflict
 from shared.protocol.messages import Artefact, Manifest, PreparedModel, RoundView, RunView
 from shared.protocol.rounds import ENDED_ROUNDS, ENDED_RUNS, STOPPED, RunEvent, RunState

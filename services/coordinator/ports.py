@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 
 from services.coordinator.blobs import IncomingBlob
 from services.coordinator.records import Blob
-from services.coordinator.store import Transaction
+from services.coordinator.transaction import Transaction
 from shared.protocol.tensors import Array
 
 Clock: TypeAlias = Callable[[], float]

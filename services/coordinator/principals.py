@@ -16,9 +16,9 @@ from typing import Annotated, Any, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
 from shared.access import refusal
+from shared.credentials import Token
 from shared.errors import ConfigurationError, NotAllowed, NotAuthenticated
 from shared.protocol.terms import FROZEN
-from shared.transport import Token
 
 
 class Role(StrEnum):

@@ -5,7 +5,7 @@ crash between two changes loses nothing: whatever should have followed follows t
 """
 
 from services.coordinator.records import Job, JobState, Round, Run
-from services.coordinator.store import Transaction
+from services.coordinator.transaction import Transaction
 from shared.protocol.messages import PrepareResult, PrepareTask, RoundScores, Task
 from shared.protocol.rounds import FAILED_ROUNDS_THAT_FAIL_A_RUN, RoundEvent, RoundState, RunEvent, RunState
 

@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
 from pydantic import JsonValue
 
 from shared.protocol.messages import PrepareResult, RoundScores, Task
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import RunTerms
+
+# What a line of a log says besides what happened.
+Detail: TypeAlias = dict[str, JsonValue]
 
 
 @dataclass(frozen=True)
@@ -112,4 +116,4 @@ class LoggedEvent:
     at: float
     kind: str
     round: int | None
-    detail: dict[str, JsonValue] = field(default_factory=dict)
+    detail: Detail = field(default_factory=dict)

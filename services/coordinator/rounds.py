@@ -17,7 +17,7 @@ from services.coordinator.manifest import manifest_of
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.progress import SYSTEM, came_to_nothing, go_on, order, unfinished
 from services.coordinator.records import Job, JobState, Round, Run, Update
-from services.coordinator.store import Transaction
+from services.coordinator.transaction import Transaction
 from shared.errors import (
     BlobCorrupt,
     BlobMissing,

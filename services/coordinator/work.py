@@ -10,8 +10,8 @@ from pathlib import Path
 from services.coordinator.blobs import IncomingBlob
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.progress import SYSTEM, abandon, evaluated, order, prepared, unfinished
-from services.coordinator.records import Job, JobState, Run
-from services.coordinator.store import Detail, Transaction
+from services.coordinator.records import Detail, Job, JobState, Run
+from services.coordinator.transaction import Transaction
 from shared.errors import BlobTooLarge, LeaseLost, MessageInvalid
 from shared.protocol.codec import require_file
 from shared.protocol.digests import digest_of

@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from shared.cli.console import Output
+from shared.credentials import BearerToken
 from shared.errors import ConfigurationError
 from shared.findings import Finding, failed, ok, warning
 from shared.folders import is_owned
 from shared.listening import listen
-from shared.transport import BearerToken
 
 # Several adapters of a large pair, an update, and what the database and its log need beside them.
 ROOM_BYTES = 1_000_000_000

@@ -15,6 +15,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from shared.credentials import BearerToken
+from shared.egress import TrafficCount
 from shared.errors import (
     MessageInvalid,
     NotAllowed,
@@ -25,7 +27,7 @@ from shared.errors import (
 )
 from shared.findings import Check, Finding, failed, ok, warning
 from shared.proxies import place, port, proxy_for
-from shared.transport import NO_DOCUMENT, BearerToken, TrafficCount, Transport, open_transport
+from shared.transport import NO_DOCUMENT, Transport, open_transport
 from shared.trust import say_untrusted, trusting
 
 CONNECT_SECONDS = 5.0

@@ -15,6 +15,7 @@ from services.client_agent.state import StateFolder
 from services.client_agent.status import Phase, Status
 from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from shared.credentials import BearerToken
 from shared.errors import (
     BaseModelMismatch,
     DigestMismatch,
@@ -29,7 +30,7 @@ from shared.errors import (
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Manifest
 from shared.protocol.rounds import RoundState, RunState
-from shared.transport import BearerToken, Transport
+from shared.transport import Transport
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, federation, terms_of
 from tests.support.pauses import Enough, Pauses

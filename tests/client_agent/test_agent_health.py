@@ -15,8 +15,9 @@ from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
 from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from shared.credentials import BearerToken
 from shared.errors import TrainerStopped
-from shared.transport import BearerToken, Transport
+from shared.transport import Transport
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, terms_of
 

@@ -7,7 +7,9 @@ import pytest
 from bench.federation import ManualClock, token_of
 from services.coordinator.app import create_app
 from services.coordinator.cli.following import Followed, catch_up
-from shared.transport import BearerToken, TrafficCount, open_in_process
+from shared.credentials import BearerToken
+from shared.egress import TrafficCount
+from shared.transport import open_in_process
 from tests.support.federations import RUN, begin, coordinator
 
 pytestmark = pytest.mark.anyio

@@ -169,7 +169,7 @@ async def test_the_audit_knows_a_worker_by_its_token(context: Context) -> None:
         failure = FailureRequest(token=granted.token, code="internal", message="no")
         await http.post(f"/v1/work/{granted.job_id}/failure", json=failure.model_dump(mode="json"))
     with context.store.read() as tx:
-        rows = tx._connection.execute(sa.select(schema.audit).order_by(schema.audit.c.seq)).mappings().all()
+        rows = tx._rows._connection.execute(sa.select(schema.audit).order_by(schema.audit.c.seq)).mappings().all()
     work_lines = [row for row in rows if row["action"].startswith("work.")]
     assert [row["action"] for row in work_lines] == ["work.leased", "work.done", "work.leased", "work.failed"]
     assert {(row["actor"], row["detail"]["worker"]) for row in work_lines} == {("worker", "operator")}

@@ -14,9 +14,9 @@ from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.cli.console import ExitCode
 from shared.configuration import read_settings
+from shared.credentials import BearerToken
 from shared.listening import listen
 from shared.protocol.terms import TaskTerms
-from shared.transport import BearerToken
 
 ROWS = '{"question": "Why?", "choices": ["x", "y"], "answer": "x"}\n'
 PAIRS = '{"prompt": "Say", "answer": "so"}\n'

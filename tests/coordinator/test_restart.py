@@ -11,7 +11,8 @@ import pytest
 from bench.federation import Federation, ManualClock, open_federation
 from bench.no_op import InProcess, NoOpTrainer
 from services.coordinator.context import Context, reconciling
-from services.coordinator.store import SqlStore, Transaction
+from services.coordinator.store import SqlStore
+from services.coordinator.transaction import Transaction
 from shared.errors import LeaseLost, StoreBusy
 from shared.protocol.messages import RunView
 from shared.protocol.rounds import ENDED_RUNS, RoundState, RunState
@@ -37,7 +38,7 @@ class Mortal:
         @contextmanager
         def write(store: SqlStore) -> Iterator[Transaction]:
             with real(store) as transaction:
-                database = transaction._connection.connection.driver_connection
+                database = transaction._rows._connection.connection.driver_connection
                 before = database.total_changes
                 yield transaction
                 if database.total_changes == before:

@@ -11,9 +11,9 @@ import pytest
 from bench.federation import ManualClock
 from services.coordinator.context import Context
 from services.coordinator.worker.loop import Cotuned, Worker
+from shared.egress import Egress
 from shared.errors import LeaseLost
 from shared.protocol.rounds import RoundState
-from shared.transport import Egress
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, coordinator, kinds, lease
 from tests.support.workers import BadCoTuner, to_cotuning, worker_of

@@ -9,8 +9,10 @@ from bench.federation import ManualClock, token_of
 from services.coordinator.app import create_work_app
 from services.coordinator.context import Context
 from services.coordinator.worker.loop import PreparedPair, Worker
+from shared.credentials import BearerToken
+from shared.egress import TrafficCount
 from shared.errors import FedCoLLMError, TokenizerMismatch
-from shared.transport import BearerToken, TrafficCount, open_in_process
+from shared.transport import open_in_process
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, terms_of
 

@@ -17,10 +17,10 @@ from services.coordinator.principals import read_entries, read_principals
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.configuration import read_settings
+from shared.credentials import BearerToken
 from shared.data.examples import read_examples
 from shared.errors import OutputUnwritable
 from shared.protocol.terms import RunTerms
-from shared.transport import BearerToken
 from tests.support.containers import HOME, command_of, run_bootstrap
 
 SETTINGS = {"coordinator": CoordinatorSettings, "worker": WorkerSettings} | dict.fromkeys(AGENTS, AgentSettings)

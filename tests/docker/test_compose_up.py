@@ -16,9 +16,11 @@ import pytest
 from examples.demo.bootstrap import SEED
 from examples.demo.preset import AGENTS, MODELS, demo_terms
 from examples.demo.processes import free_ports
+from shared.credentials import BearerToken
+from shared.egress import TrafficCount
 from shared.protocol.messages import EventList, RoundList, RunView
 from shared.protocol.rounds import ENDED_RUNS, RunState
-from shared.transport import BearerToken, TrafficCount, Transport, open_transport
+from shared.transport import Transport, open_transport
 from tests.support.containers import MAIN, ORGANISATIONS_FOLDER, PAGE, ROOT
 from tests.support.documents import commands
 

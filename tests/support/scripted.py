@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import httpx
 from pydantic import BaseModel
 
+from shared.credentials import BearerToken
+from shared.egress import Egress, TrafficCount
 from shared.protocol.digests import digest_of
-from shared.transport import BearerToken, Egress, OnRetry, TrafficCount, Transport, tell_nobody
+from shared.transport import OnRetry, Transport, tell_nobody
 
 BLOB = bytes(range(256)) * 3000
 DIGEST = digest_of(BLOB)

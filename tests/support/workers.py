@@ -10,7 +10,9 @@ from bench.federation import token_of
 from services.coordinator.app import create_work_app
 from services.coordinator.context import Context
 from services.coordinator.worker.loop import Cotuned, Worker
-from shared.transport import BearerToken, Ledger, TrafficCount, open_in_process
+from shared.credentials import BearerToken
+from shared.egress import Ledger, TrafficCount
+from shared.transport import open_in_process
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, SLM_LAYOUT, begin, submit, terms_of
 

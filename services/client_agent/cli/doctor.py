@@ -12,13 +12,15 @@ from shared.cli.checks import folder, ownership, packages, port, threads, token
 from shared.cli.console import AsJson, ExitCode, telling
 from shared.cli.reachability import PATIENCE_SECONDS, reaching
 from shared.configuration import read_settings
+from shared.credentials import BearerToken
 from shared.data.proposal import likely_kind
+from shared.egress import TrafficCount
 from shared.errors import ConfigurationError
 from shared.findings import Check, Finding, Verdict, examine, failed, ok, summary, table
 from shared.folders import is_owned
 from shared.protocol.messages import Manifest
 from shared.protocol.terms import LoraTerms, TaskTerms
-from shared.transport import BearerToken, TrafficCount, Transport, open_transport
+from shared.transport import Transport, open_transport
 
 PACKAGES = ("fastapi", "httptools", "peft", "psutil", "pyarrow", "torch", "transformers", "uvicorn")
 

@@ -15,10 +15,11 @@ from shared.cli.console import AsJson, Output, telling
 from shared.cli.data_questions import DataQuestions
 from shared.cli.files_written import as_written, require_free, write_private, write_text
 from shared.cli.questions import Questions, model, typed
+from shared.credentials import BearerToken, Token
 from shared.devices import DeviceName
 from shared.errors import ConfigurationError, about
 from shared.protocol.terms import FROZEN
-from shared.transport import BaseUrl, BearerToken, Token
+from shared.transport import BaseUrl
 
 HEAD = """Settings of a FedCoLLM agent, written by `fedcollm-agent init`.
 

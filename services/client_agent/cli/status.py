@@ -11,8 +11,10 @@ from services.client_agent.settings import Settings, page_url
 from services.client_agent.status import Phase, StatusView
 from shared.cli.console import AsJson, ExitCode, or_here, size, telling
 from shared.configuration import read_settings
+from shared.credentials import BearerToken
+from shared.egress import TrafficCount
 from shared.errors import ConfigurationError, Unreachable
-from shared.transport import BearerToken, TrafficCount, open_transport
+from shared.transport import open_transport
 
 # The agent is on this machine: it answers, or is not there.
 PATIENCE_SECONDS = 2.0

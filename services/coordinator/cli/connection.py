@@ -15,9 +15,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from services.coordinator.cli.settings import OperatorSettings
 from shared.cli.console import AsJson, Output, or_here, telling
 from shared.configuration import read_settings
+from shared.credentials import BearerToken
+from shared.egress import TrafficCount
 from shared.errors import ConfigurationError
 from shared.protocol.messages import RunId
-from shared.transport import Answer, BearerToken, OnRetry, Params, TrafficCount, Transport, open_transport
+from shared.transport import Answer, OnRetry, Params, Transport, open_transport
 
 OPERATOR_FILE = "operator.toml"
 

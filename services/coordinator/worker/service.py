@@ -16,10 +16,12 @@ from services.coordinator.worker.model_pair import ModelPair
 from services.coordinator.worker.settings import Settings
 from shared.access import require_readable, require_writable
 from shared.configuration import read_settings
+from shared.credentials import BearerToken
+from shared.egress import TrafficCount
 from shared.errors import FedCoLLMError, about
 from shared.logs import TroubleLog, log_to_stderr
 from shared.ml.models import pick_device
-from shared.transport import BearerToken, TrafficCount, open_transport
+from shared.transport import open_transport
 
 log = structlog.get_logger()
 

@@ -1,0 +1,80 @@
+"""Rows inside one transaction: asked for, written, swapped, and every change logged where it is made.
+
+What ``transaction`` and the tables' own modules are built on; they know the records, and this file does not.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from services.coordinator import schema
+from services.coordinator.records import Detail
+from shared.errors import VersionConflict
+
+
+class Versioned(Protocol):
+    """A record whose row is changed by compare-and-swap."""
+
+    @property
+    def version(self) -> int:
+        """How often the row has changed."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """Where what it stands for is."""
+        ...
+
+
+class Rows:
+    """The rows of one transaction; ``changed`` says whether it has changed something that somebody may wait for."""
+
+    def __init__(self, connection: sa.Connection, clock: Callable[[], float]) -> None:
+        """``clock`` gives the seconds since 1970."""
+        self._connection = connection
+        self._clock = clock
+        self.changed = False
+
+    def now(self) -> float:
+        """Return the seconds since 1970."""
+        return self._clock()
+
+    def first(self, query: sa.Select[Any]) -> sa.RowMapping | None:
+        """Return the first row of a query's, if there is one."""
+        return self._connection.execute(query).mappings().first()
+
+    def all(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+        """Return the rows of a query."""
+        return self._connection.execute(query).mappings().all()
+
+    def value(self, query: sa.Select[Any]) -> Any:  # noqa: ANN401 - columns differ in type
+        """Return the one value that a query is for."""
+        return self._connection.execute(query).scalar_one()
+
+    def write(self, statement: sa.Insert | sa.Update | sa.Delete) -> int:
+        """Change rows, and return how many were there to be changed."""
+        self.changed = True
+        return self.write_quietly(statement)
+
+    def write_quietly(self, statement: sa.Insert | sa.Update | sa.Delete) -> int:
+        """Change rows that nobody waits for, so that no bell is rung."""
+        return self._connection.execute(statement).rowcount
+
+    def swap(self, table: sa.Table, before: Versioned, values: dict[str, Any], *key: sa.ColumnElement[bool]) -> None:
+        """Write ``values`` if the row still has the version and state that ``before`` was read with.
+
+        Raises:
+            VersionConflict: it has not.
+        """
+        unchanged = (table.c.version == before.version, table.c.state == before.state)
+        statement = table.update().where(*key, *unchanged).values(values | {"version": before.version + 1})
+        if self.write(statement) != 1:
+            raise VersionConflict(f"a row of {table.name} has changed since it was read: read it and decide again")
+
+    def log(self, run_id: str, number: int | None, kind: str, actor: str, detail: Detail) -> None:
+        """Write the event of a run and its audit line."""
+        now = self._clock()
+        self.write(schema.events.insert().values(run_id=run_id, round=number, at=now, kind=kind, detail=detail))
+        subject = f"run/{run_id}" if number is None else f"run/{run_id}/round/{number}"
+        self.write(schema.audit.insert().values(at=now, actor=actor, action=kind, subject=subject, detail=detail))

@@ -1,0 +1,286 @@
+"""What must survive: rows in one SQL database, every change a compare-and-swap in a transaction of its own.
+
+A change of a run's or round's state goes through the protocol's table and writes its event and its audit line in the
+same transaction; records go in and out, rows do not.
+"""
+
+from collections.abc import Collection
+from dataclasses import fields, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from pydantic import BaseModel, TypeAdapter
+
+from services.coordinator import schema
+from services.coordinator.records import Blob, Detail, Job, JobState, LoggedEvent, Round, Run, Update
+from services.coordinator.rows import Rows
+from shared.errors import NotFound
+from shared.protocol.messages import PrepareResult, RoundScores, Task
+from shared.protocol.rounds import (
+    ENDED_ROUNDS,
+    ROUND_TRANSITIONS,
+    RUN_TRANSITIONS,
+    RoundEvent,
+    RoundState,
+    RunEvent,
+    RunState,
+    advance,
+)
+from shared.protocol.terms import RunTerms
+
+_TASK: TypeAdapter[Task] = TypeAdapter(Task)
+
+
+class Transaction:
+    """Reads and changes inside one transaction."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    # --- runs ---------------------------------------------------------------------------------------------------
+
+    def run(self, run_id: str) -> Run:
+        """Return a run, or raise NotFound."""
+        row = self._rows.first(sa.select(schema.runs).where(schema.runs.c.id == run_id))
+        if row is None:
+            raise NotFound(f"there is no run {run_id!r}: list the runs to see which there are")
+        return _run(row)
+
+    def runs(self, *, states: tuple[RunState, ...] = (), limit: int | None = None) -> list[Run]:
+        """Return the newest runs, newest first; all states unless some are named."""
+        query = sa.select(schema.runs).order_by(schema.runs.c.created_at.desc(), schema.runs.c.id).limit(limit)
+        if states:
+            query = query.where(schema.runs.c.state.in_(states))
+        return [_run(row) for row in self._rows.all(query)]
+
+    def newest_published(self, but: Collection[str] = ()) -> Run | None:
+        """Return the newest run that has published a round, ``but`` none of these, if there is one."""
+        table = schema.runs.c
+        there = sa.select(schema.runs).where(table.published_round > 0, table.id.not_in(but))
+        query = there.order_by(table.created_at.desc(), table.id)
+        row = self._rows.first(query.limit(1))
+        return None if row is None else _run(row)
+
+    def insert_run(self, run: Run, *, actor: str) -> None:
+        """Add a run."""
+        self._rows.write(schema.runs.insert().values(_row(run)))
+        self._rows.log(run.id, None, f"run.{run.state}", actor, {"name": run.terms.name})
+
+    def change_run(
+        self,
+        run: Run,
+        event: RunEvent | None = None,
+        *,
+        actor: str,
+        detail: Detail | None = None,
+        **changes: Any,  # noqa: ANN401 - columns differ in type
+    ) -> Run:
+        """Change a run that is still as it was read; with an event, through the table, logged.
+
+        Raises:
+            IllegalTransition: the table has no such event in the run's state.
+            VersionConflict: the run has changed since it was read.
+        """
+        changed = replace(run, **changes)
+        if event is not None:
+            changed = replace(changed, state=advance(RUN_TRANSITIONS, run.state, event, f"run {run.id}"))
+            self._rows.log(run.id, None, f"run.{changed.state}", actor, detail or {})
+        self._rows.swap(schema.runs, run, _row(changed), schema.runs.c.id == run.id)
+        return replace(changed, version=run.version + 1)
+
+    # --- rounds -------------------------------------------------------------------------------------------------
+
+    def round(self, run_id: str, number: int) -> Round:
+        """Return a round, or raise NotFound."""
+        table = schema.rounds.c
+        row = self._rows.first(sa.select(schema.rounds).where(table.run_id == run_id, table.number == number))
+        if row is None:
+            raise NotFound(f"run {run_id!r} has no round {number}")
+        return _round(row)
+
+    def rounds(self, run_id: str) -> list[Round]:
+        """Return the rounds of a run, oldest first."""
+        query = sa.select(schema.rounds).where(schema.rounds.c.run_id == run_id).order_by(schema.rounds.c.number)
+        return [_round(row) for row in self._rows.all(query)]
+
+    def live_round(self, run: Run) -> Round | None:
+        """Return the round of ``run`` that has not ended, if there is one."""
+        if run.round == 0:
+            return None
+        newest = self.round(run.id, run.round)
+        return None if newest.state in ENDED_ROUNDS else newest
+
+    def insert_round(self, opened: Round, *, actor: str) -> None:
+        """Add a round."""
+        self._rows.write(schema.rounds.insert().values(_row(opened)))
+        self._rows.log(
+            opened.run_id, opened.number, f"round.{opened.state}", actor, {"slm_adapter": opened.slm_adapter}
+        )
+
+    def change_round(
+        self,
+        current: Round,
+        event: RoundEvent | None = None,
+        *,
+        actor: str,
+        detail: Detail | None = None,
+        **changes: Any,  # noqa: ANN401 - columns differ in type
+    ) -> Round:
+        """Change a round that is still as it was read; with an event, through the table, logged.
+
+        Raises:
+            IllegalTransition: the table has no such event in the round's state.
+            VersionConflict: the round has changed since it was read.
+        """
+        changed = replace(current, **changes)
+        if event is not None:
+            what = f"round {current.number} of run {current.run_id}"
+            state = advance(ROUND_TRANSITIONS, current.state, event, what)
+            changed = replace(changed, state=state, entered={**current.entered, state.value: self._rows.now()})
+            self._rows.log(current.run_id, current.number, f"round.{state}", actor, detail or {})
+        # What ``count`` counts may have grown since the round was read.
+        values = {name: value for name, value in _row(changed).items() if name not in {"refused", "late"}}
+        table = schema.rounds.c
+        self._rows.swap(schema.rounds, current, values, table.run_id == current.run_id, table.number == current.number)
+        return replace(changed, version=current.version + 1)
+
+    def count(self, current: Round, column: Literal["refused", "late"], *, actor: str) -> None:
+        """Count an update that was not accepted; the round itself stays as it is, and so does its version."""
+        table = schema.rounds
+        count = table.c[column]
+        key = (table.c.run_id == current.run_id, table.c.number == current.number)
+        self._rows.write(table.update().where(*key).values({column: count + 1}))
+        self._rows.log(current.run_id, current.number, f"update.{column}", actor, {})
+
+    def published_count(self, run_id: str) -> int:
+        """Return how many rounds of a run have been published."""
+        table = schema.rounds.c
+        query = sa.select(sa.func.count()).where(table.run_id == run_id, table.state == RoundState.PUBLISHED)
+        return int(self._rows.value(query))
+
+    def is_published(self, digest: str) -> bool:
+        """Return whether ``digest`` names an SLM adapter that some run has published: theta^0 or a later theta^t."""
+        table = schema.rounds.c
+        published = sa.or_(
+            sa.and_(table.state == RoundState.PUBLISHED, table.slm_candidate == digest), table.slm_adapter == digest
+        )
+        if self._rows.first(sa.select(table.number).where(published).limit(1)):
+            return True
+        newest = sa.select(schema.runs.c.id).where(schema.runs.c.slm_adapter == digest).limit(1)
+        return self._rows.first(newest) is not None
+
+    # --- updates and blobs --------------------------------------------------------------------------------------
+
+    def updates(self, run_id: str, number: int) -> list[Update]:
+        """Return the accepted updates of a round in the order of their agents' names."""
+        table = schema.updates.c
+        query = sa.select(schema.updates).where(table.run_id == run_id, table.round == number).order_by(table.agent)
+        return [Update(**row) for row in self._rows.all(query)]
+
+    def update(self, run_id: str, number: int, agent: str) -> Update | None:
+        """Return an agent's accepted update of a round, if there is one."""
+        table = schema.updates.c
+        key = (table.run_id == run_id, table.round == number, table.agent == agent)
+        row = self._rows.first(sa.select(schema.updates).where(*key))
+        return None if row is None else Update(**row)
+
+    def insert_update(self, update: Update) -> None:
+        """Add an accepted update; its blob must have been added before."""
+        self._rows.write(schema.updates.insert().values(_row(update)))
+
+    def insert_blob(self, blob: Blob) -> None:
+        """Add a blob's row; the same blob again changes nothing, and nobody waits for one."""
+        if self._rows.first(sa.select(schema.blobs.c.digest).where(schema.blobs.c.digest == blob.digest)) is None:
+            self._rows.write_quietly(schema.blobs.insert().values(_row(blob)))
+
+    def blob(self, digest: str) -> Blob:
+        """Return a blob's row, or raise NotFound."""
+        row = self._rows.first(sa.select(schema.blobs).where(schema.blobs.c.digest == digest))
+        if row is None:
+            raise NotFound(f"there is no blob {digest}")
+        return Blob(**row)
+
+    # --- jobs ---------------------------------------------------------------------------------------------------
+
+    def insert_job(self, job: Job) -> None:
+        """Add work."""
+        self._rows.write(schema.jobs.insert().values(_row(job)))
+
+    def job(self, job_id: str) -> Job:
+        """Return a job, or raise NotFound."""
+        row = self._rows.first(sa.select(schema.jobs).where(schema.jobs.c.id == job_id))
+        if row is None:
+            raise NotFound(f"there is no work {job_id!r}")
+        return _job(row)
+
+    def open_jobs(self, run_id: str) -> list[Job]:
+        """Return the jobs of a run that are pending or leased, oldest first."""
+        table = schema.jobs.c
+        query = sa.select(schema.jobs).where(
+            table.run_id == run_id, table.state.in_((JobState.PENDING, JobState.LEASED))
+        )
+        return [_job(row) for row in self._rows.all(query.order_by(table.created_at, table.id))]
+
+    def change_job(self, job: Job, **changes: Any) -> Job:  # noqa: ANN401 - columns differ in type
+        """Change a job that is still as it was read, or raise VersionConflict."""
+        changed = replace(job, **changes)
+        self._rows.swap(schema.jobs, job, _row(changed), schema.jobs.c.id == job.id)
+        return replace(changed, version=job.version + 1)
+
+    def renew_job(self, job: Job, *, expires_at: float, renewed_at: float | None) -> None:
+        """Let a lease run on; nobody waits for that, so no bell is rung."""
+        values = {"expires_at": expires_at, "renewed_at": renewed_at}
+        self._rows.write_quietly(schema.jobs.update().where(schema.jobs.c.id == job.id).values(values))
+
+    def blob_digests(self) -> set[str]:
+        """Return the digests of all blobs that have a row."""
+        return {row["digest"] for row in self._rows.all(sa.select(schema.blobs.c.digest))}
+
+    # --- events and audit ---------------------------------------------------------------------------------------
+
+    def note(self, run_id: str, number: int | None, kind: str, actor: str, detail: Detail) -> None:
+        """Log something that happened without a change of state."""
+        self._rows.log(run_id, number, kind, actor, detail)
+
+    def events(self, run_id: str, *, after: int, limit: int) -> list[LoggedEvent]:
+        """Return the events of a run whose number is above ``after``, oldest first."""
+        table = schema.events.c
+        query = (
+            sa.select(table.seq, table.at, table.kind, table.round, table.detail)
+            .where(table.run_id == run_id, table.seq > after)
+            .order_by(table.seq)
+            .limit(limit)
+        )
+        return [LoggedEvent(**row) for row in self._rows.all(query)]
+
+
+def _row(record: Run | Round | Update | Job | Blob) -> dict[str, Any]:
+    """Return a record's columns; messages become the text that they travel as."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: value.model_dump_json() if isinstance(value, BaseModel) else value for name, value in values.items()}
+
+
+def _run(row: sa.RowMapping) -> Run:
+    prepared = None if row["prepared"] is None else _prepare_result(row["prepared"])
+    return Run(**{**row, "state": RunState(row["state"]), "terms": _run_terms(row["terms"]), "prepared": prepared})
+
+
+def _round(row: sa.RowMapping) -> Round:
+    scores = None if row["scores"] is None else RoundScores.model_validate_json(row["scores"])
+    return Round(**{**row, "state": RoundState(row["state"]), "scores": scores})
+
+
+def _job(row: sa.RowMapping) -> Job:
+    return Job(**{**row, "state": JobState(row["state"]), "task": _TASK.validate_json(row["task"])})
+
+
+# A run's messages never change and are read on every request: the same text is parsed once.
+@lru_cache(maxsize=64)
+def _run_terms(text: str) -> RunTerms:
+    return RunTerms.model_validate_json(text)
+
+
+@lru_cache(maxsize=64)
+def _prepare_result(text: str) -> PrepareResult:
+    return PrepareResult.model_validate_json(text)
