@@ -27,6 +27,7 @@
     │   ├── ProtocolVersionMismatch   protocol_version_mismatch
     │   ├── NotAuthenticated          not_authenticated
     │   ├── NotAllowed                not_allowed
+    │   ├── SignatureInvalid          signature_invalid          a document is not signed by whom it should be
     │   ├── NotFound                  not_found
     │   ├── RouteUnknown              route_unknown              nobody answers this path on this port
     │   ├── IllegalTransition         illegal_transition
@@ -242,6 +243,12 @@ class NotAllowed(ProtocolError):
     """The principal may not do this."""
 
     code = "not_allowed"
+
+
+class SignatureInvalid(ProtocolError):
+    """A document does not have the signature that it must have."""
+
+    code = "signature_invalid"
 
 
 class NotFound(ProtocolError):

@@ -4,12 +4,12 @@ Frozen, nothing extra allowed. What an operator decides is in ``terms``; tensors
 Times are seconds since 1970, UTC.
 """
 
-import json
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, JsonValue, StringConstraints
 
 from shared.protocol.digests import Digest, digest_of
+from shared.protocol.identity import canonical_json
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import FROZEN, LoraTerms, RunTerms, TaskTerms, TrainingTerms
 
@@ -95,7 +95,7 @@ class Manifest(BaseModel):
 
 def manifest_digest(manifest: Manifest) -> str:
     """Return the digest of a manifest's canonical JSON: keys in order, no spaces."""
-    return digest_of(json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode())
+    return digest_of(canonical_json(manifest))
 
 
 class PublishedAdapter(BaseModel):

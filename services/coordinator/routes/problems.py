@@ -14,6 +14,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "protocol_version_mismatch": 400,
     "not_authenticated": 401,
     "not_allowed": 403,
+    "signature_invalid": 422,
     "not_found": 404,
     "route_unknown": 404,
     "illegal_transition": 409,

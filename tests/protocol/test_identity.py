@@ -1,0 +1,46 @@
+"""Keys and signed documents (docs/protocol.md, "Identity")."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import SignatureInvalid
+from shared.protocol.identity import IdentityKey, fingerprint, from_text, require_signature, to_text
+from shared.protocol.messages import CancelRequest
+
+DOCUMENT = CancelRequest(reason="enough")
+
+
+def test_a_signature_holds_for_its_document_kind_and_key_alone() -> None:
+    """Another document, another kind and another key are each refused."""
+    key = IdentityKey.generate()
+    signature = key.sign("cancel", DOCUMENT)
+    require_signature(key.public, "cancel", DOCUMENT, signature, what="it")
+    for other, kind, document in (
+        (key.public, "cancel", CancelRequest(reason="more")),
+        (key.public, "start", DOCUMENT),
+        (IdentityKey.generate().public, "cancel", DOCUMENT),
+    ):
+        with pytest.raises(SignatureInvalid, match=fingerprint(other)):
+            require_signature(other, kind, document, signature, what="it")
+
+
+@pytest.mark.parametrize("signature", ["", "A" * 86, "not base64 at all", "A" * 85])
+def test_what_is_no_signature_is_refused_like_a_wrong_one(signature: str) -> None:
+    """Garbage is no crash."""
+    with pytest.raises(SignatureInvalid):
+        require_signature(IdentityKey.generate().public, "cancel", DOCUMENT, signature, what="it")
+
+
+def test_a_key_comes_back_from_its_secret() -> None:
+    """The 32 bytes are all that must be kept."""
+    key = IdentityKey.generate()
+    assert IdentityKey(key.secret).public == key.public
+    assert key.private.sign(b"x") == IdentityKey(key.secret).private.sign(b"x")
+
+
+@given(st.binary(max_size=100))
+def test_bytes_come_back_from_their_text(content: bytes) -> None:
+    """Base64 for URLs loses nothing, and needs no padding."""
+    assert from_text(to_text(content)) == content
+    assert "=" not in to_text(content)
