@@ -74,7 +74,11 @@ class Rows:
 
     def log(self, run_id: str, number: int | None, kind: str, actor: str, detail: Detail) -> None:
         """Write the event of a run and its audit line."""
-        now = self._clock()
-        self.write(schema.events.insert().values(run_id=run_id, round=number, at=now, kind=kind, detail=detail))
-        subject = f"run/{run_id}" if number is None else f"run/{run_id}/round/{number}"
-        self.write(schema.audit.insert().values(at=now, actor=actor, action=kind, subject=subject, detail=detail))
+        event = {"run_id": run_id, "round": number, "at": self._clock(), "kind": kind, "detail": detail}
+        self.write(schema.events.insert().values(event))
+        self.audit(actor, kind, f"run/{run_id}" if number is None else f"run/{run_id}/round/{number}", detail)
+
+    def audit(self, actor: str, action: str, subject: str, detail: Detail) -> None:
+        """Write the audit line of a change, in the transaction of the change; no secrets and no data in it."""
+        line = {"at": self._clock(), "actor": actor, "action": action, "subject": subject, "detail": detail}
+        self.write(schema.audit.insert().values(line))
