@@ -28,6 +28,8 @@
     │   ├── NotAuthenticated          not_authenticated
     │   ├── NotAllowed                not_allowed
     │   ├── SignatureInvalid          signature_invalid          a document is not signed by whom it should be
+    │   ├── FederationMismatch        federation_mismatch        a document is of another federation
+    │   ├── CertificateExpired        certificate_expired
     │   ├── NotFound                  not_found
     │   ├── RouteUnknown              route_unknown              nobody answers this path on this port
     │   ├── IllegalTransition         illegal_transition
@@ -249,6 +251,18 @@ class SignatureInvalid(ProtocolError):
     """A document does not have the signature that it must have."""
 
     code = "signature_invalid"
+
+
+class FederationMismatch(ProtocolError):
+    """A document belongs to another federation than the one it is used in."""
+
+    code = "federation_mismatch"
+
+
+class CertificateExpired(ProtocolError):
+    """A membership certificate is over."""
+
+    code = "certificate_expired"
 
 
 class NotFound(ProtocolError):

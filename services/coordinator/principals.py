@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
 from shared.access import refusal
 from shared.credentials import Token
 from shared.errors import ConfigurationError, NotAllowed, NotAuthenticated
+from shared.protocol.membership import PrincipalName
 from shared.protocol.terms import FROZEN
 
 
@@ -48,9 +49,6 @@ class TokenEntry(BaseModel):
     role: Role
     token: Annotated[Token, Field(min_length=16)]
     model_config = FROZEN
-
-
-PrincipalName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class PrincipalsFile(RootModel[dict[PrincipalName, TokenEntry]]):

@@ -108,6 +108,35 @@ class Blob:
     checksum: str
 
 
+class MemberState(StrEnum):
+    """How far an agent has come: a token, a key, the operator's signature; or none of them any more."""
+
+    INVITED = "invited"
+    PENDING = "pending"
+    APPROVED = "approved"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True)
+class Member:
+    """An agent by name: its public key, and the operator's signature over it (docs/protocol.md, "Identity").
+
+    ``invitation`` is the SHA-256 of its one-time token in hex. ``not_after`` and ``signature`` are of its membership
+    certificate, whose other fields are the federation's id, ``name`` and ``key``.
+    """
+
+    name: str
+    created_at: float
+    changed_at: float
+    state: MemberState = MemberState.INVITED
+    version: int = 0
+    key: str | None = None
+    invitation: str | None = None
+    invitation_expires_at: float | None = None
+    not_after: int | None = None
+    signature: str | None = None
+
+
 @dataclass(frozen=True)
 class LoggedEvent:
     """A line of a run's event log."""

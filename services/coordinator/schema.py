@@ -11,6 +11,7 @@ metadata = MetaData(
         "fk": "fk_%(table_name)s_%(column_0_name)s",
         "pk": "pk_%(table_name)s",
         "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
     }
 )
 
@@ -102,6 +103,21 @@ events = Table(
     Column("kind", String, nullable=False),
     Column("detail", JSON, nullable=False),
     sqlite_autoincrement=True,
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("state", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("key", String),
+    Column("invitation", String, unique=True),
+    Column("invitation_expires_at", Float),
+    Column("not_after", Integer),
+    Column("signature", String),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
 )
 
 audit = Table(

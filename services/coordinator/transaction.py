@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel, TypeAdapter
 
 from services.coordinator import schema
+from services.coordinator.member_rows import MemberRows
 from services.coordinator.records import Blob, Detail, Job, JobState, LoggedEvent, Round, Run, Update
 from services.coordinator.rows import Rows
 from shared.errors import NotFound
@@ -33,10 +34,11 @@ _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 
 
 class Transaction:
-    """Reads and changes inside one transaction."""
+    """Reads and changes inside one transaction; ``members`` are those of the federation."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
+        self.members = MemberRows(rows)
 
     # --- runs ---------------------------------------------------------------------------------------------------
 

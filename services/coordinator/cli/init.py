@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings
 
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.presets import PRESETS, preset_terms
-from services.coordinator.principals import PrincipalName, new_principals
+from services.coordinator.principals import new_principals
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.cli.checks import note_taken
@@ -23,6 +23,7 @@ from shared.data.proposal import Kind
 from shared.data.source import DataSource
 from shared.errors import ConfigurationError
 from shared.ml.checkpoint import base_config, context_length
+from shared.protocol.membership import PrincipalName
 from shared.protocol.terms import FROZEN, CohortTerms, RunTerms
 
 HEAD = """Settings of a FedCoLLM {of}, written by `fedcollm init`.

@@ -15,6 +15,8 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "not_authenticated": 401,
     "not_allowed": 403,
     "signature_invalid": 422,
+    "federation_mismatch": 422,
+    "certificate_expired": 422,
     "not_found": 404,
     "route_unknown": 404,
     "illegal_transition": 409,

@@ -1,0 +1,64 @@
+"""The members' rows: who belongs to the federation, each change by compare-and-swap and with its audit line."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.coordinator import schema
+from services.coordinator.records import Detail, Member, MemberState
+from services.coordinator.rows import Rows
+from shared.errors import NotFound
+
+
+class MemberRows:
+    """Members inside one transaction."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def get(self, name: str) -> Member:
+        """Return a member, or raise NotFound."""
+        member = self._first(schema.members.c.name == name)
+        if member is None:
+            raise NotFound(f"this federation has no agent {name!r}: list the agents to see which there are")
+        return member
+
+    def by_invitation(self, digest: str) -> Member | None:
+        """Return who was invited by the token with this digest, if anybody was."""
+        return self._first(schema.members.c.invitation == digest)
+
+    def all(self) -> list[Member]:
+        """Return all members, by name."""
+        return [_member(row) for row in self._rows.all(sa.select(schema.members).order_by(schema.members.c.name))]
+
+    def insert(self, member: Member, *, actor: str) -> None:
+        """Add a member."""
+        self._rows.write(schema.members.insert().values(asdict(member)))
+        self._log(member, actor, {})
+
+    def change(
+        self,
+        member: Member,
+        *,
+        actor: str,
+        detail: Detail | None = None,
+        **changes: Any,  # noqa: ANN401 - columns differ in type
+    ) -> Member:
+        """Change a member that is still as it was read, or raise VersionConflict."""
+        changed = replace(member, changed_at=self._rows.now(), **changes)
+        self._rows.swap(schema.members, member, asdict(changed), schema.members.c.name == member.name)
+        self._log(changed, actor, detail or {})
+        return replace(changed, version=member.version + 1)
+
+    def _first(self, where: sa.ColumnElement[bool]) -> Member | None:
+        row = self._rows.first(sa.select(schema.members).where(where))
+        return None if row is None else _member(row)
+
+    def _log(self, member: Member, actor: str, detail: Detail) -> None:
+        # The key is in the line, because who was let in with which one is what an audit asks.
+        self._rows.audit(actor, f"member.{member.state}", f"member/{member.name}", {"key": member.key, **detail})
+
+
+def _member(row: sa.RowMapping) -> Member:
+    return Member(**{**row, "state": MemberState(row["state"])})
