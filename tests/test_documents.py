@@ -40,7 +40,7 @@ def test_the_protocol_lists_every_route():
 
 
 def test_the_error_tree_is_drawn_as_it_is():
-    """Every class and every code stands in the drawing at the top of shared/errors.py."""
+    """Every class and every code stands in the drawing at the top of shared/errors/."""
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FedCoLLMError)]
     drawing = errors.__doc__ or ""
 

@@ -1,0 +1,67 @@
+"""The whole error tree; every error of the system is drawn here and has a stable code.
+
+    FedCoLLMError
+    ├── ConfigurationError            configuration_invalid      a setting cannot be used as it is
+    │   └── PartMissing               part_missing               a part of FedCoLLM is not installed here
+    ├── DataError                                                a data file cannot be used
+    │   ├── DataEmpty                 data_empty
+    │   ├── DataColumnMissing         data_column_missing
+    │   ├── DataUnreadable            data_unreadable
+    │   ├── DataChanged               data_changed               while it was read
+    │   ├── AnswersMixed              data_answers_mixed
+    │   ├── AnswerNotAmongChoices     data_answer_not_in_choices
+    │   └── ExampleTooLong            data_example_too_long
+    ├── ModelError                                               base model, tokenizer or LoRA do not fit
+    │   ├── ModelUnreadable           model_unreadable
+    │   ├── MemoryTooSmall            memory_too_small           this machine's, for what was asked of it
+    │   ├── ContextTooShort           context_too_short
+    │   ├── LoraTargetMissing         lora_target_missing
+    │   ├── TokenizerMismatch         tokenizer_mismatch
+    │   ├── BaseModelMismatch         base_model_mismatch
+    │   └── LoraMismatch              lora_mismatch
+    ├── TrainingError
+    │   ├── LossNotFinite             loss_not_finite
+    │   └── TrainerStopped            trainer_stopped            the training process ended on its own
+    ├── ProtocolError                                            a message is wrong; the sender can tell why
+    │   ├── MessageInvalid            message_invalid
+    │   ├── ProtocolVersionMismatch   protocol_version_mismatch
+    │   ├── NotAuthenticated          not_authenticated
+    │   ├── NotAllowed                not_allowed
+    │   ├── SignatureInvalid          signature_invalid          a document is not signed by whom it should be
+    │   ├── FederationMismatch        federation_mismatch        a document is of another federation
+    │   ├── CertificateExpired        certificate_expired
+    │   ├── NotFound                  not_found
+    │   ├── RouteUnknown              route_unknown              nobody answers this path on this port
+    │   ├── IllegalTransition         illegal_transition
+    │   ├── RoundClosed               round_closed
+    │   ├── RunConflict               run_conflict
+    │   ├── UpdateConflict            update_conflict
+    │   ├── LeaseLost                 lease_lost
+    │   ├── LengthRequired            length_required
+    │   ├── BlobTooLarge              blob_too_large
+    │   ├── BlobTruncated             blob_truncated
+    │   ├── DigestMismatch            digest_mismatch
+    │   ├── LayoutMismatch            layout_mismatch
+    │   └── ValuesNotFinite           values_not_finite
+    ├── StorageError                                             this machine's disk or database says no
+    │   ├── StorageFull               storage_full
+    │   ├── BlobMissing               blob_missing
+    │   ├── BlobCorrupt               blob_corrupt
+    │   ├── StoreBusy                 store_busy                 another process owns the folder
+    │   └── VersionConflict           version_conflict           a row changed since it was read: read it again
+    ├── OutputError                                              a command's result cannot go where it should
+    │   ├── OutputExists              output_exists              there is something already
+    │   └── OutputUnwritable          output_unwritable          the disk says no
+    └── TransportError
+        ├── Unreachable               unreachable                no answer, after all retries
+        └── RemoteProblem             (the code that the other side sent)
+
+A message says what happened, to what, and what to do. Errors know their code and nothing of HTTP:
+the coordinator's ``app`` maps codes to statuses.
+"""
+
+from shared.errors.machine import *  # noqa: F403 - whoever raises or catches one need not know which file it is in
+from shared.errors.root import FedCoLLMError as FedCoLLMError
+from shared.errors.root import about as about
+from shared.errors.root import error_of as error_of
+from shared.errors.wire import *  # noqa: F403

@@ -1,0 +1,147 @@
+"""Errors between two parties: a message that is wrong, and the way to the other side."""
+
+from shared.errors.root import FedCoLLMError
+
+
+class ProtocolError(FedCoLLMError):
+    """A message is wrong, and its sender can be told why."""
+
+
+class MessageInvalid(ProtocolError):
+    """A body or parameter does not have the form that the protocol gives it."""
+
+    code = "message_invalid"
+
+
+class ProtocolVersionMismatch(ProtocolError):
+    """The two sides speak different versions of the protocol."""
+
+    code = "protocol_version_mismatch"
+
+
+class NotAuthenticated(ProtocolError):
+    """The request carries no valid credential."""
+
+    code = "not_authenticated"
+
+
+class NotAllowed(ProtocolError):
+    """The principal may not do this."""
+
+    code = "not_allowed"
+
+
+class SignatureInvalid(ProtocolError):
+    """A document does not have the signature that it must have."""
+
+    code = "signature_invalid"
+
+
+class FederationMismatch(ProtocolError):
+    """A document belongs to another federation than the one it is used in."""
+
+    code = "federation_mismatch"
+
+
+class CertificateExpired(ProtocolError):
+    """A membership certificate is over."""
+
+    code = "certificate_expired"
+
+
+class NotFound(ProtocolError):
+    """There is nothing by this name, or it is not this principal's to see."""
+
+    code = "not_found"
+
+
+class RouteUnknown(ProtocolError):
+    """No route has this path: another port, another service, or another release."""
+
+    code = "route_unknown"
+
+
+class IllegalTransition(ProtocolError):
+    """The table has no such event in this state; nothing was changed."""
+
+    code = "illegal_transition"
+
+
+class RoundClosed(ProtocolError):
+    """The round no longer takes updates."""
+
+    code = "round_closed"
+
+
+class RunConflict(ProtocolError):
+    """There is a run by this id already, with other terms."""
+
+    code = "run_conflict"
+
+
+class UpdateConflict(ProtocolError):
+    """This agent has sent other bytes for the same round before."""
+
+    code = "update_conflict"
+
+
+class LeaseLost(ProtocolError):
+    """The work was handed to another worker, or is not wanted any more."""
+
+    code = "lease_lost"
+
+
+class LengthRequired(ProtocolError):
+    """A blob must say its length before its first byte."""
+
+    code = "length_required"
+
+
+class BlobTooLarge(ProtocolError):
+    """A body is longer than what may be sent here."""
+
+    code = "blob_too_large"
+
+
+class BlobTruncated(ProtocolError):
+    """A body ended before its announced length."""
+
+    code = "blob_truncated"
+
+
+class DigestMismatch(ProtocolError):
+    """The bytes do not have the digest that was announced."""
+
+    code = "digest_mismatch"
+
+
+class LayoutMismatch(ProtocolError):
+    """A blob's tensors are not exactly those of the manifest's layout."""
+
+    code = "layout_mismatch"
+
+
+class ValuesNotFinite(ProtocolError):
+    """A tensor holds NaN or an infinity."""
+
+    code = "values_not_finite"
+
+
+class TransportError(FedCoLLMError):
+    """The other side could not be asked, or said no."""
+
+
+class Unreachable(TransportError):
+    """No answer came, after all retries."""
+
+    code = "unreachable"
+
+
+class RemoteProblem(TransportError):
+    """The other side answered with a problem document (RFC 9457), whose code is this error's."""
+
+    def __init__(self, code: str, status: int, detail: str) -> None:
+        super().__init__(f"{detail} (HTTP {status})")
+        self.code = code
+        self.status = status
+        self.detail = detail
