@@ -22,7 +22,8 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from shared.adapter_folder import CONFIG, WEIGHTS
 from shared.folders import is_whole, owned
 from shared.protocol.digests import Digest
-from shared.protocol.messages import Assignment, PublishedAdapter, RoundNumber, RunId
+from shared.protocol.messages import Assignment, PublishedAdapter
+from shared.protocol.names import RoundNumber, RunId
 from shared.protocol.terms import FROZEN
 
 

@@ -32,6 +32,11 @@
     │   ├── CertificateExpired        certificate_expired
     │   ├── NotFound                  not_found
     │   ├── RouteUnknown              route_unknown              nobody answers this path on this port
+    │   ├── ShareInvalid              share_invalid              of a secret, or what it was sealed in
+    │   ├── KeyInvalid                key_invalid                of an attempt
+    │   ├── StatisticTooLarge         statistic_too_large
+    │   ├── AttemptRefused            attempt_refused            what the coordinator asks for could undo the masks
+    │   ├── PolicyRefused             policy_refused             this agent's own policy says no
     │   ├── IllegalTransition         illegal_transition
     │   ├── RoundClosed               round_closed
     │   ├── RunConflict               run_conflict

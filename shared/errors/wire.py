@@ -61,6 +61,36 @@ class RouteUnknown(ProtocolError):
     code = "route_unknown"
 
 
+class ShareInvalid(ProtocolError):
+    """A share of a secret is none, does not fit the others, or cannot be read."""
+
+    code = "share_invalid"
+
+
+class KeyInvalid(ProtocolError):
+    """A key of an attempt is none, or not the one that was announced."""
+
+    code = "key_invalid"
+
+
+class StatisticTooLarge(ProtocolError):
+    """A number of an evaluation does not fit into its masked slots."""
+
+    code = "statistic_too_large"
+
+
+class AttemptRefused(ProtocolError):
+    """What the coordinator asks of an agent in an attempt could undo the masks: nothing is sent."""
+
+    code = "attempt_refused"
+
+
+class PolicyRefused(ProtocolError):
+    """This agent's own policy does not allow what is asked of it."""
+
+    code = "policy_refused"
+
+
 class IllegalTransition(ProtocolError):
     """The table has no such event in this state; nothing was changed."""
 

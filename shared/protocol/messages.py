@@ -6,10 +6,11 @@ Times are seconds since 1970, UTC.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, JsonValue, StringConstraints
+from pydantic import BaseModel, Field, JsonValue
 
 from shared.protocol.digests import Digest, digest_of
 from shared.protocol.identity import canonical_json
+from shared.protocol.names import RoundNumber, RunId
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import FROZEN, LoraTerms, RunTerms, TaskTerms, TrainingTerms
 
@@ -20,9 +21,6 @@ PROTOCOL_FIELD = "FedCoLLM-Protocol"
 LONGEST_POLL_SECONDS = 25.0
 
 Message = Annotated[str, Field(max_length=4000)]
-# Both become parts of file names on agents, so their form is part of the protocol.
-RunId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-RoundNumber = Annotated[int, Field(ge=0, le=1_000_000)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 WaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_POLL_SECONDS)]
 

@@ -18,7 +18,7 @@ from shared.configuration import read_settings
 from shared.credentials import BearerToken
 from shared.egress import TrafficCount
 from shared.errors import ConfigurationError
-from shared.protocol.messages import RunId
+from shared.protocol.names import RunId
 from shared.transport import Answer, OnRetry, Params, Transport, open_transport
 
 OPERATOR_FILE = "operator.toml"

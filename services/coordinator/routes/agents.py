@@ -22,7 +22,8 @@ from services.coordinator.routes.problems import problems
 from services.coordinator.routes.runs import RunPath
 from shared.errors import BlobTooLarge, LengthRequired, NotFound, RoundClosed, UpdateConflict
 from shared.protocol.digests import DIGEST_PATTERN
-from shared.protocol.messages import Manifest, RunId, UpdateReceipt, WaitSeconds, Wanted
+from shared.protocol.messages import Manifest, UpdateReceipt, WaitSeconds, Wanted
+from shared.protocol.names import RunId
 
 router = APIRouter(tags=["agents"])
 

@@ -15,11 +15,11 @@ from shared.protocol.messages import (
     Event,
     EventList,
     RoundList,
-    RunId,
     RunList,
     RunView,
     WaitSeconds,
 )
+from shared.protocol.names import RunId
 from shared.protocol.terms import RunTerms
 
 router = APIRouter(prefix="/runs", tags=["runs"])

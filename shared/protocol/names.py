@@ -1,0 +1,10 @@
+"""How parties, runs and rounds are called; names become parts of paths and file names, so their form is fixed here."""
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field, StringConstraints
+
+# An agent, an operator, a worker, a viewer, a federation.
+Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+RunId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+RoundNumber: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]

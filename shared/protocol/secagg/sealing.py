@@ -1,0 +1,114 @@
+"""A member's secrets of one attempt, what is derived from them, and shares sealed for one other member.
+
+    pair mask u, v    HKDF(X25519(s_u, s_v), salt = context, info = "mask" u v), u before v
+    own mask u        HKDF(b_u, salt = context, info = "self" u)
+    share of u for v  AES-256-GCM under HKDF(X25519(c_u, c_v), salt = context, info = "share" u v), with context, u, v
+                      as associated data
+
+Each key is used once, so the nonce is zero.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from secrets import token_bytes
+from typing import Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from shared.errors import KeyInvalid, ShareInvalid
+from shared.protocol.identity import from_text, to_text
+from shared.protocol.secagg.shamir import SHARE_BYTES
+
+KEY_BYTES = 32
+_NONCE = bytes(12)
+
+
+@dataclass(frozen=True)
+class AttemptSecrets:
+    """32 bytes each: the secret halves c_u and s_u of the two keys, and b_u, from which the own mask follows."""
+
+    encryption: bytes
+    mask: bytes
+    own_mask: bytes
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Return fresh ones; an attempt's are never another's."""
+        return cls(token_bytes(KEY_BYTES), token_bytes(KEY_BYTES), token_bytes(KEY_BYTES))
+
+
+@dataclass(frozen=True)
+class Shares:
+    """One member's shares of another's secrets s_u and b_u, of which it will release one and never both."""
+
+    mask_secret: bytes
+    own_mask: bytes
+
+
+def public_of(secret: bytes) -> str:
+    """Return the public half of an X25519 secret, as it travels."""
+    return to_text(X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw())
+
+
+def commitment_to(own_mask: bytes) -> str:
+    """Return what a member tells of b_u beforehand, so that nobody can claim another one later."""
+    return to_text(hashlib.sha256(b"fedcollm-own-mask-v1\n" + own_mask).digest())
+
+
+def pair_mask_key(secret: bytes, public: str, context: bytes, one: str, other: str) -> bytes:
+    """Return the key of the mask that two members share; the same on both sides.
+
+    Raises:
+        KeyInvalid: ``public`` is no key to agree with.
+    """
+    return _derive(_agreed(secret, public), context, "mask", *sorted((one, other)))
+
+
+def own_mask_key(own_mask: bytes, context: bytes, member: str) -> bytes:
+    """Return the key of a member's own mask."""
+    return _derive(own_mask, context, "self", member)
+
+
+def seal(shares: Shares, secret: bytes, public: str, context: bytes, *, dealer: str, holder: str) -> str:
+    """Return shares as only ``holder`` can read them, and only in this attempt."""
+    key = _derive(_agreed(secret, public), context, "share", dealer, holder)
+    return to_text(AESGCM(key).encrypt(_NONCE, shares.mask_secret + shares.own_mask, _bound(context, dealer, holder)))
+
+
+def unseal(sealed: str, secret: bytes, public: str, context: bytes, *, dealer: str, holder: str) -> Shares:
+    """Return the shares that ``dealer`` has sealed for ``holder``.
+
+    Raises:
+        ShareInvalid: they are not that.
+        KeyInvalid: ``public`` is no key to agree with.
+    """
+    key = _derive(_agreed(secret, public), context, "share", dealer, holder)
+    try:
+        content = AESGCM(key).decrypt(_NONCE, from_text(sealed), _bound(context, dealer, holder))
+    except (InvalidTag, ValueError):
+        raise ShareInvalid(f"{holder} cannot read what {dealer} has sealed for it") from None
+    if len(content) != 2 * SHARE_BYTES:
+        raise ShareInvalid(f"what {dealer} has sealed for {holder} is not two shares")
+    return Shares(content[:SHARE_BYTES], content[SHARE_BYTES:])
+
+
+def _agreed(secret: bytes, public: str) -> bytes:
+    try:
+        return X25519PrivateKey.from_private_bytes(secret).exchange(
+            X25519PublicKey.from_public_bytes(from_text(public))
+        )
+    except ValueError:  # not 32 bytes, or a point with which every secret agrees on the same
+        raise KeyInvalid(f"{public[:64]!r} is no X25519 key that can be agreed with") from None
+
+
+def _derive(secret: bytes, context: bytes, label: str, *names: str) -> bytes:
+    info = "\n".join((f"fedcollm-{label}-v1", *names)).encode()  # names have no line breaks
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=context, info=info).derive(secret)
+
+
+def _bound(context: bytes, dealer: str, holder: str) -> bytes:
+    return context + f"{dealer}\n{holder}".encode()
