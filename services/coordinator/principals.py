@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, m
 from shared.access import refusal
 from shared.credentials import Token
 from shared.errors import ConfigurationError, NotAllowed, NotAuthenticated
-from shared.protocol.membership import PrincipalName
+from shared.protocol.names import PrincipalName
 from shared.protocol.terms import FROZEN
 
 

@@ -3,18 +3,16 @@
 The coordinator hands certificates on and cannot make them, so that it cannot invent members of an attempt.
 """
 
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field
 
 from shared.errors import CertificateExpired, FederationMismatch
 from shared.protocol.identity import PublicKey, Signature, fingerprint, require_signature
+from shared.protocol.names import PrincipalName
 from shared.protocol.terms import FROZEN
 
 CERTIFICATE = "membership"
-
-# The name of a principal; a federation's id has the same form.
-PrincipalName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class MembershipCertificate(BaseModel):

@@ -5,6 +5,6 @@ from typing import Annotated, TypeAlias
 from pydantic import Field, StringConstraints
 
 # An agent, an operator, a worker, a viewer, a federation.
-Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+PrincipalName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 RunId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 RoundNumber: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]

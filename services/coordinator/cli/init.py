@@ -23,7 +23,7 @@ from shared.data.proposal import Kind
 from shared.data.source import DataSource
 from shared.errors import ConfigurationError
 from shared.ml.checkpoint import base_config, context_length
-from shared.protocol.membership import PrincipalName
+from shared.protocol.names import PrincipalName
 from shared.protocol.terms import FROZEN, CohortTerms, RunTerms
 
 HEAD = """Settings of a FedCoLLM {of}, written by `fedcollm init`.

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from shared.errors import AttemptRefused
 from shared.protocol.digests import Digest
 from shared.protocol.identity import PublicKey, Signature, canonical_json, require_signature
-from shared.protocol.names import Name, RoundNumber, RunId
+from shared.protocol.names import PrincipalName, RoundNumber, RunId
 from shared.protocol.secagg.coding import Coding
 from shared.protocol.terms import FROZEN
 
@@ -38,7 +38,7 @@ class AttemptTerms(BaseModel):
     ``content`` is updates, or the counts by which updates will be weighted.
     """
 
-    federation: Name
+    federation: PrincipalName
     run_id: RunId
     round: RoundNumber
     attempt: AttemptNumber
@@ -70,7 +70,7 @@ class AttemptTerms(BaseModel):
 class AnnouncedKeys(BaseModel):
     """A member's keys of one attempt: to seal shares for it, to agree on masks, and a commitment to its own mask."""
 
-    agent: Name
+    agent: PrincipalName
     identity: PublicKey
     encryption_key: Bytes32
     mask_key: Bytes32
@@ -121,7 +121,7 @@ class Survivors(BaseModel):
     """Whose masked vectors the coordinator has, as one member was told; what it signs before anything is unmasked."""
 
     context: Bytes32
-    survivors: tuple[Name, ...]
+    survivors: tuple[PrincipalName, ...]
     model_config = FROZEN
 
 
