@@ -27,6 +27,11 @@
     │   ├── ProtocolVersionMismatch   protocol_version_mismatch
     │   ├── NotAuthenticated          not_authenticated
     │   ├── NotAllowed                not_allowed
+    │   ├── NotAMember                not_a_member               not approved, revoked, or approved until a day that is over
+    │   ├── RequestSignatureInvalid   request_signature_invalid  not signed, or not by whom it says
+    │   ├── RequestReplayed           request_replayed           the same signed request came before
+    │   ├── ClockSkewed               clock_skewed               the clocks of two machines differ by too much
+    │   ├── TooManyRequests           too_many_requests          more than one party may send for now
     │   ├── SignatureInvalid          signature_invalid          a document is not signed by whom it should be
     │   ├── FederationMismatch        federation_mismatch        a document is of another federation
     │   ├── CertificateExpired        certificate_expired

@@ -31,6 +31,36 @@ class NotAllowed(ProtocolError):
     code = "not_allowed"
 
 
+class NotAMember(ProtocolError):
+    """An agent is not a member of the federation: not approved, revoked, or approved until a day that is over."""
+
+    code = "not_a_member"
+
+
+class RequestSignatureInvalid(ProtocolError):
+    """A request does not have the signature of the member that it names, over all that must be signed."""
+
+    code = "request_signature_invalid"
+
+
+class RequestReplayed(ProtocolError):
+    """A signed request has come before; whoever repeats it need not be who signed it."""
+
+    code = "request_replayed"
+
+
+class ClockSkewed(ProtocolError):
+    """A request was signed too long ago, or will be, by the coordinator's clock."""
+
+    code = "clock_skewed"
+
+
+class TooManyRequests(ProtocolError):
+    """A party has sent as much as it may for now."""
+
+    code = "too_many_requests"
+
+
 class SignatureInvalid(ProtocolError):
     """A document does not have the signature that it must have."""
 

@@ -12,6 +12,9 @@ from shared.errors import MessageInvalid
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)]
 
+# Of the bytes of a message's body, in every request of ours and before every blob (RFC 9530, section 2).
+DIGEST_FIELD = "Content-Digest"
+
 _FIELD = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
 
@@ -21,17 +24,17 @@ def digest_of(content: bytes) -> str:
 
 
 def to_field(digest: str) -> str:
-    """Return ``digest`` as the value of a Repr-Digest field (RFC 9530, section 3)."""
+    """Return ``digest`` as the value of a field (RFC 9530)."""
     return f"sha-256=:{base64.b64encode(bytes.fromhex(digest.removeprefix('sha256:'))).decode()}:"
 
 
 def from_field(value: str) -> str:
-    """Return the digest that a Repr-Digest field carries.
+    """Return the digest that a field carries.
 
     Raises:
         MessageInvalid: it is not one SHA-256 digest.
     """
     match = _FIELD.fullmatch(value)
     if match is None:
-        raise MessageInvalid("the Repr-Digest field must carry one digest, as sha-256=:<base64>: (RFC 9530)")
+        raise MessageInvalid("a digest field must carry one digest, as sha-256=:<base64>: (RFC 9530)")
     return f"sha256:{base64.b64decode(match[1]).hex()}"
