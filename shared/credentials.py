@@ -1,6 +1,8 @@
 """Who asks: what each request carries so that the other side knows."""
 
-from collections.abc import Mapping
+import secrets
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Protocol, Self, TypeAlias
@@ -10,6 +12,8 @@ from pydantic import AfterValidator, TypeAdapter
 from shared.access import refusal
 from shared.egress import Egress
 from shared.errors import ConfigurationError
+from shared.protocol.identity import IdentityKey
+from shared.protocol.request_signatures import sign_request
 
 
 def _token(text: str) -> str:
@@ -24,7 +28,7 @@ Token: TypeAlias = Annotated[str, AfterValidator(_token)]
 
 
 class Authenticator(Protocol):
-    """Says who asks; signatures over the request will be made here."""
+    """Says who asks."""
 
     def fields(self, request: Egress) -> Mapping[str, str]:
         """Return the header fields that authenticate this request."""
@@ -33,7 +37,7 @@ class Authenticator(Protocol):
 
 @dataclass(frozen=True)
 class BearerToken:
-    """A shared token, for coordinators on loopback."""
+    """A token, of an operator, a viewer or a worker."""
 
     token: str
 
@@ -50,6 +54,39 @@ class BearerToken:
                 "compare it with what the operator gave you"
             ) from None
 
-    def fields(self, request: Egress) -> Mapping[str, str]:  # noqa: ARG002 - a signature will cover the request
+    def fields(self, request: Egress) -> Mapping[str, str]:  # noqa: ARG002 - a token is the same for all
         """Return the Authorization field, or none where there is no token."""
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+
+def new_nonce() -> str:
+    """Return 128 random bits as text: no other request has them."""
+    return secrets.token_urlsafe(16)
+
+
+@dataclass(frozen=True)
+class SignedRequests:
+    """The signature of an agent over each request, and over each time that it is sent (docs/protocol.md, "Requests").
+
+    ``clock`` gives the seconds since 1970.
+    """
+
+    name: str
+    key: IdentityKey
+    federation: str
+    clock: Callable[[], float] = time.time
+    nonce: Callable[[], str] = new_nonce
+
+    def fields(self, request: Egress) -> Mapping[str, str]:
+        """Return the signature, and the federation that the request is for."""
+        return sign_request(
+            self.name,
+            self.key,
+            self.federation,
+            method=request.method,
+            target=request.target,
+            digest=request.digest,
+            length=request.bytes,
+            now=self.clock(),
+            nonce=self.nonce(),
+        )

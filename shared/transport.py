@@ -31,7 +31,7 @@ from shared.errors import (
     TransportError,
     Unreachable,
 )
-from shared.protocol.digests import digest_of, to_field
+from shared.protocol.digests import DIGEST_FIELD, digest_of, to_field
 from shared.protocol.messages import LONGEST_POLL_SECONDS, PROTOCOL_FIELD, PROTOCOL_VERSION, Health, Problem
 from shared.proxies import LARGEST_PORT, proxy_for
 from shared.trust import certificate_fault, say_untrusted, trusting
@@ -145,7 +145,7 @@ class Transport:
         target = str(httpx.URL(path, params=params))
         async for attempt in self._attempts(path):
             with attempt:
-                fields = kind | {"Repr-Digest": to_field(digest)} | self._leaving("PUT", target, size, digest)
+                fields = kind | self._leaving("PUT", target, size, digest)
                 response = await self._client.put(target, content=_pieces(file), headers=fields)
                 _require_success(response)
         return _parse(response, answer)
@@ -201,7 +201,8 @@ class Transport:
         """Tell the ledger, and return the fields that every request carries."""
         request = Egress(method, target, size, digest)
         self._ledger.record(request)
-        return {PROTOCOL_FIELD: str(PROTOCOL_VERSION), **self._authenticator.fields(request)}
+        said = {PROTOCOL_FIELD: str(PROTOCOL_VERSION), DIGEST_FIELD: to_field(digest)}
+        return {**said, **self._authenticator.fields(request)}
 
     async def _attempts(self, path: str) -> AsyncIterator[stamina.Attempt]:
         def try_again_after(error: Exception) -> bool | float:

@@ -24,7 +24,7 @@ async def test_an_upload_announces_its_length_and_digest(tmp_path: Path) -> None
     assert request.method == "PUT"
     assert request.headers["Content-Length"] == str(len(BLOB))
     assert "Transfer-Encoding" not in request.headers
-    assert request.headers["Repr-Digest"] == to_field(DIGEST)
+    assert request.headers["Content-Digest"] == to_field(DIGEST)
     assert request.url.params["examples"] == "7"
 
 

@@ -27,7 +27,7 @@
     │   ├── ProtocolVersionMismatch   protocol_version_mismatch
     │   ├── NotAuthenticated          not_authenticated
     │   ├── NotAllowed                not_allowed
-    │   ├── NotAMember                not_a_member               not approved, revoked, or approved until a day that is over
+    │   ├── NotAMember                not_a_member               not approved, revoked, or no longer approved
     │   ├── RequestSignatureInvalid   request_signature_invalid  not signed, or not by whom it says
     │   ├── RequestReplayed           request_replayed           the same signed request came before
     │   ├── ClockSkewed               clock_skewed               the clocks of two machines differ by too much

@@ -104,7 +104,7 @@ async def test_an_encoded_update_is_refused(context: Context) -> None:
 async def test_an_update_must_announce_its_digest(field: str | None, context: Context) -> None:
     """Without one SHA-256 in RFC 9530's form nothing is taken."""
     begin(context)
-    assert_problem(await send(context, adapter(1.0), **{"Repr-Digest": field}), 422, "message_invalid")
+    assert_problem(await send(context, adapter(1.0), **{"Content-Digest": field}), 422, "message_invalid")
 
 
 REFUSED: dict[str, tuple[bytes, int, str]] = {
@@ -130,7 +130,7 @@ async def test_an_update_with_another_digest_is_refused(context: Context) -> Non
     """Bytes that changed on the way are not taken for the agent's."""
     begin(context)
     wrong = to_field(digest_of(b"other"))
-    assert_problem(await send(context, adapter(1.0), **{"Repr-Digest": wrong}), 400, "digest_mismatch")
+    assert_problem(await send(context, adapter(1.0), **{"Content-Digest": wrong}), 400, "digest_mismatch")
     assert_nothing_kept(context)
 
 

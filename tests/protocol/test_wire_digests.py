@@ -42,5 +42,5 @@ def test_the_field_is_that_of_the_rfc() -> None:
 )
 def test_any_other_field_is_refused(field: str) -> None:
     """A sender that announces something else than one SHA-256 is told so."""
-    with pytest.raises(MessageInvalid, match="Repr-Digest"):
+    with pytest.raises(MessageInvalid, match="digest field"):
         from_field(field)

@@ -15,7 +15,7 @@ UPDATE = f"/v1/runs/{RUN}/rounds/1/update"
 
 def announcing(blob: bytes, **changes: str | None) -> dict[str, str]:
     """Return the fields of an honest blob, bent."""
-    fields = {"Repr-Digest": to_field(digest_of(blob)), "Content-Length": str(len(blob))}
+    fields = {"Content-Digest": to_field(digest_of(blob)), "Content-Length": str(len(blob))}
     return {name: value for name, value in {**fields, **changes}.items() if value is not None}
 
 

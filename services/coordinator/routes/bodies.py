@@ -29,9 +29,11 @@ SENDS_A_BLOB: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def announced_digest(repr_digest: Annotated[str, Header(description="RFC 9530: sha-256=:<base64>:")]) -> str:
+async def announced_digest(
+    content_digest: Annotated[str, Header(description="RFC 9530: sha-256=:<base64>:")],
+) -> str:
     """Return the digest that the request announces for its body."""
-    return from_field(repr_digest)
+    return from_field(content_digest)
 
 
 async def announced_length(request: Request) -> int:
