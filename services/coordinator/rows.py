@@ -3,6 +3,7 @@
 What ``transaction`` and the tables' own modules are built on; they know the records, and this file does not.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -11,6 +12,11 @@ import sqlalchemy as sa
 from services.coordinator import schema
 from services.coordinator.records import Detail
 from shared.errors import VersionConflict
+from shared.protocol.audit import NOTHING, AuditEntry, sealed
+
+# Both are run in every change, and cost as much to build as to run.
+_NEWEST = sa.select(schema.audit.c.seq, schema.audit.c.hash).order_by(schema.audit.c.seq.desc()).limit(1)
+_APPEND = schema.audit.insert()
 
 
 class Versioned(Protocol):
@@ -80,5 +86,15 @@ class Rows:
 
     def audit(self, actor: str, action: str, subject: str, detail: Detail) -> None:
         """Write the audit line of a change, in the transaction of the change; no secrets and no data in it."""
-        line = {"at": self._clock(), "actor": actor, "action": action, "subject": subject, "detail": detail}
-        self.write(schema.audit.insert().values(line))
+        before = self.first(_NEWEST)
+        line = AuditEntry(
+            seq=1 if before is None else before["seq"] + 1,
+            at=self._clock(),
+            actor=actor,
+            action=action,
+            subject=subject,
+            detail=detail,
+            previous=NOTHING if before is None else before["hash"],
+        )
+        self.changed = True
+        self._connection.execute(_APPEND, sealed(line).model_dump() | {"detail": json.dumps(detail)})

@@ -120,14 +120,16 @@ members = Table(
     Column("changed_at", Float, nullable=False),
 )
 
+# Its numbers have no gaps, because the chain chooses them (``Rows.audit``).
 audit = Table(
     "audit",
     metadata,
-    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("seq", Sequence, primary_key=True, autoincrement=False),
     Column("at", Float, nullable=False),
     Column("actor", String, nullable=False),
     Column("action", String, nullable=False),
     Column("subject", String, nullable=False),
-    Column("detail", JSON, nullable=False),
-    sqlite_autoincrement=True,
+    Column("detail", Text, nullable=False),
+    Column("previous", String, nullable=False),
+    Column("hash", String, nullable=False),
 )

@@ -79,12 +79,18 @@ def open_store(path: Path, clock: Callable[[], float], notify: Callable[[], None
 
 def migrate(engine: sa.Engine) -> None:
     """Bring the database to the newest schema."""
-    config = Config()
-    scripts = str(Path(__file__).parent / "migrations")
-    config.set_main_option("script_location", scripts.replace("%", "%%"))  # which alembic would expand
+    config = migrations()
     with engine.connect().execution_options(write=True) as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def migrations() -> Config:
+    """Return alembic's configuration, but for the connection to use."""
+    config = Config()
+    scripts = str(Path(__file__).parent / "migrations")
+    config.set_main_option("script_location", scripts.replace("%", "%%"))  # which alembic would expand
+    return config
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel, TypeAdapter
 
 from services.coordinator import schema
+from services.coordinator.audit_rows import AuditRows
 from services.coordinator.member_rows import MemberRows
 from services.coordinator.records import Blob, Detail, Job, JobState, LoggedEvent, Round, Run, Update
 from services.coordinator.rows import Rows
@@ -34,11 +35,12 @@ _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 
 
 class Transaction:
-    """Reads and changes inside one transaction; ``members`` are those of the federation."""
+    """Reads and changes inside one transaction; ``members`` are the federation's, ``audit`` is the log of all."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self.members = MemberRows(rows)
+        self.audit = AuditRows(rows)
 
     # --- runs ---------------------------------------------------------------------------------------------------
 
@@ -239,7 +241,7 @@ class Transaction:
         """Return the digests of all blobs that have a row."""
         return {row["digest"] for row in self._rows.all(sa.select(schema.blobs.c.digest))}
 
-    # --- events and audit ---------------------------------------------------------------------------------------
+    # --- events -------------------------------------------------------------------------------------------------
 
     def note(self, run_id: str, number: int | None, kind: str, actor: str, detail: Detail) -> None:
         """Log something that happened without a change of state."""

@@ -33,6 +33,7 @@
     │   ├── ClockSkewed               clock_skewed               the clocks of two machines differ by too much
     │   ├── TooManyRequests           too_many_requests          more than one party may send for now
     │   ├── SignatureInvalid          signature_invalid          a document is not signed by whom it should be
+    │   ├── AuditBroken               audit_broken               the audit log was changed, cut, or is another one
     │   ├── FederationMismatch        federation_mismatch        a document is of another federation
     │   ├── CertificateExpired        certificate_expired
     │   ├── NotFound                  not_found

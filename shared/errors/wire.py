@@ -67,6 +67,12 @@ class SignatureInvalid(ProtocolError):
     code = "signature_invalid"
 
 
+class AuditBroken(ProtocolError):
+    """The audit log is not what it was: an entry was changed, put in, taken out or moved, or the end was cut off."""
+
+    code = "audit_broken"
+
+
 class FederationMismatch(ProtocolError):
     """A document belongs to another federation than the one it is used in."""
 

@@ -69,14 +69,19 @@ def require_signature(key: str, kind: str, document: BaseModel, signature: str, 
         raise SignatureInvalid(f"{what} does not have the signature of {fingerprint(key)}: do not use it") from None
 
 
-def signed_bytes(kind: str, document: BaseModel) -> bytes:
-    """Return what is signed: the kind, and the document's canonical JSON, keys in order and no spaces."""
-    return f"fedcollm-{kind}-v1\n".encode() + canonical_json(document)
+def signed_bytes(kind: str, document: BaseModel, *, without: str = "") -> bytes:
+    """Return what is signed or hashed: the kind, and the document's canonical JSON, perhaps ``without`` one field."""
+    return f"fedcollm-{kind}-v1\n".encode() + canonical_json(document, without=without)
 
 
-def canonical_json(document: BaseModel) -> bytes:
-    """Return a document's JSON with its keys in order and no spaces: the same document is the same bytes."""
-    return json.dumps(document.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode()
+def canonical_json(document: BaseModel, *, without: str = "") -> bytes:
+    """Return a document's JSON with its keys in order and no spaces: the same document is the same bytes.
+
+    Raises:
+        ValueError: a number is not finite, and JSON has none for it.
+    """
+    content = document.model_dump(mode="json", exclude={without})
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def fingerprint(key: str) -> str:

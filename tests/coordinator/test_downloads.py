@@ -1,7 +1,5 @@
 import pytest
-import sqlalchemy as sa
 
-from services.coordinator import schema
 from services.coordinator.context import Context
 from shared.protocol.digests import digest_of, to_field
 from shared.protocol.messages import FailureRequest, Lease, ResultRequest
@@ -169,8 +167,8 @@ async def test_the_audit_knows_a_worker_by_its_token(context: Context) -> None:
         failure = FailureRequest(token=granted.token, code="internal", message="no")
         await http.post(f"/v1/work/{granted.job_id}/failure", json=failure.model_dump(mode="json"))
     with context.store.read() as tx:
-        rows = tx._rows._connection.execute(sa.select(schema.audit).order_by(schema.audit.c.seq)).mappings().all()
-    work_lines = [row for row in rows if row["action"].startswith("work.")]
-    assert [row["action"] for row in work_lines] == ["work.leased", "work.done", "work.leased", "work.failed"]
-    assert {(row["actor"], row["detail"]["worker"]) for row in work_lines} == {("worker", "operator")}
-    assert [row["actor"] for row in rows if row["action"] == "round.cotuning"] == ["worker"]
+        entries = tx.audit.entries(after=0, limit=100)
+    work_lines = [entry for entry in entries if entry.action.startswith("work.")]
+    assert [entry.action for entry in work_lines] == ["work.leased", "work.done", "work.leased", "work.failed"]
+    assert {(entry.actor, entry.detail["worker"]) for entry in work_lines} == {("worker", "operator")}
+    assert [entry.actor for entry in entries if entry.action == "round.cotuning"] == ["worker"]

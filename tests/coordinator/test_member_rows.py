@@ -3,10 +3,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from bench.federation import ManualClock
-from services.coordinator import schema
 from services.coordinator.records import Member, MemberState
 from services.coordinator.store import SqlStore, open_store
 from shared.errors import NotFound, VersionConflict
@@ -62,9 +60,8 @@ def test_a_change_is_swapped_and_logged(store: SqlStore, clock: ManualClock) -> 
             == pending
             == replace(ADA, state=MemberState.PENDING, key=KEY, version=1, changed_at=clock())
         )
-    with store._engine.connect() as connection:
-        lines = connection.execute(sa.select(schema.audit).order_by(schema.audit.c.seq)).mappings().all()
-    assert [(line["actor"], line["action"], line["subject"], line["detail"]["key"]) for line in lines] == [
+        entries = tx.audit.entries(after=0, limit=10)
+    assert [(entry.actor, entry.action, entry.subject, entry.detail["key"]) for entry in entries] == [
         ("operator", "member.invited", "member/ada", None),
         ("ada", "member.pending", "member/ada", KEY),
     ]

@@ -41,6 +41,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "layout_mismatch": 422,
     "values_not_finite": 422,
     "storage_full": 507,
+    "audit_broken": 500,
     "blob_missing": 500,
     "blob_corrupt": 500,
     "store_busy": 503,

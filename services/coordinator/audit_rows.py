@@ -1,0 +1,40 @@
+"""The audit log's rows as they are read; ``Rows.audit`` writes them, in the transaction of each change."""
+
+import json
+
+import sqlalchemy as sa
+
+from services.coordinator import schema
+from services.coordinator.rows import Rows
+from shared.errors import AuditBroken
+from shared.protocol.audit import NOTHING, AuditEntry, AuditHead
+
+
+class AuditRows:
+    """The audit log inside one transaction."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def entries(self, *, after: int, limit: int) -> list[AuditEntry]:
+        """Return the entries whose number is above ``after``, oldest first.
+
+        Raises:
+            AuditBroken: somebody has made of one what is no entry any more.
+        """
+        table = schema.audit.c
+        query = sa.select(schema.audit).where(table.seq > after).order_by(table.seq).limit(limit)
+        return [_entry(row) for row in self._rows.all(query)]
+
+    def head(self, federation: str) -> AuditHead:
+        """Return the log's head as it is now."""
+        table = schema.audit.c
+        row = self._rows.first(sa.select(table.seq, table.hash, table.at).order_by(table.seq.desc()).limit(1))
+        return AuditHead(federation=federation, **row or {"seq": 0, "hash": NOTHING, "at": 0.0})
+
+
+def _entry(row: sa.RowMapping) -> AuditEntry:
+    try:
+        return AuditEntry.model_validate({**row, "detail": json.loads(row["detail"])})
+    except ValueError:
+        raise AuditBroken(f"entry {row['seq']} of the audit log was changed: it cannot be read any more") from None
