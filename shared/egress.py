@@ -1,7 +1,13 @@
-"""What leaves this machine, request by request: what a ``Ledger`` is told before the bytes go."""
+"""What leaves this machine, request by request: what a ``Ledger`` is told at the moment before the first byte goes."""
 
-from dataclasses import dataclass
-from typing import Protocol
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+# The event of httpcore's ``trace`` extension that comes when a connection is there, TLS and all, and nothing was sent.
+LEAVING = "http11.send_request_headers.started"
+NO_BODY = f"sha256:{hashlib.sha256().hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -20,19 +26,52 @@ class Egress:
 class Ledger(Protocol):
     """Is told of every request before its bytes leave."""
 
-    def record(self, request: Egress) -> None:
-        """Take note of a request; raising stops it."""
+    def record(self, request: Egress, *, to: str, head_bytes: int) -> None:
+        """Take note of a request to the origin ``to``; raising stops it.
+
+        ``head_bytes`` is the length of its request line and header fields. Where a proxy is between, ``request`` is
+        what the proxy is sent: a CONNECT of its own, or a target with the other side's origin before its path.
+        """
         ...
 
 
 @dataclass
 class TrafficCount:
-    """Counts requests and the bytes of their bodies."""
+    """Counts requests and their bytes, heads and bodies."""
 
     requests: int = 0
     bytes: int = 0
 
-    def record(self, request: Egress) -> None:
+    def record(self, request: Egress, *, to: str, head_bytes: int) -> None:  # noqa: ARG002 - whoever it was
         """Count a request."""
         self.requests += 1
-        self.bytes += request.bytes
+        self.bytes += head_bytes + request.bytes
+
+
+class Announcement:
+    """Tells a ledger of one request: httpcore's ``trace``, called with each event on the way of the request."""
+
+    def __init__(self, request: Egress, ledger: Ledger) -> None:
+        self._request = request
+        self._ledger = ledger
+        self.made = False
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take note of an event; what the ledger raises ends the request."""
+        if event != LEAVING:
+            return
+        leaving = info["request"]
+        method, target = leaving.method.decode(), leaving.url.target.decode()
+        if method == "CONNECT":  # asks a proxy for a way to the other side
+            request = Egress(method, target, 0, NO_BODY)
+        else:
+            request = replace(self._request, target=target)
+            self.made = True
+        self._ledger.record(
+            request, to=str(leaving.url.origin), head_bytes=_head_bytes(method, target, leaving.headers)
+        )
+
+
+def _head_bytes(method: str, target: str, fields: Iterable[tuple[bytes, bytes]]) -> int:
+    """Return the length of a request's head as h11 writes it: each line ends with CRLF, and an empty one comes last."""
+    return len(f"{method} {target} HTTP/1.1\r\n") + sum(len(name) + len(value) + 4 for name, value in fields) + 2

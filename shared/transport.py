@@ -2,7 +2,8 @@
 
 Retrying any request is safe (docs/protocol.md, "Retries"), so a lost connection, a restarting coordinator and a
 "try again" are waited out here and nowhere else; whoever wants to show it is told. Two seams sit in every request's
-way: an ``Authenticator`` says who asks, and a ``Ledger`` is told what leaves this machine before it leaves.
+way: an ``Authenticator`` says who asks, and a ``Ledger`` is told what leaves this machine before it leaves. It is told
+once a connection is there, so that what never left is not in it, and by the head that is written, to the byte.
 """
 
 import asyncio
@@ -14,23 +15,28 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
+import httpcore
 import httpx
 import stamina
 from pydantic import AfterValidator, BaseModel, ValidationError
 from stamina.instrumentation import set_on_retry_hooks
 
 from shared.credentials import Authenticator
-from shared.egress import Egress, Ledger
+from shared.egress import LEAVING, NO_BODY, Announcement, Egress, Ledger
 from shared.errors import (
+    BlobCorrupt,
     BlobTooLarge,
     ConfigurationError,
     DigestMismatch,
+    EgressError,
+    EgressUnrecorded,
     FedCoLLMError,
     MessageInvalid,
     RemoteProblem,
     TransportError,
     Unreachable,
 )
+from shared.folders import is_whole
 from shared.protocol.digests import DIGEST_FIELD, digest_of, to_field
 from shared.protocol.messages import LONGEST_POLL_SECONDS, PROTOCOL_FIELD, PROTOCOL_VERSION, Health, Problem
 from shared.proxies import LARGEST_PORT, proxy_for
@@ -52,6 +58,8 @@ SILENCE_SECONDS = LONGEST_POLL_SECONDS + 15.0
 
 # In one process nobody is ever away for a moment.
 NO_PATIENCE = 0.001
+
+NO_FIELDS: Mapping[str, str] = {}
 
 
 def _base_url(text: str) -> str:
@@ -119,15 +127,15 @@ class Transport:
             Unreachable: nobody answered for as long as the transport is patient.
             ConfigurationError: no request can be made with this address and this credential.
             MessageInvalid: the answer is not what the protocol says.
+            EgressError: the ledger does not let the request leave.
         """
         content = b"" if body is None else body.model_dump_json().encode()
         kind = {} if body is None else {"Content-Type": "application/json"}
-        target = str(httpx.URL(path, params=params))
+        request = Egress(method, _target(path, params), len(content), digest_of(content))
         async for attempt in self._attempts(path):
             with attempt:
-                fields = kind | self._leaving(method, target, len(content), digest_of(content))
-                response = await self._client.request(method, target, content=content, headers=fields)
-                _require_success(response)
+                async with self._sent(request, content, kind) as response:
+                    await response.aread()
         return _parse(response, answer)
 
     async def upload(
@@ -139,15 +147,21 @@ class Transport:
         digest: str,
         params: Params | None = None,
     ) -> Answer:
-        """PUT the file's bytes, whose digest is ``digest``; errors are those of ``call``."""
+        """PUT the file's bytes, whose digest is ``digest``.
+
+        Raises:
+            BlobCorrupt: the file has other bytes than ``digest`` names.
+            RemoteProblem, Unreachable, ConfigurationError, MessageInvalid, EgressError: as for ``call``.
+        """
+        if not await asyncio.to_thread(is_whole, file, digest):
+            raise BlobCorrupt(f"{file} no longer has the bytes that were to be sent from it: nothing of it was sent")
         size = await asyncio.to_thread(lambda: file.stat().st_size)
         kind = {"Content-Type": "application/vnd.safetensors", "Content-Length": str(size)}
-        target = str(httpx.URL(path, params=params))
+        request = Egress("PUT", _target(path, params), size, digest)
         async for attempt in self._attempts(path):
             with attempt:
-                fields = kind | self._leaving("PUT", target, size, digest)
-                response = await self._client.put(target, content=_pieces(file), headers=fields)
-                _require_success(response)
+                async with self._sent(request, _pieces(file), kind) as response:
+                    await response.aread()
         return _parse(response, answer)
 
     async def download(
@@ -161,17 +175,13 @@ class Transport:
         Raises:
             BlobTooLarge: more came than there should be.
             DigestMismatch: the bytes that came are not those that ``digest`` names.
-            RemoteProblem, Unreachable, ConfigurationError: as for ``call``.
+            RemoteProblem, Unreachable, ConfigurationError, EgressError: as for ``call``.
         """
-        part, target = into.with_name(f"{into.name}.part"), str(httpx.URL(path))
+        part, request = into.with_name(f"{into.name}.part"), _asking(path)
         async for attempt in self._attempts(path):
             with attempt:
                 received, length = hashlib.sha256(), 0
-                fields = self._leaving("GET", target, 0, digest_of(b""))
-                async with self._client.stream("GET", target, headers=fields) as response:
-                    if response.is_error:
-                        await response.aread()
-                        _require_success(response)
+                async with self._sent(request) as response:
                     with part.open("wb") as file:
                         async for piece in response.aiter_raw(PIECE_BYTES):
                             received.update(piece)
@@ -190,19 +200,32 @@ class Transport:
         """Return what time it is at the coordinator, to the second, if it says so; errors are those of ``call``."""
         async for attempt in self._attempts("/healthz"):
             with attempt:
-                fields = self._leaving("GET", "/healthz", 0, digest_of(b""))
-                response = await self._client.get("/healthz", headers=fields)
-                _require_success(response)
+                async with self._sent(_asking("/healthz")) as response:
+                    await response.aread()
         _parse(response, Health)
         told = response.headers.get("Date")
         return None if told is None else parsedate_to_datetime(told)
 
-    def _leaving(self, method: str, target: str, size: int, digest: str) -> dict[str, str]:
-        """Tell the ledger, and return the fields that every request carries."""
-        request = Egress(method, target, size, digest)
-        self._ledger.record(request)
-        said = {PROTOCOL_FIELD: str(PROTOCOL_VERSION), DIGEST_FIELD: to_field(digest)}
-        return {**said, **self._authenticator.fields(request)}
+    @asynccontextmanager
+    async def _sent(
+        self, request: Egress, content: bytes | AsyncIterator[bytes] = b"", kind: Mapping[str, str] = NO_FIELDS
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a request once, announced to the ledger, and give the answer, a good one, before its body is read."""
+        said = {PROTOCOL_FIELD: str(PROTOCOL_VERSION), DIGEST_FIELD: to_field(request.digest)}
+        fields = {**kind, **said, **self._authenticator.fields(request)}
+        announcement = Announcement(request, self._ledger)
+        async with self._client.stream(
+            request.method, request.target, content=content, headers=fields, extensions={"trace": announcement}
+        ) as response:
+            if not announcement.made:
+                raise EgressUnrecorded(
+                    f"a request to {self._client.base_url} left and the ledger was not told: install the releases of "
+                    "httpx and httpcore that constraints.txt names"
+                )
+            if not response.is_success:
+                await response.aread()
+                raise _refusal(response)
+            yield response
 
     async def _attempts(self, path: str) -> AsyncIterator[stamina.Attempt]:
         def try_again_after(error: Exception) -> bool | float:
@@ -226,6 +249,8 @@ class Transport:
                 f"no request for {self._client.base_url}{path} can be made ({type(error).__name__}): "
                 "look at the address and the token that are set"
             ) from None
+        except EgressError:
+            raise
         except FedCoLLMError:  # an answer too
             self._on_retry(None)
             raise
@@ -277,8 +302,30 @@ async def open_transport(
 @asynccontextmanager
 async def open_in_process(app: AsgiApp, authenticator: Authenticator, ledger: Ledger) -> AsyncIterator[Transport]:
     """Open a transport that calls an ASGI app in this process, for federations in memory."""
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://in-process") as client:
+    inside = WithoutSocket(httpx.ASGITransport(app=app))
+    async with httpx.AsyncClient(transport=inside, base_url="http://in-process") as client:
         yield Transport(client, authenticator, ledger, patience_seconds=NO_PATIENCE)
+
+
+class WithoutSocket(httpx.AsyncBaseTransport):
+    """Passes requests on inside this process, announced as httpcore announces what goes to a socket."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Pass a request on."""
+        leaving = httpcore.Request(request.method, httpcore.URL(str(request.url)), headers=request.headers.raw)
+        await request.extensions["trace"](LEAVING, {"request": leaving})
+        return await self._inner.handle_async_request(request)
+
+
+def _target(path: str, params: Params | None) -> str:
+    return str(httpx.URL(path, params=params))
+
+
+def _asking(path: str) -> Egress:
+    return Egress("GET", _target(path, None), 0, NO_BODY)
 
 
 def _try_again_after(error: Exception) -> bool | float:
@@ -289,15 +336,14 @@ def _try_again_after(error: Exception) -> bool | float:
     return isinstance(error, MAY_PASS)
 
 
-def _require_success(response: httpx.Response) -> None:
-    if response.is_success:
-        return
+def _refusal(response: httpx.Response) -> Exception:
+    """Return the problem that an answer tells, or the error of one that may pass."""
     problem = _problem(response)
     # A server that is told to stop answers what it breaks off with a bare 500; what the coordinator itself fails on is
     # a problem document, and would fail again.
     if response.status_code in TRY_AGAIN or (problem.status, problem.code) == (500, NO_DOCUMENT):
-        response.raise_for_status()
-    raise problem
+        return httpx.HTTPStatusError("try again", request=response.request, response=response)
+    return problem
 
 
 def _problem(response: httpx.Response) -> RemoteProblem:

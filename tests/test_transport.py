@@ -105,7 +105,7 @@ async def test_a_ledger_that_objects_stops_the_request(tmp_path: Path) -> None:
         pass
 
     class Strict:
-        def record(self, request: Egress) -> None:
+        def record(self, request: Egress, **_: object) -> None:
             raise Refusal(request.target)
 
     other = Coordinator([HELLO] * 3)
@@ -120,13 +120,19 @@ async def test_a_ledger_that_objects_stops_the_request(tmp_path: Path) -> None:
     assert other.requests == []
 
 
-async def test_the_traffic_count_adds_up_bodies() -> None:
+async def test_the_traffic_count_adds_up_heads_and_bodies() -> None:
     """What an organisation reads as sent is what was sent, retries included."""
     other, count = Coordinator([answer(503, "x"), HELLO, HELLO]), TrafficCount()
     async with talking_to(other, ledger=count) as transport:
         await transport.call("POST", "/v1/x", Greeting, body=Question(name="ada"))
         await transport.call("GET", "/v1/y", Greeting)
-    assert (count.requests, count.bytes) == (3, sum(len(body) for body in other.bodies))
+    heads = [
+        f"{request.method} {request.url.raw_path.decode()} HTTP/1.1\r\n"
+        + "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in request.headers.raw)
+        + "\r\n"
+        for request in other.requests
+    ]
+    assert (count.requests, count.bytes) == (3, sum(map(len, heads)) + sum(map(len, other.bodies)))
 
 
 # --- trying again -------------------------------------------------------------------------------------------------

@@ -63,6 +63,10 @@
     ├── OutputError                                              a command's result cannot go where it should
     │   ├── OutputExists              output_exists              there is something already
     │   └── OutputUnwritable          output_unwritable          the disk says no
+    ├── EgressError                                              a request may not leave this machine
+    │   ├── EgressUnexplained         egress_unexplained         nobody can say what it is for
+    │   ├── EgressUnrecorded          egress_unrecorded          one left, and the ledger was not told
+    │   └── LedgerUnwritable          ledger_unwritable          nothing was sent
     └── TransportError
         ├── Unreachable               unreachable                no answer, after all retries
         └── RemoteProblem             (the code that the other side sent)

@@ -178,3 +178,25 @@ class OutputUnwritable(OutputError):
     """The disk says no."""
 
     code = "output_unwritable"
+
+
+class EgressError(FedCoLLMError):
+    """A request may not leave this machine."""
+
+
+class EgressUnexplained(EgressError):
+    """Nobody could say of a request what it is for, so it was not sent."""
+
+    code = "egress_unexplained"
+
+
+class EgressUnrecorded(EgressError):
+    """A request left that the ledger was not told of."""
+
+    code = "egress_unrecorded"
+
+
+class LedgerUnwritable(EgressError):
+    """The ledger of what leaves this machine cannot be written, so nothing was sent."""
+
+    code = "ledger_unwritable"

@@ -17,7 +17,7 @@ from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
 from shared.credentials import BearerToken
 from shared.errors import TrainerStopped
-from shared.transport import Transport
+from shared.transport import Transport, WithoutSocket
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, terms_of
 
@@ -54,7 +54,9 @@ async def run_against(
             raise Enough
         return coordinator(request)
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://coordinator") as client:
+    async with httpx.AsyncClient(
+        transport=WithoutSocket(httpx.MockTransport(answer)), base_url="http://coordinator"
+    ) as client:
         transport = Transport(client, BearerToken(""), status.sent, patience_seconds=None, on_retry=status.retrying)
         with pytest.raises(Enough):
             await Agent(

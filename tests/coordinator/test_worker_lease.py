@@ -32,7 +32,7 @@ class Heartbeats:
     def __init__(self) -> None:
         self._left = threading.Semaphore(0)
 
-    def record(self, request: Egress) -> None:
+    def record(self, request: Egress, **_: object) -> None:
         """Take note of a heartbeat."""
         if request.target.endswith("/heartbeat"):
             self._left.release()

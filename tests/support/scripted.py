@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from shared.credentials import BearerToken
 from shared.egress import Egress, TrafficCount
 from shared.protocol.digests import digest_of
-from shared.transport import OnRetry, Transport, tell_nobody
+from shared.transport import OnRetry, Transport, WithoutSocket, tell_nobody
 
 BLOB = bytes(range(256)) * 3000
 DIGEST = digest_of(BLOB)
@@ -81,7 +81,7 @@ class Journal:
     other: Coordinator
     lines: list[tuple[Egress, int]] = field(default_factory=list)
 
-    def record(self, request: Egress) -> None:
+    def record(self, request: Egress, **_: object) -> None:
         """Write a line."""
         self.lines.append((request, len(self.other.requests)))
 
@@ -95,5 +95,6 @@ async def talking_to(
     on_retry: OnRetry = tell_nobody,
 ) -> AsyncIterator[Transport]:
     """Open a transport to a scripted coordinator."""
-    async with httpx.AsyncClient(transport=httpx.MockTransport(other), base_url="http://coordinator") as client:
+    inside = WithoutSocket(httpx.MockTransport(other))
+    async with httpx.AsyncClient(transport=inside, base_url="http://coordinator") as client:
         yield Transport(client, authenticator, ledger or TrafficCount(), patience_seconds=None, on_retry=on_retry)
