@@ -4,10 +4,12 @@ The real apps, the real store and the real loops; only the wire is missing. Time
 and nothing happens except in ``step``, so the same calls give the same bytes.
 """
 
+import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from services.client_agent.agent import Agent
 from services.client_agent.coordinator_client import CoordinatorClient
@@ -21,10 +23,13 @@ from services.coordinator.settings import Settings
 from services.coordinator.worker.loop import CoTuner, Worker
 from shared.credentials import BearerToken
 from shared.egress import TrafficCount
+from shared.protocol.identity import IdentityKey
 from shared.protocol.messages import RoundList, RunView
 from shared.protocol.rounds import ENDED_RUNS
 from shared.protocol.terms import RunTerms
 from shared.transport import Transport, open_in_process
+
+FEDERATION = "in-memory"
 
 
 @dataclass
@@ -85,9 +90,25 @@ class Federation:
         return await self.operator.call("GET", f"/v1/runs/{run_id}/rounds", RoundList)
 
 
+def key_of(name: str) -> IdentityKey:
+    """Return the key of an agent, or the operator's, of a federation in memory."""
+    return IdentityKey(hashlib.sha256(f"key of {name} in memory".encode()).digest())
+
+
 def token_of(name: str) -> str:
     """Return the token of a principal of a federation in memory."""
     return f"token-of-{name}-in-memory"
+
+
+def settings_of(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - settings differ in type
+    """Return the settings of a coordinator in memory whose state lies in ``folder``."""
+    return Settings(
+        data_dir=folder,
+        principals_file=folder / "unused",
+        federation=FEDERATION,
+        operator_key=key_of("operator").public,
+        **changes,
+    )
 
 
 @asynccontextmanager
@@ -99,7 +120,7 @@ async def open_federation(
         trainers, Role.AGENT
     )
     principals = Principals({name: TokenEntry(role=role, token=token_of(name)) for name, role in roles.items()})
-    settings = Settings(data_dir=folder / "coordinator", principals_file=folder / "unused")
+    settings = settings_of(folder / "coordinator")
     async with AsyncExitStack() as stack:
         context = stack.enter_context(open_context(settings, principals, clock))
         app = create_app(context)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.protocol.identity import IdentityKey
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("services", "shared", "bench", "examples")
 HEAVY = ("torch", "transformers", "peft", "accelerate", "tokenizers")
@@ -122,6 +124,8 @@ def test_a_coordinator_on_a_port_in_use_says_so(taken: int, tmp_path: Path) -> N
             "services.coordinator",
             FEDCOLLM_COORDINATOR_DATA_DIR=str(tmp_path / "data"),
             FEDCOLLM_COORDINATOR_PRINCIPALS_FILE=str(tokens),
+            FEDCOLLM_COORDINATOR_FEDERATION="clinics",
+            FEDCOLLM_COORDINATOR_OPERATOR_KEY=IdentityKey.generate().public,
             **ports,
         )
         assert answer.returncode == 2

@@ -36,6 +36,8 @@ FILES = {
     CoordinatorSettings: """
         data_dir = "data"
         principals_file = "principals.json"
+        federation = "clinics"
+        operator_key = "ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
     """,
 }
 asking = pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Fill the volumes of the demo's containers: ``python -m examples.demo.bootstrap FOLDER``, run by docker-compose.yml.
 
-    FOLDER/coordinator/   coordinator.toml principals.json; operator.toml operator.token run.toml for who starts a run
+    FOLDER/coordinator/   coordinator.toml principals.json; the operator's operator.toml, .token, .key and run.toml
     FOLDER/worker/        worker.toml token auxiliary.jsonl validation.jsonl models/
     FOLDER/agent-1/       agent.toml token data.jsonl models/, and so on: each folder becomes one container's own
 
@@ -20,7 +20,9 @@ from examples.demo.preset import AGENTS, AUXILIARY_ITEMS, ITEMS_AN_AGENT, MODELS
 from examples.demo.task import write_demo_data
 from services.coordinator.principals import new_principals, read_entries
 from shared.cli.files_written import write_private, write_text
+from shared.key_file import keep_key, key_of
 
+FEDERATION = "demo-only"
 SEED = 1
 MARK = "DEMO-ONLY"
 TOKENS = {"operator": "coordinator/operator.token", "worker": "worker/token"} | {
@@ -35,6 +37,8 @@ One process has seen the tokens of all parties: use none of them for a federatio
 COORDINATOR = """\
 data_dir = "state"
 principals_file = "principals.json"
+federation = "{federation}"
+operator_key = "{operator_key}"
 # Inside its container the coordinator listens on every network; docker-compose.yml publishes the port on loopback.
 host = "0.0.0.0"
 port = 8440
@@ -45,6 +49,8 @@ work_port = 8441
 OPERATOR = """\
 coordinator_url = "http://127.0.0.1:8440"
 token_file = "operator.token"
+federation = "{federation}"
+key_file = "operator.key"
 """
 RUN = """\
 preset = "demo"
@@ -90,7 +96,11 @@ def bootstrap(folder: Path) -> tuple[list[str], list[str]]:
         )
 
         def fill_coordinator(into: Path) -> None:
-            _write(into, {"coordinator.toml": COORDINATOR, "operator.toml": OPERATOR, "run.toml": RUN})
+            key = key_of(into / "operator.key")
+            keep_key(into / "operator.key", key)
+            known = COORDINATOR.format(federation=FEDERATION, operator_key=key.public)
+            operated = OPERATOR.format(federation=FEDERATION)
+            _write(into, {"coordinator.toml": known, "operator.toml": operated, "run.toml": RUN})
 
         def fill_worker(into: Path) -> None:
             _write(into, {"worker.toml": WORKER})

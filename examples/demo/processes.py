@@ -15,9 +15,11 @@ from shared.cli.files_written import write_private
 from shared.credentials import BearerToken
 from shared.egress import TrafficCount
 from shared.errors import ConfigurationError
+from shared.protocol.identity import IdentityKey
 from shared.protocol.messages import RunList
 from shared.transport import Transport, open_transport
 
+FEDERATION = "one-machine"
 LOOPBACK = "127.0.0.1"
 STOP_SECONDS = 5.0
 
@@ -92,6 +94,7 @@ class LocalFederation:
     work: Address
     agents: Mapping[str, Address]
     tokens: Mapping[str, str]
+    operator_key: IdentityKey
 
     async def start_coordinator(self) -> None:
         """Start the coordinator."""
@@ -101,6 +104,8 @@ class LocalFederation:
             {
                 "FEDCOLLM_COORDINATOR_DATA_DIR": str(self.folder / "coordinator"),
                 "FEDCOLLM_COORDINATOR_PRINCIPALS_FILE": str(self.folder / "principals.json"),
+                "FEDCOLLM_COORDINATOR_FEDERATION": FEDERATION,
+                "FEDCOLLM_COORDINATOR_OPERATOR_KEY": self.operator_key.public,
                 "FEDCOLLM_COORDINATOR_PORT": str(self.public.port),
                 "FEDCOLLM_COORDINATOR_WORK_PORT": str(self.work.port),
                 "FEDCOLLM_COORDINATOR_LEASE_SECONDS": "15",
@@ -170,6 +175,7 @@ async def local_federation(folder: Path, agents: Sequence[str]) -> AsyncIterator
         work=Address(ports[1]),
         agents={name: Address(port) for name, port in zip(agents, ports[2:], strict=True)},
         tokens=tokens,
+        operator_key=IdentityKey.generate(),
     )
     try:
         yield federation

@@ -6,6 +6,9 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.protocol.identity import PublicKey
+from shared.protocol.names import PrincipalName
+
 
 class Settings(BaseSettings):
     """Where the coordinator keeps its state and where it listens."""
@@ -16,6 +19,11 @@ class Settings(BaseSettings):
 
     data_dir: Annotated[Path, Field(description="Folder of database and blobs; one coordinator owns it.")]
     principals_file: Annotated[Path, Field(description="JSON: principal -> role and token.")]
+    federation: Annotated[PrincipalName, Field(description="The federation's id, which all that is signed names.")]
+    operator_key: Annotated[
+        PublicKey,
+        Field(description="Public half of the operator's key, which says who is a member and what a run is."),
+    ]
     host: Annotated[str, Field(description="Address for agents, operators and screens.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port for agents, operators and screens.")] = 8440
     work_host: Annotated[str, Field(description="Address for workers; keep it inside.")] = "127.0.0.1"

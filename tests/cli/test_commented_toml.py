@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from bench.federation import key_of
 from services.client_agent.settings import Settings as AgentSettings
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.settings import Settings as CoordinatorSettings
@@ -32,7 +33,12 @@ REQUIRED = {
         "auxiliary": {"path": "a"},
         "validation": {"path": "v"},
     },
-    CoordinatorSettings: {"data_dir": "d", "principals_file": "p"},
+    CoordinatorSettings: {
+        "data_dir": "d",
+        "principals_file": "p",
+        "federation": "f",
+        "operator_key": key_of("operator").public,
+    },
     OperatorSettings: {"coordinator_url": URL, "token_file": "t"},
     RunTerms: terms_of().model_dump(),
 }

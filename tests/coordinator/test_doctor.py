@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from bench.federation import ManualClock, token_of
+from bench.federation import FEDERATION, ManualClock, key_of, token_of
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.cli.app import app
 from services.coordinator.cli.doctor import COORDINATOR_PACKAGES, WORKER_PACKAGES
@@ -74,7 +74,14 @@ def installed(tmp_path: Path, models: Path) -> Installation:
     return Installation(
         tmp_path,
         {
-            "coordinator": {"data_dir": "data", "principals_file": "principals.json", "port": 0, "work_port": 0},
+            "coordinator": {
+                "data_dir": "data",
+                "principals_file": "principals.json",
+                "federation": FEDERATION,
+                "operator_key": key_of("operator").public,
+                "port": 0,
+                "work_port": 0,
+            },
             "worker": {
                 "coordinator_url": "http://127.0.0.1:1",
                 "token_file": "token",

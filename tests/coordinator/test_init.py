@@ -44,7 +44,7 @@ def options(**changes: str) -> list[str]:
 
 def test_answers_become_a_federation_that_fits_together(folder: Path):
     """Each process reads its file, and every token is one that the coordinator will know."""
-    answers = "clinic, port\n\norg/large\norg/small\nauxiliary.jsonl\n\nvalidation.jsonl\n\n\n\n\n"
+    answers = "\nclinic, port\n\norg/large\norg/small\nauxiliary.jsonl\n\nvalidation.jsonl\n\n\n\n\n"
     told = init(answers=answers)
     assert told.exit_code == ExitCode.DONE, told.output
     coordinator = read_settings(CoordinatorSettings, folder / "coordinator.toml")
@@ -86,13 +86,13 @@ def test_what_was_answered_of_one_file_is_proposed_for_the_next(folder: Path):
     (folder / "other.csv").write_text("Frage;dritte;vierte;Antwort\nWarum?;x;y;x\n")
     first = "multiple choice\nFrage\nerste, zweite\nLösung\ntext\n"
     chosen = options(agents="a", preset="qwen", auxiliary="auxiliary.csv", validation="validation.csv")
-    told = init(*chosen, answers=f"{first}\n\n\n\n")
+    told = init(*chosen, answers=f"\n{first}\n\n\n\n")
     assert told.exit_code == ExitCode.DONE, told.output
     worker = read_settings(WorkerSettings, folder / "worker.toml")
     assert worker.auxiliary.columns == worker.validation.columns
     assert worker.validation.columns.choices == ("erste", "zweite")
     chosen = options(agents="a", preset="qwen", auxiliary="auxiliary.csv", validation="other.csv")
-    told = init("other", *chosen, answers=f"{first}\ndritte, vierte\nAntwort\n\n\n\n\n")
+    told = init("other", *chosen, answers=f"\n{first}\ndritte, vierte\nAntwort\n\n\n\n\n")
     assert told.exit_code == ExitCode.DONE, told.output
     assert read_settings(WorkerSettings, folder / "other" / "worker.toml").validation.columns.answer == "Antwort"
 
@@ -169,7 +169,7 @@ def test_a_model_whose_configuration_is_damaged_is_asked_for_again(folder: Path)
     assert told.exit_code != ExitCode.DONE
     assert "config.json is not JSON: fetch the model again" in told.stderr
     assert not (folder / "run.toml").exists()
-    answers = "clinic\n\nbroken\nwhole\nwhole\nauxiliary.jsonl\n\nvalidation.jsonl\n\n\n\n\n"
+    answers = "\nclinic\n\nbroken\nwhole\nwhole\nauxiliary.jsonl\n\nvalidation.jsonl\n\n\n\n\n"
     told = init(answers=answers)
     assert told.exit_code == ExitCode.DONE, told.output
     assert "fetch the model again" in told.stderr

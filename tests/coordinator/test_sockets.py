@@ -8,10 +8,9 @@ import pytest
 import uvicorn
 from pydantic import ValidationError
 
-from bench.federation import token_of
+from bench.federation import settings_of, token_of
 from services.coordinator.app import by_port, create_app, create_work_app
 from services.coordinator.context import Context
-from services.coordinator.settings import Settings
 from shared.listening import listen
 from shared.protocol.digests import digest_of
 from shared.protocol.rounds import RoundState
@@ -92,7 +91,7 @@ async def test_each_port_serves_its_own_routes_only(context: Context) -> None:
 
 def test_one_port_for_both_is_refused(tmp_path: Path) -> None:
     """Workers' routes are told apart by their port, so equal ports on two addresses would show them to everybody."""
-    addresses = {"host": "192.0.2.1", "work_host": "127.0.0.1", "data_dir": tmp_path, "principals_file": tmp_path}
+    addresses = {"host": "192.0.2.1", "work_host": "127.0.0.1"}
     with pytest.raises(ValidationError, match="both 8440: give each its own"):
-        Settings(**addresses, port=8440, work_port=8440)
-    assert Settings(**addresses, port=0, work_port=0).port == 0  # the system chooses two
+        settings_of(tmp_path, **addresses, port=8440, work_port=8440)
+    assert settings_of(tmp_path, **addresses, port=0, work_port=0).port == 0  # the system chooses two

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
+from bench.federation import settings_of
 from examples.demo.processes import free_ports
 from services.client_agent.settings import Settings as AgentSettings
 from services.client_agent.status import Status
@@ -56,7 +57,7 @@ def ask(name: str, app: AsgiApp, filled: Path) -> tuple[int, str]:
 
 def test_a_coordinator_is_healthy_if_it_says_so(filled: Path, tmp_path: Path):
     """Asked on the port of its settings, and by no proxy that a machine may have."""
-    settings = CoordinatorSettings(data_dir=tmp_path, principals_file=tmp_path / "unused")
+    settings = settings_of(tmp_path)
     with open_context(settings, Principals({}), time.time) as context:
         assert ask("coordinator", create_app(context), filled) == (0, '{"status":"ok"}')
 

@@ -8,12 +8,11 @@ from typing import Any
 import httpx
 import numpy as np
 
-from bench.federation import Federation, ManualClock, open_federation, token_of
+from bench.federation import Federation, ManualClock, open_federation, settings_of, token_of
 from bench.no_op import NO_MODEL, InProcess, NoOpTrainer
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.context import Context, open_context
 from services.coordinator.principals import Principals, Role, TokenEntry
-from services.coordinator.settings import Settings
 from services.coordinator.worker.loop import CoTuner
 from shared.protocol.codec import encode
 from shared.protocol.digests import digest_of
@@ -86,8 +85,7 @@ def federation(
 def coordinator(folder: Path, clock: Callable[[], float], *, lease_seconds: float = 30.0) -> Iterator[Context]:
     """Open a coordinator alone, with everybody's tokens."""
     principals = Principals({name: TokenEntry(role=role, token=token_of(name)) for name, role in ROLES.items()})
-    settings = Settings(data_dir=folder, principals_file=folder / "unused", lease_seconds=lease_seconds)
-    with open_context(settings, principals, clock) as context:
+    with open_context(settings_of(folder, lease_seconds=lease_seconds), principals, clock) as context:
         yield context
 
 

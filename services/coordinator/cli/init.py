@@ -1,4 +1,4 @@
-"""``fedcollm init``: write what coordinator, worker and operator need, a run's terms, and everybody's token."""
+"""``fedcollm init``: write what coordinator, worker and operator need, a run's terms, and everybody's secret."""
 
 import secrets
 from pathlib import Path
@@ -22,7 +22,9 @@ from shared.cli.questions import Questions, model, typed
 from shared.data.proposal import Kind
 from shared.data.source import DataSource
 from shared.errors import ConfigurationError
+from shared.key_file import keep_key, key_of
 from shared.ml.checkpoint import base_config, context_length
+from shared.protocol.identity import fingerprint
 from shared.protocol.names import PrincipalName
 from shared.protocol.terms import FROZEN, CohortTerms, RunTerms
 
@@ -57,6 +59,7 @@ def _option(name: str, metavar: str, text: str) -> Any:  # noqa: ANN401 - what t
 def init(
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where everything is written.")] = Path(),
     *,
+    federation: Annotated[str | None, _option("--federation", "ID", "What the federation is called.")] = None,
     agents: Annotated[str | None, _option("--agents", "NAMES", "The agents' names, with commas between them.")] = None,
     preset: Annotated[str | None, _option("--preset", "NAME", "What terms and models begin with.")] = None,
     llm: Annotated[str | None, _option("--llm", "MODEL", "The LLM: a folder, or a hub id.")] = None,
@@ -71,7 +74,9 @@ def init(
     port: Annotated[str | None, _option("--port", "PORT", "For agents and operators.")] = None,
     work_port: Annotated[str | None, _option("--work-port", "PORT", "For workers.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing, and take defaults.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there, tokens too.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what is there, tokens too, but not the operator's key.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write what coordinator, worker and operator need, and everybody's token."""
@@ -79,6 +84,15 @@ def init(
         require_free([folder / name for name in FILES], force=force)
         questions = Questions(output, asking=not (yes or as_json))
         examples = DataQuestions(questions, column or [])
+        key_file = folder / "operator.key"
+        key = key_of(key_file)
+        called = questions.ask(
+            "Name of the federation",
+            given=federation,
+            option="--federation",
+            check=_name,
+            default=f"federation-{fingerprint(key.public)[:4]}",
+        )
         names = questions.ask(
             "Names of the agents, with commas",
             given=agents,
@@ -115,6 +129,8 @@ def init(
             {
                 "data_dir": as_written(state, folder),
                 "principals_file": "principals.json",
+                "federation": called,
+                "operator_key": key.public,
                 "port": public,
                 "work_port": work,
             },
@@ -130,18 +146,25 @@ def init(
             },
         )
         operator = _settings(
-            OperatorSettings, {"coordinator_url": f"http://127.0.0.1:{public}", "token_file": "tokens/operator"}
+            OperatorSettings,
+            {
+                "coordinator_url": f"http://127.0.0.1:{public}",
+                "token_file": "tokens/operator",
+                "federation": called,
+                "key_file": "operator.key",
+            },
         )
         terms = _terms(begun, llm=_base(large), slm=_base(small), kind=learnt.kind, agents=len(names))
         # Of these terms several runs may be made: each is called by its own id.
         run = commented_toml(RunTerms, terms.model_dump(exclude_none=True, exclude={"name"}), head=TERMS_HEAD)
         for name, text in (("coordinator", coordinator), ("worker", worker), ("operator", operator), ("run", run)):
             write_text(folder / f"{name}.toml", text)
+        keep_key(key_file, key)
         # All tokens for the coordinator, and each in a file of its own to hand out.
         write_private(folder / "principals.json", principals.model_dump_json(indent=2))
         for name, file in tokens.items():
             write_private(file, principals.root[name].token)
-        _tell(output, folder, Written(files=tuple(folder / name for name in FILES), tokens=tokens), public)
+        _tell(output, folder, Written(files=(*(folder / name for name in FILES), key_file), tokens=tokens), public)
 
 
 def _terms(begun: RunTerms, *, llm: str, slm: str, kind: Kind, agents: int) -> RunTerms:
@@ -185,14 +208,17 @@ def _base(name: str) -> str:
     return str(Path(name).absolute()) if Path(name).is_dir() else name
 
 
-def _names(answer: str) -> list[str]:
-    names = [name.strip() for name in answer.split(",") if name.strip()]
+def _name(answer: str) -> str:
     try:
-        TypeAdapter(list[PrincipalName]).validate_python(names)
+        return str(TypeAdapter(PrincipalName).validate_python(answer))
     except ValidationError:
         raise ConfigurationError(
             "a name begins with a letter or digit and has up to 64 letters, digits, dots, dashes and underscores"
         ) from None
+
+
+def _names(answer: str) -> list[str]:
+    names = [_name(name.strip()) for name in answer.split(",") if name.strip()]
     if not names or len({*names, "operator", "worker"}) != len(names) + 2:
         raise ConfigurationError("name one agent or more, each differently, and none operator or worker")
     return names
@@ -213,5 +239,6 @@ def _tell(output: Output, folder: Path, written: Written, port: int) -> None:
         "      fedcollm worker --config worker.toml          in another terminal",
         "      fedcollm runs start first --terms run.toml    once agents are there",
         *(f"give {file} to whoever runs {name}, and to nobody else" for name, file in agents),
+        "operator.key says who is a member and what a run is: keep a copy, where nobody else can read it",
         f"agents on this machine reach the coordinator at http://127.0.0.1:{port}; for others, see docs/operating.md",
     )

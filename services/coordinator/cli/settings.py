@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.protocol.names import PrincipalName
 from shared.transport import BaseUrl
 
 
@@ -18,6 +19,18 @@ class OperatorSettings(BaseSettings):
 
     coordinator_url: Annotated[BaseUrl, Field(description="Where the coordinator listens for operators.")]
     token_file: Annotated[Path, Field(description="File that holds the operator's token and nothing else.")]
+    federation: Annotated[
+        PrincipalName | None,
+        Field(description="The federation's id, as the coordinator has it: for who signs.", examples=["clinics"]),
+    ] = None
+    key_file: Annotated[
+        Path | None,
+        Field(
+            description="File of the operator's key, which says who is a member and what a run is; no other machine "
+            "needs it.",
+            examples=["operator.key"],
+        ),
+    ] = None
     ca_file: Annotated[
         Path | None,
         Field(description="PEM file of a CA that is trusted beside the usual ones.", examples=["ca.pem"]),
