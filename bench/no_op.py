@@ -11,7 +11,7 @@ import numpy as np
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
 from services.client_agent.trainer_process import SyncTrainer
 from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
-from shared.protocol.codec import decode, encode
+from shared.protocol.codec import encode, read_file
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import BaseScores, PreparedDigests, RoundScores, Score
 from shared.protocol.tensors import Layout
@@ -31,7 +31,7 @@ class NoOpTrainer:
         """Write a shifted copy of the adapter."""
         self.trainings += 1
         on_progress(Progress(step=1, steps=1, loss=0.0))
-        tensors = decode(order.adapter.read_bytes(), order.manifest.layout)
+        tensors = read_file(order.adapter, order.manifest.layout)
         shift = shift_of(order.seed)
         update = encode({name: values + shift for name, values in tensors.items()})
         order.into.write_bytes(update)

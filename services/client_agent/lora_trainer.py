@@ -17,7 +17,7 @@ from shared.ml.encoding import Encoded, encode_examples
 from shared.ml.memory import estimate, largest_batch, require_memory
 from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_dtype
 from shared.ml.train import train_local
-from shared.protocol.codec import decode, encode
+from shared.protocol.codec import encode, read_file
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Manifest
 
@@ -56,7 +56,7 @@ class LoraTrainer:
             DataError, LossNotFinite: what is wrong with the data or the training.
         """
         model, examples, vocab_size = self._load(order.manifest)
-        load_adapter(model, decode(order.adapter.read_bytes(), order.manifest.layout))
+        load_adapter(model, read_file(order.adapter, order.manifest.layout))
         terms = order.manifest.training
         report = train_local(
             model,

@@ -4,6 +4,7 @@ Legend: an adapter is a mapping from PEFT's tensor name to a float32 array; its 
 with shapes in place of values. Nothing here knows how either is stored or sent (see ``codec``).
 """
 
+import math
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -18,6 +19,11 @@ Layout: TypeAlias = Mapping[str, tuple[int, ...]]
 
 SLICE = 1 << 20
 
+# What an adapter may look like at most, wherever its layout comes from. Convolutions' factors have four dimensions.
+MAX_NAME_CHARACTERS = 256
+MAX_RANK = 4
+MAX_SIDE = 1 << 31
+
 
 def layout_of(tensors: Tensors) -> dict[str, tuple[int, ...]]:
     """Return the layout that ``tensors`` has, by name."""
@@ -26,7 +32,7 @@ def layout_of(tensors: Tensors) -> dict[str, tuple[int, ...]]:
 
 def parameter_count(layout: Layout) -> int:
     """Return how many float32 numbers an adapter of this layout holds."""
-    return sum(int(np.prod(shape, dtype=np.int64)) for shape in layout.values())
+    return sum(math.prod(shape) for shape in layout.values())  # not numpy's product, which wraps around
 
 
 def require_layout(actual: Layout, expected: Layout) -> None:
@@ -52,9 +58,9 @@ def require_layout(actual: Layout, expected: Layout) -> None:
 def require_finite(values: Array, what: str) -> None:
     """Raise ValuesNotFinite if ``values`` holds NaN or an infinity; ``what`` names them in the message."""
     flat = values.reshape(-1)
-    slices = (flat[start : start + SLICE] for start in range(0, flat.size, SLICE))  # a mask of all would be large
-    bad = sum(int(np.count_nonzero(~np.isfinite(each))) for each in slices)
-    if bad:
-        raise ValuesNotFinite(
-            f"{what} holds {bad} value(s) that are NaN or infinite: the training that made it diverged"
-        )
+    for start in range(0, flat.size, SLICE):  # a mask of all would be large
+        bad = int(np.count_nonzero(~np.isfinite(flat[start : start + SLICE])))
+        if bad:
+            raise ValuesNotFinite(
+                f"{what} holds at least {bad} value(s) that are NaN or infinite: the training that made it diverged"
+            )

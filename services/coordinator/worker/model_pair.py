@@ -19,7 +19,7 @@ from shared.ml.encoding import Encoded, EncodedChoices, encode_choices, encode_e
 from shared.ml.evaluate import EVALUATION_BATCH, evaluate
 from shared.ml.memory import estimate_pair, require_memory
 from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_dtype
-from shared.protocol.codec import decode, encode
+from shared.protocol.codec import encode, read_file
 from shared.protocol.messages import BaseScores, PreparedDigests, RoundScores, Score
 from shared.protocol.terms import LoraTerms, RunTerms
 
@@ -225,4 +225,4 @@ def _base(path: str, digest: str, model: PeftModel) -> PreparedBase:
 
 
 def _load_file(model: PeftModel, file: Path) -> None:
-    load_adapter(model, decode(file.read_bytes(), adapter_layout(model)))
+    load_adapter(model, read_file(file, adapter_layout(model)))
