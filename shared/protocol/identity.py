@@ -99,6 +99,9 @@ def from_text(text: str) -> bytes:
     """Return the bytes that were written by ``to_text``.
 
     Raises:
-        ValueError: it is no base64.
+        ValueError: it is not the text of any bytes; no two texts are of the same ones.
     """
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if to_text(content) != text:
+        raise ValueError("a text must be as its bytes are written")
+    return content

@@ -44,3 +44,10 @@ def test_bytes_come_back_from_their_text(content: bytes) -> None:
     """Base64 for URLs loses nothing, and needs no padding."""
     assert from_text(to_text(content)) == content
     assert "=" not in to_text(content)
+
+
+@pytest.mark.parametrize("text", ["AB", "A", "A+/A", "AAA=", "AA\n", "ää"])
+def test_no_two_texts_are_of_the_same_bytes(text: str) -> None:
+    """A text that was not written by ``to_text`` is none: its last bits, its letters and its padding are fixed."""
+    with pytest.raises(ValueError, match=r"."):
+        from_text(text)
