@@ -42,11 +42,14 @@ class Coding:
     weighted: bool
 
     @property
+    def largest(self) -> int:
+        """The integer that C becomes, where the party's share is 1."""
+        return LARGEST - self.most_parties if self.weighted else LARGEST // self.most_parties
+
+    @property
     def levels(self) -> float:
         """The number s of levels a unit."""
-        if self.weighted:
-            return (LARGEST - self.most_parties) / self.clip_norm
-        return (LARGEST // self.most_parties) / self.clip_norm
+        return self.largest / self.clip_norm
 
     def error_bound(self, parties: int, total_share: float = 1.0) -> float:
         """Return what no number of the mean of ``parties`` is wrong by, beside the clipping.
@@ -92,7 +95,7 @@ def encode(delta: Array, coding: Coding, *, share: float, seed: int) -> Ring:
     ``share`` is the party's part of the mean where it is weighted, and else 1.
     """
     uniform = np.random.default_rng(seed)
-    levels, most = coding.levels * share, math.ceil(coding.levels * coding.clip_norm * share)
+    levels, most = coding.levels * share, math.ceil(coding.largest * share)
     coded = np.empty(delta.size, dtype=np.uint32)
     for start in range(0, delta.size, SLICE):
         piece = delta[start : start + SLICE].astype(np.float64)
