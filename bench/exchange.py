@@ -112,7 +112,7 @@ def exchange(vectors: Mapping[str, Ring], lost: Lost = Lost()) -> Outcome:
     for name in signatures.keys() - set(lost.unmasking):
         require_consistent(roster, survivors, signatures)
         released[name] = Released(*shares_to_release(members[name].shares, survivors=survivors, dealers=dealers))
-    left = masks_left(roster, dealers=dealers, survivors=survivors, released=released)
+    left = masks_left(roster, dealt=dealt, survivors=survivors, released=released)
     total: Ring = np.zeros(terms.parameters, dtype=np.uint32)
     for vector in masked.values():
         total += vector

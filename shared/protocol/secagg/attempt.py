@@ -17,6 +17,7 @@ from shared.protocol.digests import Digest
 from shared.protocol.identity import PublicKey, Signature, canonical_json, require_signature
 from shared.protocol.names import PrincipalName, RoundNumber, RunId
 from shared.protocol.secagg.coding import Coding
+from shared.protocol.secagg.sealing import require_agreeable
 from shared.protocol.terms import FROZEN
 
 SMALLEST_COHORT = 3
@@ -157,11 +158,22 @@ def require_roster(roster: Roster) -> None:
         if len({getattr(keys, field) for keys in roster.keys.values()}) < len(names):
             raise AttemptRefused(f"two members of {terms.label} have the same {field}: one may stand in for another")
     for advert in roster.adverts:
-        require_advert(terms, advert)
+        _require_signed(terms, advert)
 
 
 def require_advert(terms: AttemptTerms, advert: Advert) -> None:
-    """Raise SignatureInvalid unless the keys are signed by the identity that they name, for this attempt."""
+    """Raise unless the keys are signed and can be used: one member's bad key would stop all the others.
+
+    Raises:
+        SignatureInvalid: they are not signed by the identity that they name, for this attempt.
+        KeyInvalid: one of them is no key to agree with.
+    """
+    _require_signed(terms, advert)
+    for public in (advert.keys.encryption_key, advert.keys.mask_key):
+        require_agreeable(public)
+
+
+def _require_signed(terms: AttemptTerms, advert: Advert) -> None:
     what = f"the keys of {advert.keys.agent} for {terms.label}"
     document = KeysOfAttempt(terms=terms, keys=advert.keys)
     require_signature(advert.keys.identity, "attempt-keys", document, advert.signature, what=what)

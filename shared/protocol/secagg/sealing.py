@@ -3,28 +3,37 @@
     pair mask u, v    HKDF(X25519(s_u, s_v), salt = context, info = "mask" u v), u before v
     own mask u        HKDF(b_u, salt = context, info = "self" u)
     share of u for v  AES-256-GCM under HKDF(X25519(c_u, c_v), salt = context, info = "share" u v), with context, u, v
-                      as associated data
+                      as associated data; in front of it the SHA-256 of each of the two shares
 
-Each key is used once, so the nonce is zero.
+Each key is used once, so the nonce is zero. The hashes are there for the coordinator, who hands sealed shares on: when
+v releases a share, it can tell whether that is what u has dealt. A share has 256 random bits, so its hash says nothing.
 """
 
 import hashlib
 from dataclasses import dataclass
 from secrets import token_bytes
-from typing import Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic import StringConstraints
 
 from shared.errors import KeyInvalid, ShareInvalid
 from shared.protocol.identity import from_text, to_text
 from shared.protocol.secagg.shamir import SHARE_BYTES
 
 KEY_BYTES = 32
+HASH_BYTES = 32
+SEALED_BYTES = 2 * HASH_BYTES + 2 * SHARE_BYTES + 16  # the last ones authenticate
 _NONCE = bytes(12)
+
+# Two shares as they travel from their dealer to their holder, and one that its holder releases.
+Sealed: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{195}$")]
+Share: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{44}$")]
+Kind: TypeAlias = Literal["mask_secret", "own_mask"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,11 @@ def public_of(secret: bytes) -> str:
     return to_text(X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw())
 
 
+def require_agreeable(public: str) -> None:
+    """Raise KeyInvalid unless a public half can be agreed with."""
+    _agreed(token_bytes(KEY_BYTES), public)
+
+
 def commitment_to(own_mask: bytes) -> str:
     """Return what a member tells of b_u beforehand, so that nobody can claim another one later."""
     return to_text(hashlib.sha256(b"fedcollm-own-mask-v1\n" + own_mask).digest())
@@ -75,25 +89,50 @@ def own_mask_key(own_mask: bytes, context: bytes, member: str) -> bytes:
 
 def seal(shares: Shares, secret: bytes, public: str, context: bytes, *, dealer: str, holder: str) -> str:
     """Return shares as only ``holder`` can read them, and only in this attempt."""
-    key = _derive(_agreed(secret, public), context, "share", dealer, holder)
-    return to_text(AESGCM(key).encrypt(_NONCE, shares.mask_secret + shares.own_mask, _bound(context, dealer, holder)))
+    key, bound = _derive(_agreed(secret, public), context, "share", dealer, holder), _bound(context, dealer, holder)
+    ciphertext = AESGCM(key).encrypt(_NONCE, shares.mask_secret + shares.own_mask, bound)
+    return to_text(_hash(shares.mask_secret, bound) + _hash(shares.own_mask, bound) + ciphertext)
 
 
 def unseal(sealed: str, secret: bytes, public: str, context: bytes, *, dealer: str, holder: str) -> Shares:
     """Return the shares that ``dealer`` has sealed for ``holder``.
 
     Raises:
-        ShareInvalid: they are not that.
+        ShareInvalid: they are not that, or are not what the hashes in front of them are of.
         KeyInvalid: ``public`` is no key to agree with.
     """
-    key = _derive(_agreed(secret, public), context, "share", dealer, holder)
+    key, bound = _derive(_agreed(secret, public), context, "share", dealer, holder), _bound(context, dealer, holder)
     try:
-        content = AESGCM(key).decrypt(_NONCE, from_text(sealed), _bound(context, dealer, holder))
+        hashes, ciphertext = _parts(sealed)
+        content = AESGCM(key).decrypt(_NONCE, ciphertext, bound)
     except (InvalidTag, ValueError):
         raise ShareInvalid(f"{holder} cannot read what {dealer} has sealed for it") from None
-    if len(content) != 2 * SHARE_BYTES:
-        raise ShareInvalid(f"what {dealer} has sealed for {holder} is not two shares")
-    return Shares(content[:SHARE_BYTES], content[SHARE_BYTES:])
+    shares = Shares(content[:SHARE_BYTES], content[SHARE_BYTES:])
+    if hashes != _hash(shares.mask_secret, bound) + _hash(shares.own_mask, bound):
+        raise ShareInvalid(f"{dealer} has sealed other shares for {holder} than it has told the coordinator")
+    return shares
+
+
+def is_dealt(share: bytes, kind: Kind, sealed: str, context: bytes, *, dealer: str, holder: str) -> bool:
+    """Return whether a share that ``holder`` releases is the one in what ``dealer`` has sealed for it."""
+    try:
+        hashes, _ = _parts(sealed)
+    except ValueError:
+        return False
+    dealt = hashes[:HASH_BYTES] if kind == "mask_secret" else hashes[HASH_BYTES:]
+    return dealt == _hash(share, _bound(context, dealer, holder))
+
+
+def _parts(sealed: str) -> tuple[bytes, bytes]:
+    """Return the two hashes and the ciphertext of sealed shares; ValueError where the length is wrong."""
+    content = from_text(sealed)
+    if len(content) != SEALED_BYTES:
+        raise ValueError("sealed shares have another length")
+    return content[: 2 * HASH_BYTES], content[2 * HASH_BYTES :]
+
+
+def _hash(share: bytes, bound: bytes) -> bytes:
+    return hashlib.sha256(b"fedcollm-share-v1\n" + bound + share).digest()
 
 
 def _agreed(secret: bytes, public: str) -> bytes:

@@ -14,11 +14,6 @@ PRIME = 2**256 + 297
 SECRET_BYTES = 32
 SHARE_BYTES = 33
 
-# How many subsets are tried for one without a wrong share. Of 50 shares with a threshold of 34, one subset in three is
-# without one wrong share, one in 36 without three, and one in 500 without five.
-MOST_SUBSETS = 5_000
-_ANY = secrets.SystemRandom()
-
 
 def split(
     secret: bytes, *, threshold: int, count: int, random_below: Callable[[int], int] = secrets.randbelow
@@ -40,31 +35,6 @@ def combine(shares: Mapping[int, bytes]) -> bytes:
     if secret >> (8 * SECRET_BYTES):
         raise ShareInvalid("the shares are not of one secret of 32 bytes")
     return secret.to_bytes(SECRET_BYTES, "big")
-
-
-def recover(
-    shares: Mapping[int, bytes], *, threshold: int, is_secret: Callable[[bytes], bool]
-) -> tuple[bytes, frozenset[int]]:
-    """Return the secret that ``is_secret`` knows, and the holders whose shares are wrong.
-
-    Subsets are tried, the first ones first, then any. Once the secret is known, so is the polynomial, and who is not on
-    it.
-
-    Raises:
-        ShareInvalid: no subset of right shares was found.
-    """
-    holders = sorted(shares)[:threshold]
-    for _ in range(MOST_SUBSETS if len(shares) > threshold else len(shares) == threshold):
-        try:
-            secret = combine({holder: shares[holder] for holder in holders})
-        except ShareInvalid:
-            secret = b""
-        if is_secret(secret):
-            known = {holder: decode(shares[holder]) for holder in holders}
-            wrong = (holder for holder in shares.keys() - known.keys() if not _is_on(known, holder, shares[holder]))
-            return secret, frozenset(wrong)
-        holders = _ANY.sample(sorted(shares), threshold)
-    raise ShareInvalid(f"no {threshold} of the {len(shares)} shares give the secret that was committed to")
 
 
 def decode(share: bytes) -> int:
@@ -99,12 +69,3 @@ def _value(coefficients: list[int], place: int) -> int:
     for coefficient in coefficients:
         value = (value * place + coefficient) % PRIME
     return value
-
-
-def _is_on(known: Mapping[int, int], holder: int, share: bytes) -> bool:
-    """Return whether a share is on the polynomial through the known ones."""
-    expected = zip(coefficients_at(holder, tuple(known)), known.values(), strict=True)
-    try:
-        return sum(coefficient * value for coefficient, value in expected) % PRIME == decode(share)
-    except ShareInvalid:
-        return False

@@ -1,18 +1,20 @@
 """The coordinator's side of an attempt: from the shares that survivors release to the masks that are left in the sum.
 
-Pure, so that it may run anywhere and twice: the same shares give the same masks. Every secret that is put together is
-compared with what its member announced, so that a wrong share is found, and whose it is.
+Pure, so that it may run anywhere and twice: the same shares give the same masks. Each released share is compared with
+the hash that its dealer sent along, and each secret that is put together with what its member announced, so that
+whoever is wrong is known by name.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from shared.errors import ShareInvalid
 from shared.protocol.identity import from_text
-from shared.protocol.secagg.attempt import Roster
+from shared.protocol.secagg.attempt import AnnouncedKeys, Roster
 from shared.protocol.secagg.masks import Ring, add_mask
-from shared.protocol.secagg.sealing import commitment_to, own_mask_key, pair_mask_key, public_of
-from shared.protocol.secagg.shamir import decode, recover
+from shared.protocol.secagg.sealing import Kind, commitment_to, is_dealt, own_mask_key, pair_mask_key, public_of
+from shared.protocol.secagg.shamir import SECRET_BYTES, combine
 
 
 @dataclass(frozen=True)
@@ -40,30 +42,31 @@ class Masks:
 
 
 def masks_left(
-    roster: Roster, *, dealers: Collection[str], survivors: Collection[str], released: Mapping[str, Released]
+    roster: Roster,
+    *,
+    dealt: Mapping[str, Mapping[str, str]],
+    survivors: Collection[str],
+    released: Mapping[str, Released],
 ) -> Masks:
     """Return which masks are left in the sum of the survivors' vectors.
 
+    ``dealt`` has what each dealer has sealed, by the names of the dealers and of the holders.
+
     Raises:
-        ShareInvalid: too few right shares of a member's secret were released; the message names that member.
+        ShareInvalid: a dealer's secret cannot be put together; the message names the dealer, and whether it has dealt
+            something else than shares of it or too few right ones were released.
     """
     masks: list[Mask] = []
     wrong: set[str] = set()
-    lost = sorted(set(dealers) - set(survivors))
-    for member in sorted(survivors):
-        shares = {name: given.own_masks.get(member) for name, given in released.items()}
-        own_mask = _recover(
-            roster, member, shares, announced_by=commitment_to, announced=roster.keys[member].commitment, wrong=wrong
-        )
-        masks.append(Mask(own_mask_key(own_mask, roster.context, member), negative=False))
-    for member in lost:
-        shares = {name: given.mask_secrets.get(member) for name, given in released.items()}
-        secret = _recover(
-            roster, member, shares, announced_by=public_of, announced=roster.keys[member].mask_key, wrong=wrong
-        )
-        for peer in sorted(survivors):
-            key = pair_mask_key(secret, roster.keys[peer].mask_key, roster.context, member, peer)
-            masks.append(Mask(key, negative=peer < member))
+    for dealer in sorted(dealt):
+        kind: Kind = "own_mask" if dealer in survivors else "mask_secret"
+        secret = _secret_of(roster, dealer, kind, sealed=dealt[dealer], released=released, wrong=wrong)
+        if dealer in survivors:
+            masks.append(Mask(own_mask_key(secret, roster.context, dealer), negative=False))
+        else:
+            for peer in sorted(survivors):
+                key = pair_mask_key(secret, roster.keys[peer].mask_key, roster.context, dealer, peer)
+                masks.append(Mask(key, negative=peer < dealer))
     return Masks(tuple(masks), frozenset(wrong))
 
 
@@ -73,34 +76,64 @@ def remove(masks: tuple[Mask, ...], total: Ring, *, start: int = 0) -> None:
         add_mask(total, each.key, negative=not each.negative, start=start)
 
 
-def _recover(
+def _secret_of(
     roster: Roster,
-    member: str,
-    shares: Mapping[str, str | None],
+    dealer: str,
+    kind: Kind,
     *,
-    announced_by: Callable[[bytes], str],
-    announced: str,
+    sealed: Mapping[str, str],
+    released: Mapping[str, Released],
     wrong: set[str],
 ) -> bytes:
-    """Return a member's secret, and add to ``wrong`` who has released something else than a share of it."""
-    usable: dict[int, bytes] = {}
-    for name, text in shares.items():
-        if text is None:
-            continue
-        try:
-            share = from_text(text)
-            decode(share)
-        except (ValueError, ShareInvalid):
-            wrong.add(name)
-        else:
-            usable[roster.holders[name]] = share
-    try:
-        secret, liars = recover(
-            usable, threshold=roster.terms.threshold, is_secret=lambda found: announced_by(found) == announced
-        )
-    except ShareInvalid as error:
+    """Return a dealer's secret, and add to ``wrong`` who has released something else than its share of it.
+
+    Right shares that do not give the secret are the dealer's own doing, and so is its own share, of which there is no
+    hash: that one counts like the others, and is left out where it is wrong.
+    """
+    shares: dict[int, bytes] = {}
+    for name in sorted(released):
+        texts = released[name].own_masks if kind == "own_mask" else released[name].mask_secrets
+        if dealer in texts:
+            share = _bytes_of(texts[dealer])
+            if name == dealer or is_dealt(share, kind, sealed[name], roster.context, dealer=dealer, holder=name):
+                shares[roster.holders[name]] = share
+            else:
+                wrong.add(name)
+    threshold, announced = roster.terms.threshold, roster.keys[dealer]
+    if len(shares) < threshold:
         raise ShareInvalid(
-            f"the mask of {member} cannot be taken out of the sum of {roster.terms.label}: {error}"
-        ) from None
-    wrong |= {name for name, holder in roster.holders.items() if holder in liars}
-    return secret
+            f"the mask of {dealer} cannot be taken out of the sum of {roster.terms.label}: {len(shares)} right shares "
+            f"of its secret were released, and {threshold} give it"
+        )
+    if _is_secret(secret := _combined(shares, threshold), kind, announced):
+        return secret
+    shares.pop(roster.holders[dealer], None)
+    if _is_secret(secret := _combined(shares, threshold), kind, announced):
+        wrong.add(dealer)
+        return secret
+    raise ShareInvalid(
+        f"the mask of {dealer} cannot be taken out of the sum of {roster.terms.label}: what it has dealt are no shares "
+        "of the secret that it announced"
+    )
+
+
+def _is_secret(secret: bytes, kind: Kind, announced: AnnouncedKeys) -> bool:
+    if kind == "own_mask":
+        return commitment_to(secret) == announced.commitment
+    return public_of(secret) == announced.mask_key
+
+
+def _combined(shares: Mapping[int, bytes], threshold: int) -> bytes:
+    """Return the secret that the first shares give; where they are too few or give none, one that is nobody's."""
+    try:
+        return combine(dict(islice(shares.items(), threshold)))
+    except ShareInvalid:
+        return bytes(SECRET_BYTES)
+
+
+def _bytes_of(text: str) -> bytes:
+    """Return a share from its text, and nothing from what is no text of one."""
+    try:
+        return from_text(text)
+    except ValueError:
+        return b""
