@@ -1,0 +1,55 @@
+"""The decoder of shares: whatever a hostile member seals, or puts in place of it, ends in an error of the tree.
+
+The first byte of the input says what the rest is: the text that travels, what was sealed under the right key, or the
+shares that come out, 33 bytes each, as many as the threshold.
+"""
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from shared.errors import FedCoLLMError
+from shared.protocol.identity import to_text
+from shared.protocol.secagg.sealing import _NONCE, Shares, _agreed, _bound, _derive, public_of, seal, unseal
+from shared.protocol.secagg.shamir import PRIME, SHARE_BYTES, combine, decode, recover, split
+
+TEXT, SEALED, SHARES = b"\x00", b"\x01", b"\x02"
+ADA, BOB, CONTEXT, SECRET = b"a" * 32, b"b" * 32, b"c" * 32, b"s" * 32
+THRESHOLD = 3
+_SPLIT = split(SECRET, threshold=THRESHOLD, count=THRESHOLD, random_below=lambda _: 7)
+_KEY = _derive(_agreed(ADA, public_of(BOB)), CONTEXT, "share", "ada", "bob")
+
+SEEDS = (
+    TEXT + seal(Shares(*_SPLIT[:2]), ADA, public_of(BOB), CONTEXT, dealer="ada", holder="bob").encode(),
+    TEXT + to_text(bytes(48)).encode(),
+    TEXT + "ä=-_ \n".encode(),
+    SEALED + b"".join(_SPLIT[:2]),
+    SEALED + PRIME.to_bytes(SHARE_BYTES, "big") * 2,
+    SEALED + bytes(65),
+    SHARES + b"".join(_SPLIT),
+    SHARES + b"".join([*_SPLIT[:2], bytes(33)]),
+    SHARES + PRIME.to_bytes(SHARE_BYTES, "big") * 3,
+    SHARES + (PRIME - 1).to_bytes(SHARE_BYTES, "big") * 3,
+)
+
+
+def target(data: bytes) -> None:
+    """Decode ``data``."""
+    kind, rest = data[:1], data[1:]
+    try:
+        if kind == SHARES:
+            _put_together([rest[SHARE_BYTES * place :][:SHARE_BYTES] for place in range(THRESHOLD)])
+            return
+        text = rest.decode("latin-1")
+        if kind == SEALED:
+            text = to_text(AESGCM(_KEY).encrypt(_NONCE, rest, _bound(CONTEXT, "ada", "bob")))
+        shares = unseal(text, BOB, public_of(ADA), CONTEXT, dealer="ada", holder="bob")
+        assert len(shares.mask_secret) == len(shares.own_mask) == SHARE_BYTES
+        assert 0 <= decode(shares.mask_secret) < PRIME
+        assert 0 <= decode(shares.own_mask) < PRIME
+    except FedCoLLMError:
+        pass
+
+
+def _put_together(shares: list[bytes]) -> None:
+    held = dict(enumerate(shares, 1))
+    assert recover(held, threshold=THRESHOLD, is_secret=lambda secret: secret == SECRET) == (SECRET, frozenset())
+    assert combine(held) == SECRET
