@@ -17,6 +17,7 @@ from services.coordinator.aggregating import PlaintextAggregation
 from services.coordinator.blobs import FileBlobs
 from services.coordinator.changes import Changes
 from services.coordinator.lifecycle import RunLifecycle
+from services.coordinator.membership import Membership
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.principals import Principal, Principals, Role
 from services.coordinator.progress import SYSTEM, restart_clock
@@ -48,6 +49,7 @@ class Context:
     rounds: RoundEngine
     work: WorkDesk
     lifecycle: RunLifecycle
+    membership: Membership
 
 
 @contextmanager
@@ -83,6 +85,7 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
                     max_blob_bytes=settings.max_adapter_bytes,
                 ),
                 lifecycle=RunLifecycle(store, blobs, clock),
+                membership=Membership(store, clock, federation=settings.federation, operator_key=settings.operator_key),
             )
         finally:
             store.close()

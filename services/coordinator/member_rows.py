@@ -1,14 +1,14 @@
 """The members' rows: who belongs to the federation, each change by compare-and-swap and with its audit line."""
 
 from dataclasses import asdict, replace
-from typing import Any
 
 import sqlalchemy as sa
 
 from services.coordinator import schema
-from services.coordinator.records import Detail, Member, MemberState
+from services.coordinator.records import Detail, Member
 from services.coordinator.rows import Rows
 from shared.errors import NotFound
+from shared.protocol.membership import MemberState
 
 
 class MemberRows:
@@ -37,19 +37,12 @@ class MemberRows:
         self._rows.write(schema.members.insert().values(asdict(member)))
         self._log(member, actor, {})
 
-    def change(
-        self,
-        member: Member,
-        *,
-        actor: str,
-        detail: Detail | None = None,
-        **changes: Any,  # noqa: ANN401 - columns differ in type
-    ) -> Member:
+    def change(self, member: Member, into: Member, *, actor: str, detail: Detail | None = None) -> Member:
         """Change a member that is still as it was read, or raise VersionConflict."""
-        changed = replace(member, changed_at=self._rows.now(), **changes)
+        changed = replace(into, changed_at=self._rows.now(), version=member.version + 1)
         self._rows.swap(schema.members, member, asdict(changed), schema.members.c.name == member.name)
         self._log(changed, actor, detail or {})
-        return replace(changed, version=member.version + 1)
+        return changed
 
     def _first(self, where: sa.ColumnElement[bool]) -> Member | None:
         row = self._rows.first(sa.select(schema.members).where(where))

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from pydantic import JsonValue
 
+from shared.protocol.membership import MemberState
 from shared.protocol.messages import PrepareResult, RoundScores, Task
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import RunTerms
@@ -108,20 +109,11 @@ class Blob:
     checksum: str
 
 
-class MemberState(StrEnum):
-    """How far an agent has come: a token, a key, the operator's signature; or none of them any more."""
-
-    INVITED = "invited"
-    PENDING = "pending"
-    APPROVED = "approved"
-    REVOKED = "revoked"
-
-
 @dataclass(frozen=True)
 class Member:
     """An agent by name: its public key, and the operator's signature over it (docs/protocol.md, "Identity").
 
-    ``invitation`` is the SHA-256 of its one-time token in hex. ``not_after`` and ``signature`` are of its membership
+    ``invitation`` is the digest of its one-time token. ``not_after`` and ``signature`` are of its membership
     certificate, whose other fields are the federation's id, ``name`` and ``key``.
     """
 

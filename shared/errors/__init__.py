@@ -34,6 +34,8 @@
     │   ├── TooManyRequests           too_many_requests          more than one party may send for now
     │   ├── SignatureInvalid          signature_invalid          a document is not signed by whom it should be
     │   ├── AuditBroken               audit_broken               the audit log was changed, cut, or is another one
+    │   ├── InvitationInvalid         invitation_invalid         unknown, over, or used with another key
+    │   ├── MemberConflict            member_conflict            this cannot be done with an agent as it stands
     │   ├── FederationMismatch        federation_mismatch        a document is of another federation
     │   ├── CertificateExpired        certificate_expired
     │   ├── NotFound                  not_found

@@ -73,6 +73,18 @@ class AuditBroken(ProtocolError):
     code = "audit_broken"
 
 
+class InvitationInvalid(ProtocolError):
+    """A one-time token is nobody's, is over, or has let another key in."""
+
+    code = "invitation_invalid"
+
+
+class MemberConflict(ProtocolError):
+    """What is asked for an agent does not fit where it stands, or the key that it has."""
+
+    code = "member_conflict"
+
+
 class FederationMismatch(ProtocolError):
     """A document belongs to another federation than the one it is used in."""
 

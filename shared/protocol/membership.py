@@ -1,27 +1,49 @@
 """Who is a member: the operator's key signs a certificate for each agent's key (docs/protocol.md, "Identity").
 
-The coordinator hands certificates on and cannot make them, so that it cannot invent members of an attempt.
+The coordinator hands certificates on and cannot make them, so that it cannot invent members of an attempt. An agent
+comes to its certificate by an invitation, which the operator gives to its organisation by a way that both trust: the
+one-time token in it lets a key in, and the rest is what the agent believes from then on.
 """
 
-from typing import Annotated
+import hashlib
+from enum import StrEnum
+from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from shared.errors import CertificateExpired, FederationMismatch
+from shared.protocol.digests import Digest
 from shared.protocol.identity import PublicKey, Signature, fingerprint, require_signature
 from shared.protocol.names import PrincipalName
 from shared.protocol.terms import FROZEN
 
+# Kinds of what is signed.
 CERTIFICATE = "membership"
+ENROLMENT = "enrolment"
+
+TOKEN_BYTES = 32
+# As it travels: base64 for URLs, without padding.
+OneTimeToken: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
+# Whole seconds since 1970, because floats have more than one form in JSON.
+Moment: TypeAlias = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class MemberState(StrEnum):
+    """How far an agent has come: a token, a key, the operator's signature; or none of them any more."""
+
+    INVITED = "invited"
+    PENDING = "pending"
+    APPROVED = "approved"
+    REVOKED = "revoked"
 
 
 class MembershipCertificate(BaseModel):
-    """In this federation, the agent of this name has this key, until ``not_after`` (seconds since 1970)."""
+    """In this federation, the agent of this name has this key, until ``not_after``."""
 
     federation: PrincipalName
     name: PrincipalName
     key: PublicKey
-    not_after: Annotated[int, Field(ge=0, lt=2**53)]
+    not_after: Moment
     model_config = FROZEN
 
 
@@ -33,15 +55,92 @@ class SignedCertificate(BaseModel):
     model_config = FROZEN
 
 
+class Invitation(BaseModel):
+    """The file that an operator gives to an organisation: the token is for one agent, once; whoever has it is let in.
+
+    ``ca_certificate`` is in PEM, where the coordinator's certificate is of a CA of its own.
+    """
+
+    coordinator_url: Annotated[str, Field(max_length=2000)]
+    federation: PrincipalName
+    operator_key: PublicKey
+    name: PrincipalName
+    token: OneTimeToken
+    expires_at: Moment
+    ca_certificate: Annotated[str, Field(max_length=100_000)] | None = None
+    model_config = FROZEN
+
+
+class InvitationRequest(BaseModel):
+    """What the coordinator is told of an invitation: never the token, and what it must agree with."""
+
+    federation: PrincipalName
+    operator_key: PublicKey
+    token_digest: Digest
+    expires_at: Moment
+    model_config = FROZEN
+
+
+class Enrolment(BaseModel):
+    """What an agent signs with its new key to prove that it has it."""
+
+    federation: PrincipalName
+    name: PrincipalName
+    key: PublicKey
+    token_digest: Digest
+    model_config = FROZEN
+
+
+class EnrolmentRequest(BaseModel):
+    """An agent brings its key: ``proof`` is its signature over the ``Enrolment``."""
+
+    name: PrincipalName
+    token: OneTimeToken
+    key: PublicKey
+    proof: Signature
+    model_config = FROZEN
+
+
+class RevocationRequest(BaseModel):
+    """Why an operator revokes a member."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=400)]
+    model_config = FROZEN
+
+
+class MemberView(BaseModel):
+    """An agent as its operator sees it, and as it sees itself."""
+
+    name: PrincipalName
+    state: MemberState
+    key: PublicKey | None
+    invitation_expires_at: Moment | None
+    not_after: Moment | None
+    changed_at: float
+    model_config = FROZEN
+
+
+class MemberList(BaseModel):
+    """All agents that were ever invited, by name."""
+
+    agents: tuple[MemberView, ...]
+    model_config = FROZEN
+
+
+def token_digest(token: str) -> str:
+    """Return all that is kept of a one-time token: nothing slower, because nobody can guess 256 bits."""
+    return f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"
+
+
 def require_member(
     signed: SignedCertificate, *, operator_key: str, federation: str, now: float
 ) -> MembershipCertificate:
     """Return the certificate of a member of ``federation``, by the key that its operator is known by.
 
     Raises:
+        SignatureInvalid: the holder of ``operator_key`` has not signed it.
         FederationMismatch: it is of another federation.
         CertificateExpired: it was over before ``now`` (seconds since 1970).
-        SignatureInvalid: the holder of ``operator_key`` has not signed it.
     """
     certificate = signed.certificate
     what = f"the membership certificate of {certificate.name} ({fingerprint(certificate.key)})"

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from bench.federation import ManualClock
-from services.coordinator.records import Member, MemberState
+from services.coordinator.records import Member
 from services.coordinator.store import SqlStore, open_store
 from shared.errors import NotFound, VersionConflict
 from shared.protocol.digests import digest_of
 from shared.protocol.identity import IdentityKey
+from shared.protocol.membership import MemberState
 
 KEY = IdentityKey.generate().public
 TOKEN = digest_of(b"token")
@@ -51,9 +52,9 @@ def test_a_change_is_swapped_and_logged(store: SqlStore, clock: ManualClock) -> 
     """Who did what to whom, and with which key, stands in the audit log; what was read before is not written over."""
     clock.advance(5.0)
     with store.write() as tx:
-        pending = tx.members.change(ADA, actor="ada", state=MemberState.PENDING, key=KEY)
+        pending = tx.members.change(ADA, replace(ADA, state=MemberState.PENDING, key=KEY), actor="ada")
     with pytest.raises(VersionConflict), store.write() as tx:
-        tx.members.change(ADA, actor="eve", state=MemberState.PENDING, key="another")
+        tx.members.change(ADA, replace(ADA, key="another"), actor="eve")
     with store.read() as tx:
         assert (
             tx.members.get("ada")

@@ -36,6 +36,11 @@ PUBLIC: dict[tuple[str, str], set[Role]] = {
     ("GET", "/v1/runs/{run_id}/artefacts/{name}"): {Role.OPERATOR},
     ("GET", "/v1/runs/{run_id}/manifest"): READERS,
     ("GET", "/v1/adapters/{digest}"): READERS,
+    ("GET", "/v1/agents"): {Role.OPERATOR},
+    ("PUT", "/v1/agents/{name}/invitation"): {Role.OPERATOR},
+    ("PUT", "/v1/agents/{name}/certificate"): {Role.OPERATOR},
+    ("POST", "/v1/agents/{name}/revoke"): {Role.OPERATOR},
+    ("POST", "/v1/enrol"): EVERYBODY,
     ("GET", "/v1/wanted"): {Role.AGENT},
     ("PUT", "/v1/runs/{run_id}/rounds/{number}/update"): {Role.AGENT},
 }

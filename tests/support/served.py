@@ -8,9 +8,10 @@ from pathlib import Path
 
 import uvicorn
 
-from bench.federation import token_of
+from bench.federation import FEDERATION, key_of, token_of
 from services.coordinator.app import create_app
 from services.coordinator.context import Context
+from shared.key_file import keep_key
 from shared.listening import listen
 from shared.transport import AsgiApp
 
@@ -46,7 +47,11 @@ def operated(context: Context, folder: Path) -> Iterator[Operated]:
     with served(create_app(context)) as port:
         (folder / "token").write_text(token_of("operator"))
         file = folder / "operator.toml"
-        file.write_text(f'coordinator_url = "http://127.0.0.1:{port}"\ntoken_file = "token"\n')
+        keep_key(folder / "operator.key", key_of("operator"))
+        file.write_text(
+            f'coordinator_url = "http://127.0.0.1:{port}"\ntoken_file = "token"\n'
+            f'federation = "{FEDERATION}"\nkey_file = "operator.key"\n'
+        )
         try:
             yield Operated(context, port, ("--config", str(file)))
         finally:

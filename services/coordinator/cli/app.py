@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from services.coordinator.cli.adapters import adapters
+from services.coordinator.cli.agents import agents
 from services.coordinator.cli.doctor import doctor
 from services.coordinator.cli.init import init
 from services.coordinator.cli.runs import runs
@@ -70,5 +71,6 @@ def worker(*, config: Annotated[Path | None, _config("worker.toml")] = None) -> 
     raise typer.Exit(run(config))
 
 
+app.add_typer(agents, name="agents")
 app.add_typer(runs, name="runs")
 app.add_typer(adapters, name="adapters")

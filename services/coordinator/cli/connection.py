@@ -18,6 +18,8 @@ from shared.configuration import read_settings
 from shared.credentials import BearerToken
 from shared.egress import TrafficCount
 from shared.errors import ConfigurationError
+from shared.key_file import read_key
+from shared.protocol.identity import IdentityKey
 from shared.protocol.names import RunId
 from shared.transport import Answer, OnRetry, Params, Transport, open_transport
 
@@ -62,6 +64,14 @@ RunName: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="The run'
 
 
 @dataclass(frozen=True)
+class Signer:
+    """Who says which agents are members of a federation, and what its runs are."""
+
+    federation: str
+    key: IdentityKey
+
+
+@dataclass(frozen=True)
 class Operator:
     """Who gives a command: ``output`` is where it tells, and the rest is what its options say of the coordinator."""
 
@@ -84,6 +94,19 @@ class Operator:
             raise ConfigurationError(
                 f"{error}\nsay it with --coordinator and --token-file, or in {OPERATOR_FILE}"
             ) from None
+
+    def signer(self) -> Signer:
+        """Return the operator's key, and the federation that it signs for.
+
+        Raises:
+            ConfigurationError: the settings do not name both, or the key cannot be read.
+        """
+        settings = self.settings()
+        if settings.federation is None or settings.key_file is None:
+            raise ConfigurationError(
+                f"only who has the operator's key can do this: set federation and key_file in {OPERATOR_FILE}"
+            )
+        return Signer(settings.federation, read_key(settings.key_file))
 
     @asynccontextmanager
     async def connected(

@@ -20,6 +20,8 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "clock_skewed": 401,
     "too_many_requests": 429,
     "signature_invalid": 422,
+    "invitation_invalid": 403,
+    "member_conflict": 409,
     "federation_mismatch": 422,
     "certificate_expired": 422,
     "not_found": 404,
