@@ -103,7 +103,8 @@ def _secret_of(
     if len(shares) < threshold:
         raise ShareInvalid(
             f"the mask of {dealer} cannot be taken out of the sum of {roster.terms.label}: {len(shares)} right shares "
-            f"of its secret were released, and {threshold} give it"
+            f"of its secret were released, and {threshold} give it; who released wrong ones: "
+            f"{', '.join(sorted(wrong)) or 'nobody'}"
         )
     if _is_secret(secret := _combined(shares, threshold), kind, announced):
         return secret
