@@ -49,7 +49,7 @@ AsgiApp: TypeAlias = Callable[
 ]
 
 PIECE_BYTES = 1 << 18
-TRY_AGAIN = frozenset({429, 502, 503, 504, 507})
+TRY_AGAIN = frozenset({408, 429, 502, 503, 504, 507})
 NO_DOCUMENT = "http_error"  # the code where no problem document came
 MAY_PASS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError)
 

@@ -16,11 +16,13 @@ from services.coordinator.context import Context, principal, require_protocol
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes import agents, members, runs, work
 from services.coordinator.routes.problems import PROBLEM_TYPE, RETRY_AFTER_SECONDS, STATUS_BY_CODE, problem, problems
+from services.coordinator.routes.slow_bodies import SlowBodies
 from shared.errors import BlobTooLarge, FedCoLLMError, MessageInvalid, RouteUnknown
 from shared.protocol.messages import Health
 
 NOT_AUTHENTICATED = 401
 NOT_FOUND = 404
+TOO_SLOW = 408
 
 # A body is read before its sender is known. Blobs, which are larger, are streamed and have limits of their own.
 MAX_JSON_BYTES = 4 << 20
@@ -74,6 +76,11 @@ def _app(context: Context, title: str, *routers: APIRouter) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(ClientGone, _on_disconnect)
     app.add_exception_handler(Exception, _on_crash)
+    app.add_middleware(
+        SlowBodies,
+        silence_seconds=context.settings.body_silence_seconds,
+        bytes_per_second=context.settings.body_bytes_per_second,
+    )
     return app
 
 
@@ -81,16 +88,24 @@ def _answer(status: int, code: str, detail: str, headers: Mapping[str, str] | No
     fields = dict(headers or {})
     if status in RETRY_AFTER_SECONDS:
         fields["Retry-After"] = str(RETRY_AFTER_SECONDS[status])
+    if status == TOO_SLOW:
+        fields["Connection"] = "close"  # the rest of the body is not waited for either
     if status == NOT_AUTHENTICATED:
         fields["WWW-Authenticate"] = "Bearer"
     return JSONResponse(problem(status, code, detail).model_dump(), status, headers=fields, media_type=PROBLEM_TYPE)
+
+
+def _who(request: Request) -> str:
+    """Return who sent a request: a principal, or an address where that is all that is known."""
+    known: str | None = getattr(request.state, "who", None)
+    return known or (request.client.host if request.client else "unknown")
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, FedCoLLMError)  # noqa: S101 - registered for nothing else
     status = STATUS_BY_CODE.get(error.code, 500)
     if status != NOT_FOUND:  # that is an answer like another: the doctor asks for what nobody has
-        log.info("request.refused", path=request.url.path, code=error.code, detail=str(error))
+        log.info("request.refused", path=request.url.path, who=_who(request), code=error.code, detail=str(error))
     return _answer(status, error.code, str(error))
 
 
@@ -100,15 +115,17 @@ async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
     return _answer(422, MessageInvalid.code, faults[:2000])
 
 
-async def _on_http(_request: Request, error: Exception) -> JSONResponse:
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    if isinstance(error.__cause__, FedCoLLMError):  # FastAPI calls whatever ends its reading a fault of the body
+        return await _on_error(request, error.__cause__)
     code = {404: RouteUnknown.code, 413: BlobTooLarge.code}.get(error.status_code, MessageInvalid.code)
     return _answer(error.status_code, code, str(error.detail), error.headers)
 
 
 async def _on_disconnect(request: Request, _error: Exception) -> JSONResponse:
     # Nobody reads the answer; without it every broken upload would be logged as a fault of ours.
-    log.info("request.broken_off", path=request.url.path)
+    log.info("request.broken_off", path=request.url.path, who=_who(request))
     return _answer(400, "blob_truncated", "the connection ended before it was answered: send it again")
 
 

@@ -145,9 +145,12 @@ def principal(*roles: Role) -> Callable[..., Awaitable[Principal]]:
 
     async def identify(
         context: AnyContext,
+        request: Request,
         authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
     ) -> Principal:
-        return context.principals.identify(authorization, roles)
+        found = context.principals.identify(authorization, roles)
+        request.state.who = found.name  # for the log, if the request comes to nothing
+        return found
 
     identify.roles = roles  # type: ignore[attr-defined]  # the matrix test reads it
     return identify

@@ -30,6 +30,12 @@ class Settings(BaseSettings):
     work_port: Annotated[int, Field(ge=0, le=65535, description="Port for workers.")] = 8441
     lease_seconds: Annotated[float, Field(gt=0, description="How long a worker may be silent.")] = 30.0
     max_adapter_bytes: Annotated[int, Field(gt=0, description="Largest adapter that a worker may store.")] = 1 << 32
+    body_silence_seconds: Annotated[
+        float, Field(gt=0, description="How long a request's body may bring no byte; then it is broken off.")
+    ] = 20.0
+    body_bytes_per_second: Annotated[
+        float, Field(gt=0, description="How fast a body must come, but for that much silence: below the worst link.")
+    ] = 4096.0
 
     @model_validator(mode="after")
     def _one_port_each(self) -> Self:

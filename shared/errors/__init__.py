@@ -52,6 +52,7 @@
     │   ├── LeaseLost                 lease_lost
     │   ├── LengthRequired            length_required
     │   ├── BlobTooLarge              blob_too_large
+    │   ├── BodyTooSlow               body_too_slow              and was broken off
     │   ├── BlobTruncated             blob_truncated
     │   ├── DigestMismatch            digest_mismatch
     │   ├── LayoutMismatch            layout_mismatch

@@ -181,6 +181,12 @@ class BlobTooLarge(ProtocolError):
     code = "blob_too_large"
 
 
+class BodyTooSlow(ProtocolError):
+    """A body came too slowly, or stopped coming, and was broken off."""
+
+    code = "body_too_slow"
+
+
 class BlobTruncated(ProtocolError):
     """A body ended before its announced length."""
 

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends, Header, Request, Response
 from fastapi.responses import FileResponse
 
-from shared.errors import BlobTooLarge, LengthRequired, MessageInvalid
+from shared.errors import BlobTooLarge, BodyTooSlow, LengthRequired, MessageInvalid
 from shared.protocol.digests import from_field, to_field
 
 BATCH_BYTES = 1 << 20
@@ -88,12 +89,13 @@ async def receive(chunks: Chunks, write: Callable[[bytearray], None]) -> None:
 
 
 async def _drain(chunks: Chunks) -> None:
-    """Read what nobody needs; a body that goes on for long is broken off all the same."""
+    """Read what nobody needs; a body that goes on for long, or comes slowly, is broken off all the same."""
     drained = 0
-    async for chunk in chunks:
-        drained += len(chunk)
-        if drained > MAX_DRAINED_BYTES:
-            return
+    with suppress(BodyTooSlow):
+        async for chunk in chunks:
+            drained += len(chunk)
+            if drained > MAX_DRAINED_BYTES:
+                return
 
 
 def send(path: Path, digest: str, if_none_match: str | None) -> Response:

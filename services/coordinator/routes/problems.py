@@ -38,6 +38,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "lease_lost": 409,
     "length_required": 411,
     "blob_too_large": 413,
+    "body_too_slow": 408,
     "blob_truncated": 400,
     "digest_mismatch": 400,
     "layout_mismatch": 422,
@@ -56,6 +57,7 @@ TITLES: Mapping[int, str] = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict",
     411: "Length required",
     413: "Too large",
@@ -76,7 +78,7 @@ def problem(status: int, code: str, detail: str) -> Problem:
 
 def problems(*errors: type[FedCoLLMError]) -> dict[int | str, dict[str, Any]]:
     """Return the ``responses`` of a route that may raise these errors, besides what every route may."""
-    statuses = {400, 401, 403, 422, 503, 507} | {STATUS_BY_CODE[error.code] for error in errors}
+    statuses = {400, 401, 403, 408, 422, 503, 507} | {STATUS_BY_CODE[error.code] for error in errors}
     return {
         status: {"description": TITLES[status], "content": {PROBLEM_TYPE: {"schema": Problem.model_json_schema()}}}
         for status in sorted(statuses)
