@@ -25,7 +25,7 @@ NOT_FOUND = 404
 TOO_SLOW = 408
 
 # A body is read before its sender is known. Blobs, which are larger, are streamed and have limits of their own.
-MAX_JSON_BYTES = 4 << 20
+MAX_JSON_BYTES = 1 << 20
 
 log = structlog.get_logger()
 

@@ -11,6 +11,7 @@ import uvicorn
 
 from services.coordinator.app import by_port, create_app, create_work_app
 from services.coordinator.changes import Changes
+from services.coordinator.connections import BoundedConnection
 from services.coordinator.context import open_context, reconciling
 from services.coordinator.principals import read_principals
 from services.coordinator.settings import Settings
@@ -40,7 +41,13 @@ async def serve(settings: Settings) -> None:
             )
             app = by_port(create_app(context), create_work_app(context), work_port=internal.getsockname()[1])
             config = uvicorn.Config(
-                app, lifespan="off", log_config=None, access_log=False, http="httptools", timeout_graceful_shutdown=1
+                app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                http=BoundedConnection,
+                ws="none",
+                timeout_graceful_shutdown=1,
             )
             server = uvicorn.Server(config)
             ending = asyncio.create_task(_end_polls(server, context.changes))

@@ -86,7 +86,7 @@ async def test_an_update_must_say_its_length(context: Context) -> None:
     assert_problem(response, 411, "length_required")
 
 
-@pytest.mark.parametrize("length", ["-1", "abc", "1e3", "+10", "0x10", ""])
+@pytest.mark.parametrize("length", ["-1", "abc", "1e3", "+10", "0x10", "", "9" * 5000])
 async def test_a_length_that_is_no_number_is_refused(length: str, context: Context) -> None:
     """(Servers refuse most of these themselves; we do not rely on it.)."""
     begin(context)

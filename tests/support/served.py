@@ -10,6 +10,7 @@ import uvicorn
 
 from bench.federation import FEDERATION, key_of, token_of
 from services.coordinator.app import create_app
+from services.coordinator.connections import BoundedConnection
 from services.coordinator.context import Context
 from shared.key_file import keep_key
 from shared.listening import listen
@@ -17,10 +18,12 @@ from shared.transport import AsgiApp
 
 
 @contextmanager
-def served(app: AsgiApp, port: int = 0) -> Iterator[int]:
+def served(app: AsgiApp, port: int = 0, *, http: type[BoundedConnection] = BoundedConnection) -> Iterator[int]:
     """Serve ``app`` while the block runs, and give its port; nobody who asks early is refused."""
     socket = listen("127.0.0.1", port)
-    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, lifespan="off", log_config=None, access_log=False, http=http, ws="none", timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([socket],))
     thread.start()

@@ -14,6 +14,7 @@ from shared.protocol.digests import from_field, to_field
 
 BATCH_BYTES = 1 << 20
 MAX_DRAINED_BYTES = 64 << 20
+MAX_DIGITS = 40  # Python reads up to 4,300 of them, and raises at more
 
 # Blobs are streamed against the length that they must have, not buffered against the app's limit.
 UNLIMITED = 1 << 128
@@ -47,7 +48,7 @@ async def announced_length(request: Request) -> int:
     if request.headers.get("content-encoding", "identity") != "identity":
         raise MessageInvalid("blobs travel unencoded: send no Content-Encoding")
     length = request.headers.get("content-length", "")
-    if not length.isdecimal():
+    if not length.isdecimal() or len(length) > MAX_DIGITS:
         raise LengthRequired("a blob must announce its length: send Content-Length")
     return int(length)
 
