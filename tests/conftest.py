@@ -5,8 +5,12 @@ from collections.abc import Iterator
 import pytest
 import stamina
 import structlog
+from hypothesis import settings
 
 from bench.federation import ManualClock
+
+settings.register_profile("fedcollm", deadline=None)  # a busy machine makes no property false
+settings.load_profile("fedcollm")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -93,7 +93,7 @@ FORMATS: list[tuple[str, Callable[[Path, list[Example]], None], Columns]] = [
 
 
 @pytest.mark.parametrize(("name", "write", "columns"), FORMATS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(written=examples)
 def test_examples_are_read_as_they_were_written(
     name: str, write: Callable[[Path, list[Example]], None], columns: Columns, written: list[Example]
