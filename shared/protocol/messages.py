@@ -12,6 +12,7 @@ from shared.protocol.digests import Digest, digest_of
 from shared.protocol.identity import canonical_json
 from shared.protocol.names import RoundNumber, RunId
 from shared.protocol.rounds import RoundState, RunState
+from shared.protocol.tensors import LayoutSent
 from shared.protocol.terms import FROZEN, LoraTerms, RunTerms, TaskTerms, TrainingTerms
 
 PROTOCOL_VERSION = 1
@@ -20,8 +21,10 @@ PROTOCOL_FIELD = "FedCoLLM-Protocol"
 # Proxies between the two sides give up on an answer, some after half a minute.
 LONGEST_POLL_SECONDS = 25.0
 
-Message = Annotated[str, Field(max_length=4000)]
+MESSAGE_CHARACTERS = 4000
+Message = Annotated[str, Field(max_length=MESSAGE_CHARACTERS)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 WaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_POLL_SECONDS)]
 
 
@@ -31,8 +34,8 @@ class Problem(BaseModel):
     type: str = "about:blank"
     title: str
     status: int
-    code: str
-    detail: str
+    code: Annotated[str, Field(max_length=64)]
+    detail: Message
     model_config = FROZEN
 
 
@@ -82,7 +85,7 @@ class Manifest(BaseModel):
     slm_digest: Digest
     tokenizer_digest: Digest
     slm_lora: LoraTerms
-    layout: dict[str, tuple[int, ...]]
+    layout: LayoutSent
     adapter_config: dict[str, JsonValue]
     task: TaskTerms
     training: TrainingTerms
@@ -205,7 +208,7 @@ class Assignment(BaseModel):
     round: RoundNumber
     manifest: Digest
     adapter: Digest
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     model_config = FROZEN
 
 
@@ -255,7 +258,7 @@ class CotuneTask(BaseModel):
     prepared: PreparedDigests
     slm_adapter: Digest
     llm_adapter: Digest
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     model_config = FROZEN
 
 
@@ -278,7 +281,7 @@ class PreparedModel(BaseModel):
 
     base_digest: Digest
     adapter: Digest
-    layout: dict[str, tuple[int, ...]]
+    layout: LayoutSent
     adapter_config: dict[str, JsonValue]
     model_config = FROZEN
 
@@ -306,7 +309,7 @@ class CotuneResult(BaseModel):
     slm_adapter: Digest
     llm_adapter: Digest
     steps: Annotated[int, Field(ge=0)]
-    losses: dict[str, Finite]
+    losses: Annotated[dict[Annotated[str, Field(max_length=64)], Finite], Field(max_length=64)]
     model_config = FROZEN
 
 

@@ -6,10 +6,11 @@ with shapes in place of values. Nothing here knows how either is stored or sent 
 
 import math
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator, Field, StringConstraints
 
 from shared.errors import LayoutMismatch, ValuesNotFinite
 
@@ -23,6 +24,8 @@ SLICE = 1 << 20
 MAX_NAME_CHARACTERS = 256
 MAX_RANK = 4
 MAX_SIDE = 1 << 31
+MAX_TENSORS = 1 << 14
+MAX_PARAMETERS = 1 << 36
 
 
 def layout_of(tensors: Tensors) -> dict[str, tuple[int, ...]]:
@@ -33,6 +36,23 @@ def layout_of(tensors: Tensors) -> dict[str, tuple[int, ...]]:
 def parameter_count(layout: Layout) -> int:
     """Return how many float32 numbers an adapter of this layout holds."""
     return sum(math.prod(shape) for shape in layout.values())  # not numpy's product, which wraps around
+
+
+def _of_a_possible_size(layout: Layout) -> Layout:
+    if (count := parameter_count(layout)) > MAX_PARAMETERS:
+        raise ValueError(f"a layout of {count} numbers is that of no adapter")
+    return layout
+
+
+# A layout that somebody else has sent.
+LayoutSent: TypeAlias = Annotated[
+    dict[
+        Annotated[str, StringConstraints(pattern=rf"^[A-Za-z0-9_.-]{{1,{MAX_NAME_CHARACTERS}}}$")],
+        Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_SIDE)], ...], Field(max_length=MAX_RANK)],
+    ],
+    Field(max_length=MAX_TENSORS),
+    AfterValidator(_of_a_possible_size),
+]
 
 
 def require_layout(actual: Layout, expected: Layout) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.errors import FedCoLLMError
-from shared.protocol.messages import Problem
+from shared.protocol.messages import MESSAGE_CHARACTERS, Problem
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -73,7 +73,7 @@ RETRY_AFTER_SECONDS: Mapping[int, int] = {503: 1, 507: 10}
 
 def problem(status: int, code: str, detail: str) -> Problem:
     """Return a problem document (RFC 9457)."""
-    return Problem(title=TITLES.get(status, "Problem"), status=status, code=code, detail=detail)
+    return Problem(title=TITLES.get(status, "Problem"), status=status, code=code, detail=detail[:MESSAGE_CHARACTERS])
 
 
 def problems(*errors: type[FedCoLLMError]) -> dict[int | str, dict[str, Any]]:
