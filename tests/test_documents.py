@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fastapi.routing import APIRoute
 
-from services.coordinator.routes import agents, runs, work
+from services.coordinator.routes import agents, audit, runs, work
 from shared import errors
 from shared.errors import FedCoLLMError
 from shared.protocol.rounds import RoundState, RunState
@@ -31,7 +31,12 @@ def test_the_protocol_names_every_state(states: type[RunState | RoundState]):
 def test_the_protocol_lists_every_route():
     """The last word of each path stands in the section of its port."""
     text = {"Requests": section("Requests"), "Work": section("Work")}
-    routers = ((runs.router, "Requests"), (agents.router, "Requests"), (work.router, "Work"))
+    routers = (
+        (runs.router, "Requests"),
+        (agents.router, "Requests"),
+        (audit.router, "Requests"),
+        (work.router, "Work"),
+    )
     paths = [(title, route.path) for router, title in routers for route in router.routes if isinstance(route, APIRoute)]
     words = [(title, re.findall(r"[a-z]+", re.sub(r"{.*?}", "", path))[-1]) for title, path in paths]
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from services.client_agent.audit_watch import AuditWatch
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.state import StateFolder, StoredUpdate
 from services.client_agent.status import Phase, Status
@@ -52,6 +53,7 @@ class Agent:
         self._slm = slm
         self._pause = pause
         self._clock = clock
+        self._audit = AuditWatch(state, status)
         self._manifest: Manifest | None = None
         self._declined: set[str] = set()
         if state.published is not None:
@@ -78,6 +80,7 @@ class Agent:
         digest = held.digest if held else None
         wanted = await self._coordinator.wanted(digest, self._declined, wait_seconds=wait_seconds)
         self._status.answered = True
+        self._audit.see(wanted.audit)
         if wanted.published is not None and wanted.published != held:
             await self._receive(wanted.published)
         if wanted.assignment is not None:

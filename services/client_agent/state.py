@@ -4,6 +4,8 @@
     <folder>/published.json          the newest adapter and where it comes from
     <folder>/adapters/<hex>          adapters by digest: theta^t, kept while it is needed
     <folder>/updates/<run>-<round>   a trained update, complete once the .json beside it is there
+    <folder>/audit-head.json         the newest head of the coordinator's audit log that it was told
+    <folder>/audit-broken.json       two heads that cannot be of one log, if it was told such
     <folder>/digests.json            what the base model is, by its files (``Settings.digest_cache``)
     <folder>/slm-adapter/            the newest adapter as a PEFT directory, for whoever uses it here
 
@@ -21,6 +23,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from shared.adapter_folder import CONFIG, WEIGHTS
 from shared.folders import is_whole, owned
+from shared.protocol.audit import SignedHead
 from shared.protocol.digests import Digest
 from shared.protocol.messages import Assignment, PublishedAdapter
 from shared.protocol.names import RoundNumber, RunId
@@ -37,6 +40,15 @@ class StoredUpdate(BaseModel):
     seed: int
     digest: Digest
     examples: int
+    model_config = FROZEN
+
+
+class AuditContradiction(BaseModel):
+    """Why a head that was told cannot be of the log whose head is known: with both signatures, for others to see."""
+
+    known: SignedHead
+    told: SignedHead | None
+    why: str
     model_config = FROZEN
 
 
@@ -64,6 +76,30 @@ class StateFolder:
             return PublishedAdapter.model_validate_json((self._root / "published.json").read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
+
+    @property
+    def audit_head(self) -> SignedHead | None:
+        """The newest head of the coordinator's audit log; None before the first, or where the file was damaged."""
+        try:
+            return SignedHead.model_validate_json((self._root / "audit-head.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def keep_audit_head(self, head: SignedHead) -> None:
+        """Remember a head of the coordinator's audit log."""
+        write_whole(self._root / "audit-head.json", head.model_dump_json().encode())
+
+    @property
+    def audit_contradiction(self) -> AuditContradiction | None:
+        """Two heads that cannot be of one log, if this agent was told such."""
+        try:
+            return AuditContradiction.model_validate_json((self._root / "audit-broken.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def keep_audit_contradiction(self, found: AuditContradiction) -> None:
+        """Keep two heads that cannot be of one log, until somebody takes the file away."""
+        write_whole(self._root / "audit-broken.json", found.model_dump_json().encode())
 
     def adapter(self, digest: str) -> Path:
         """Return where the adapter named ``digest`` lies or will lie."""

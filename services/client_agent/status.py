@@ -42,6 +42,7 @@ class Status:
     holding: PublishedAdapter | None = None
     error: str | None = None
     trouble: str | None = None
+    audit_broken: str | None = None
 
     def enter(self, phase: Phase, *, run_id: str | None = None, round_number: int | None = None) -> None:
         """Begin something."""
@@ -98,13 +99,15 @@ class Status:
             rounds_taken_part=self.rounds_taken_part,
             holding=self.holding,
             error=self.problem,
+            audit_broken=self.audit_broken,
         )
 
 
 class StatusView(BaseModel):
     """The status page's JSON; ``loss`` is the newest step's and ``mean_loss`` the last training's, in nats.
 
-    ``state_dir`` tells one agent of a machine from another.
+    ``state_dir`` tells one agent of a machine from another. ``audit_broken`` says why the coordinator's audit log is
+    not to be trusted, if this agent has seen that.
     """
 
     state_dir: Path | None
@@ -121,4 +124,5 @@ class StatusView(BaseModel):
     rounds_taken_part: int
     holding: PublishedAdapter | None
     error: str | None
+    audit_broken: str | None
     model_config = FROZEN

@@ -1,10 +1,11 @@
-"""The audit log's rows as they are read; ``Rows.audit`` writes them, in the transaction of each change."""
+"""The audit log's rows; ``Rows.audit`` writes them all, each in the transaction of its change."""
 
 import json
 
 import sqlalchemy as sa
 
 from services.coordinator import schema
+from services.coordinator.records import Detail
 from services.coordinator.rows import Rows
 from shared.errors import AuditBroken
 from shared.protocol.audit import NOTHING, AuditEntry, AuditHead
@@ -15,6 +16,10 @@ class AuditRows:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
+
+    def append(self, actor: str, action: str, subject: str, detail: Detail) -> None:
+        """Log a change that is no run's, round's or member's."""
+        self._rows.audit(actor, action, subject, detail)
 
     def entries(self, *, after: int, limit: int) -> list[AuditEntry]:
         """Return the entries whose number is above ``after``, oldest first.

@@ -14,6 +14,7 @@ import structlog
 from fastapi import Depends, Header, Request
 
 from services.coordinator.aggregating import PlaintextAggregation
+from services.coordinator.audit_log import AuditLog, coordinator_key
 from services.coordinator.blobs import FileBlobs
 from services.coordinator.changes import Changes
 from services.coordinator.lifecycle import RunLifecycle
@@ -50,6 +51,7 @@ class Context:
     work: WorkDesk
     lifecycle: RunLifecycle
     membership: Membership
+    audit: AuditLog
 
 
 @contextmanager
@@ -63,6 +65,7 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
     with about("data_dir"):
         require_writable(settings.data_dir)
     with owned(settings.data_dir, "coordinator"):
+        key = coordinator_key(settings.data_dir)
         changes = Changes()
         store = open_store(settings.data_dir / "coordinator.db", clock, changes.ring)
         blobs = FileBlobs(settings.data_dir / "blobs")
@@ -86,6 +89,7 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
                 ),
                 lifecycle=RunLifecycle(store, blobs, clock),
                 membership=Membership(store, clock, federation=settings.federation, operator_key=settings.operator_key),
+                audit=AuditLog(store, key, federation=settings.federation),
             )
         finally:
             store.close()
@@ -94,6 +98,7 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
 def _resume(store: Store, now: float, *, lease_seconds: float) -> None:
     """Give agents and workers their time again: they could reach nobody while no coordinator ran."""
     with store.write() as tx:
+        tx.audit.append(SYSTEM, "coordinator.started", "coordinator", {})
         for run in tx.runs(states=(RunState.RUNNING, RunState.PAUSED)):
             restart_clock(tx, run, now, actor=SYSTEM)
             for job in tx.open_jobs(run.id):

@@ -162,9 +162,10 @@ class RoundEngine:
         """Count an update that turns out not to be what it must be."""
         try:
             yield
-        except ProtocolError:
+        except ProtocolError as error:
             with self._store.write() as tx:
-                tx.count(tx.round(slot.run_id, slot.round), "refused", actor=slot.agent)
+                current = tx.round(slot.run_id, slot.round)
+                tx.count(current, "refused", actor=slot.agent, detail={"code": error.code})
             raise
 
     # --- the reconciler -----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from shared.configuration import read_settings
 from shared.errors import FedCoLLMError
 from shared.listening import listen
 from shared.logs import log_to_stderr
+from shared.protocol.identity import fingerprint
 
 # As often as uvicorn itself looks whether it is to stop.
 LOOK_SECONDS = 0.1
@@ -38,6 +39,7 @@ async def serve(settings: Settings) -> None:
                 "coordinator.serving",
                 agents=f"http://{settings.host}:{public.getsockname()[1]}",
                 workers=f"http://{settings.work_host}:{internal.getsockname()[1]}",
+                audit_key=fingerprint(context.audit.head().key),
             )
             app = by_port(create_app(context), create_work_app(context), work_port=internal.getsockname()[1])
             config = uvicorn.Config(

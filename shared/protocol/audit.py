@@ -17,6 +17,8 @@ from shared.protocol.terms import FROZEN
 # What stands for the entry before the first.
 NOTHING = f"sha256:{'0' * 64}"
 
+MOST_ENTRIES_A_PAGE = 500
+
 _HEAD = "audit-head"
 
 

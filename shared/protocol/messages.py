@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
+from shared.protocol.audit import SignedHead
 from shared.protocol.digests import Digest, digest_of
 from shared.protocol.identity import canonical_json
 from shared.protocol.names import RoundNumber, RunId
@@ -213,10 +214,11 @@ class Assignment(BaseModel):
 
 
 class Wanted(BaseModel):
-    """What the coordinator wants of the agent that asks, and the newest adapter that it may have."""
+    """What the coordinator wants of the agent that asks, the newest adapter that it may have, and the log's head."""
 
     assignment: Assignment | None
     published: PublishedAdapter | None
+    audit: SignedHead | None = None
     model_config = FROZEN
 
 

@@ -7,7 +7,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from shared.protocol import messages, terms
+from shared.protocol.audit import NOTHING, AuditEntry, AuditHead, AuditPage, sealed, sign_head
 from shared.protocol.digests import digest_of
+from shared.protocol.identity import IdentityKey
 from shared.protocol.messages import (
     Assignment,
     BaseScores,
@@ -47,6 +49,7 @@ TERMS = terms_of(rounds=2)
 PUBLISHED = PublishedAdapter(run_id="run", round=1, digest=DIGEST)
 PREPARED = PreparedModel(base_digest=DIGEST, adapter=DIGEST, layout=SLM_LAYOUT, adapter_config={"peft_type": "LORA"})
 MODELS_OF_RUN = PreparedDigests(tokenizer=DIGEST, slm=DIGEST, llm=DIGEST)
+HEAD = sign_head(IdentityKey(bytes(32)), AuditHead(federation="clinics", seq=17, hash=DIGEST, at=1_700_000_000.0))
 LEASE = Lease(
     job_id="run-1-cotune",
     token=2,
@@ -90,6 +93,22 @@ ON_THE_WIRE: dict[str, BaseModel] = {
     "wanted": Wanted(
         assignment=Assignment(run_id="run", round=2, manifest=DIGEST, adapter=DIGEST, seed=11),
         published=PUBLISHED,
+        audit=HEAD,
+    ),
+    "audit": AuditPage(
+        entries=(
+            sealed(
+                AuditEntry(
+                    seq=1,
+                    at=1_700_000_000.0,
+                    actor="operator",
+                    action="run.draft",
+                    subject="run/run",
+                    detail={"name": "a run"},
+                    previous=NOTHING,
+                )
+            ),
+        )
     ),
     "manifest": Manifest(
         run_id="run",

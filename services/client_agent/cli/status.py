@@ -70,3 +70,5 @@ def _lines(view: StatusView) -> Iterator[str]:
     yield f"received  {size(view.received_bytes)}"
     if view.error:
         yield f"trouble   {view.error}"
+    if view.audit_broken:
+        yield f"warning   {view.audit_broken}"

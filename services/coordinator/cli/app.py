@@ -7,6 +7,7 @@ import typer
 
 from services.coordinator.cli.adapters import adapters
 from services.coordinator.cli.agents import agents
+from services.coordinator.cli.audit import audit
 from services.coordinator.cli.doctor import doctor
 from services.coordinator.cli.init import init
 from services.coordinator.cli.runs import runs
@@ -74,3 +75,4 @@ def worker(*, config: Annotated[Path | None, _config("worker.toml")] = None) -> 
 app.add_typer(agents, name="agents")
 app.add_typer(runs, name="runs")
 app.add_typer(adapters, name="adapters")
+app.add_typer(audit, name="audit")

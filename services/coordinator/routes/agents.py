@@ -42,12 +42,13 @@ async def get_wanted(
     ] = (),
     wait_seconds: WaitSeconds = 0,
 ) -> Wanted:
-    return await context.changes.poll(
+    wanted = await context.changes.poll(
         lambda: context.rounds.wanted(agent.name, declined),
         ready=lambda answer: bool(answer.assignment or (answer.published and answer.published.digest != holding)),
         wait_seconds=wait_seconds,
         gone=connection.is_disconnected,
     )
+    return wanted.model_copy(update={"audit": await asyncio.to_thread(context.audit.head)})
 
 
 @router.get("/runs/{run_id}/manifest", summary="Read what the run expects of agents", responses=problems(NotFound))

@@ -1,0 +1,50 @@
+"""Whether the coordinator's audit log stays one log, as far as an agent can see (docs/protocol.md, "Audit").
+
+The coordinator tells every agent its log's head. An agent remembers the newest one, so that a log that was cut or
+rewritten is seen by all who were told of it before, whatever the coordinator shows its operator.
+"""
+
+import structlog
+
+from services.client_agent.state import AuditContradiction, StateFolder
+from services.client_agent.status import Status
+from shared.errors import AuditBroken, SignatureInvalid
+from shared.protocol.audit import SignedHead, require_head
+
+NOT_TOLD = "the coordinator does not tell the head of its audit log any more"
+
+log = structlog.get_logger()
+
+
+class AuditWatch:
+    """The newest head that this agent was told, and what contradicts it."""
+
+    def __init__(self, state: StateFolder, status: Status) -> None:
+        self._state = state
+        self._status = status
+        self._known = self._told = state.audit_head
+        if state.audit_contradiction is not None:
+            status.audit_broken = state.audit_contradiction.why
+
+    def see(self, told: SignedHead | None) -> None:
+        """Remember a head; or say, and go on saying, why it cannot be of the log that this agent knows."""
+        if told == self._told:
+            return
+        self._told = told
+        why = NOT_TOLD if told is None else _contradiction(told, self._known)
+        if told is not None and why is None:
+            self._known = told
+            self._state.keep_audit_head(told)
+            return
+        log.error("agent.audit_broken", detail=why)
+        self._status.audit_broken = why
+        if self._known is not None and self._state.audit_contradiction is None:
+            self._state.keep_audit_contradiction(AuditContradiction(known=self._known, told=told, why=why))
+
+
+def _contradiction(told: SignedHead, known: SignedHead | None) -> str | None:
+    try:
+        require_head(told, known=known)
+    except (AuditBroken, SignatureInvalid) as error:
+        return str(error)
+    return None
