@@ -4,17 +4,27 @@ import sys
 import warnings
 
 import structlog
+from structlog.typing import EventDict
 
 from shared.errors import TransportError, Unreachable
+from shared.printable import printable
 
 log = structlog.get_logger()
 
 
 def log_to_stderr() -> None:
     """Set the log of this process up; for where a service starts."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(
+        processors=[_printable, *structlog.get_config()["processors"]],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     # What a library will change one day is for its developers, and nothing that whoever runs a service can mend.
     warnings.simplefilter("ignore", FutureWarning)
+
+
+def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Be a processor that lets no text of a stranger add a line, or do anything to whoever reads the log."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 class TroubleLog:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -21,6 +21,7 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
 
 from shared.errors import (
@@ -32,6 +33,7 @@ from shared.errors import (
     TransportError,
     Unreachable,
 )
+from shared.printable import printable
 
 # Neither a pipe nor a file has an edge: a table is not folded there before it is this wide.
 PIPE_COLUMNS = 200
@@ -223,8 +225,16 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+class _PlainConsole(Console):
+    """A console on which no text from elsewhere does anything but stand there."""
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        safe = (one if one.control else Segment(printable(one.text), one.style) for one in buffer)
+        return super()._render_buffer(safe)
+
+
 def _console(*, to_stderr: bool) -> Console:
-    console = Console(stderr=to_stderr, highlight=False, markup=False, emoji=False)
+    console = _PlainConsole(stderr=to_stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = max(console.width, PIPE_COLUMNS)
     return console
