@@ -10,6 +10,7 @@ import uvicorn
 
 from services.client_agent.agent import Agent
 from services.client_agent.coordinator_client import CoordinatorClient
+from services.client_agent.egress_ledger import EgressLedger
 from services.client_agent.settings import Settings, page_url
 from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
@@ -62,7 +63,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
         async with open_transport(
             settings.coordinator_url,
             authenticator,
-            status.sent,
+            EgressLedger(settings.state_dir, status.sent),
             patience_seconds=None,
             ca_file=settings.ca_file,
             on_retry=on_retry,

@@ -23,7 +23,7 @@ class Settings(BaseSettings):
 
     coordinator_url: Annotated[BaseUrl, Field(description="Where the coordinator listens for agents.")]
     token_file: Annotated[Path, Field(description="File that holds this agent's token and nothing else.")]
-    state_dir: Annotated[Path, Field(description="Folder of adapters and updates; one agent owns it.")]
+    state_dir: Annotated[Path, Field(description="Folder of adapters, updates and the ledger; one agent owns it.")]
     slm: Annotated[ModelReference, Field(description="The SLM: a Hugging Face directory or id.")]
     data: Annotated[DataSource, Field(description="The private examples.")]
     ca_file: Annotated[

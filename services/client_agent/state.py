@@ -6,6 +6,7 @@
     <folder>/updates/<run>-<round>   a trained update, complete once the .json beside it is there
     <folder>/audit-head.json         the newest head of the coordinator's audit log that it was told
     <folder>/audit-broken.json       two heads that cannot be of one log, if it was told such
+    <folder>/ledger/                 what has left this machine (``egress_ledger.py``)
     <folder>/digests.json            what the base model is, by its files (``Settings.digest_cache``)
     <folder>/slm-adapter/            the newest adapter as a PEFT directory, for whoever uses it here
 

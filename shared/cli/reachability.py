@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from shared.credentials import BearerToken
-from shared.egress import TrafficCount
+from shared.egress import Ledger
 from shared.errors import (
     MessageInvalid,
     NotAllowed,
@@ -46,14 +46,14 @@ ADVICE = {
 
 
 def reaching(
-    url: str, *, token_file: Path, ca_file: Path | None, ask: Callable[[Transport], Awaitable[str]]
+    url: str, *, token_file: Path, ca_file: Path | None, ledger: Ledger, ask: Callable[[Transport], Awaitable[str]]
 ) -> list[Check]:
     """Return the checks of the way to ``url``; ``ask`` makes a harmless request that the token is for."""
 
     def over(request: Callable[[Transport], Awaitable[Finding]], *, authenticator: BearerToken) -> Finding:
         async def answered() -> Finding:
             async with open_transport(
-                url, authenticator, TrafficCount(), patience_seconds=PATIENCE_SECONDS, ca_file=ca_file
+                url, authenticator, ledger, patience_seconds=PATIENCE_SECONDS, ca_file=ca_file
             ) as transport:
                 return await request(transport)
 

@@ -8,6 +8,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from shared.cli.reachability import certificate, clock, connection, host_name, reaching
+from shared.egress import TrafficCount
 from shared.errors import MessageInvalid, RemoteProblem
 from shared.findings import Check, Finding, Verdict, examine, ok
 from shared.listening import listen
@@ -153,7 +154,7 @@ def test_without_tls_no_certificate_is_looked_for(tmp_path: Path):
 
     (tmp_path / "token").write_text("a-token")
     with served(app) as url:
-        checks = reaching(url, token_file=tmp_path / "token", ca_file=None, ask=ask)
+        checks = reaching(url, token_file=tmp_path / "token", ca_file=None, ledger=TrafficCount(), ask=ask)
         report = examine([Check("token file", lambda: ok("")), *checks], lambda _: nullcontext())
     found: dict[str, Finding] = {one.name: one for one in report.checks}
     assert list(found) == ["token file", "host name", "connection", "clock", "token accepted"]

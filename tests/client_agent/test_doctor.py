@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from bench.federation import token_of
 from services.client_agent.cli.app import app
 from services.client_agent.cli.doctor import PACKAGES
+from services.client_agent.egress_ledger import ledger_folder, months, read
 from services.coordinator.app import create_app
 from services.coordinator.context import Context
 from shared.cli.console import ExitCode
@@ -23,6 +24,7 @@ from shared.ml.models import load_tokenizer
 from shared.protocol.messages import PrepareResult
 from tests.support.federations import begin, coordinator, lease, result_of, terms_of
 from tests.support.served import served
+from tests.support.tapped import tapped
 from tests.support.tiny_models import tiny_directory
 
 ROWS = '{"question": "Why?", "choices": ["x", "y"], "answer": "x"}\n' * 3
@@ -238,3 +240,17 @@ def test_packages_that_are_looked_for_are_those_of_the_extra():
     """pyproject.toml says what an agent needs, and the doctor looks for just that."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert sorted(PACKAGES) == sorted(project["optional-dependencies"]["agent"])
+
+
+def test_what_the_doctor_asks_is_in_the_ledger(installed: Installation):
+    """It leaves this machine like anything else: request by request, and not a byte more."""
+    url = str(installed.settings["coordinator_url"])
+    with tapped(int(url.rsplit(":", 1)[1])) as tap:
+        installed.settings["coordinator_url"] = tap.url
+        assert installed.findings()["token accepted"][0] == "ok"
+    entries = list(read(months(ledger_folder(installed.folder / "state"))))
+    assert [(entry.method, entry.target, entry.head_bytes) for entry in entries] == [
+        (request.method, request.target, request.head_bytes) for request in tap.requests()
+    ]
+    assert {entry.kind for entry in entries} == {"clock", "question"}
+    assert sum(entry.head_bytes for entry in entries) == tap.bytes

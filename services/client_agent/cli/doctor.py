@@ -7,6 +7,7 @@ import typer
 
 from services.client_agent.cli.status import AgentFile
 from services.client_agent.coordinator_client import CoordinatorClient
+from services.client_agent.egress_ledger import EgressLedger
 from services.client_agent.settings import Settings
 from shared.cli.checks import folder, ownership, packages, port, threads, token
 from shared.cli.console import AsJson, ExitCode, telling
@@ -72,6 +73,7 @@ def checks(config: Path | None) -> list[Check]:
             settings.coordinator_url,
             token_file=settings.token_file,
             ca_file=settings.ca_file,
+            ledger=_ledger(settings),
             ask=_wanted,
         ),
         Check("run", lambda: _run(settings, cache), after=("token accepted", "SLM weights", "data")),
@@ -123,6 +125,11 @@ def _memory(settings: Settings) -> Finding:
     return ok(f"{found.detail} (for batches of {USUAL_BATCH})")
 
 
+def _ledger(settings: Settings) -> EgressLedger:
+    """Return the agent's own ledger: what the doctor asks leaves this machine too."""
+    return EgressLedger(settings.state_dir, TrafficCount())
+
+
 async def _wanted(transport: Transport) -> str:
     wanted = await CoordinatorClient(transport).wanted(None, wait_seconds=0)
     if wanted.assignment is None:
@@ -168,7 +175,7 @@ async def _manifest(settings: Settings) -> Manifest | None:
     async with open_transport(
         settings.coordinator_url,
         BearerToken.read(settings.token_file),
-        TrafficCount(),
+        _ledger(settings),
         patience_seconds=PATIENCE_SECONDS,
         ca_file=settings.ca_file,
     ) as transport:

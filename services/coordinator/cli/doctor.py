@@ -18,6 +18,7 @@ from shared.cli.console import AsJson, ExitCode, telling
 from shared.cli.reachability import reaching
 from shared.configuration import Settings, read_settings
 from shared.data.source import DataSource
+from shared.egress import TrafficCount
 from shared.errors import BlobMissing, ConfigurationError, NotFound, RemoteProblem
 from shared.findings import Check, Finding, examine, failed, left_out, ok, summary, table, warning
 from shared.folders import is_owned
@@ -126,7 +127,11 @@ def _of_worker(settings: WorkerSettings, central: CoordinatorSettings | None) ->
         yield Check("work API", lambda: left_out("the coordinator does not run now: start it, and ask again"))
         return
     yield from reaching(
-        settings.coordinator_url, token_file=settings.token_file, ca_file=settings.ca_file, ask=_ask_for_work
+        settings.coordinator_url,
+        token_file=settings.token_file,
+        ca_file=settings.ca_file,
+        ledger=TrafficCount(),
+        ask=_ask_for_work,
     )
 
 

@@ -1,0 +1,94 @@
+"""Every byte that agents send over sockets in a whole run is found in their ledgers."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.round import AGENTS, terms
+from bench.round_processes import SLM_LAYOUT
+from examples.demo.processes import Address, local_federation
+from services.client_agent.egress_ledger import Entry, ledger_folder, months, read
+from shared.egress import NO_BODY
+from shared.protocol.messages import EventList, RunView
+from shared.protocol.rounds import ENDED_RUNS, RunState
+from shared.protocol.tensors import parameter_count
+from shared.transport import Transport
+from tests.support.tapped import Seen, Tap, tapped
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(100)]
+
+COMMAND = [sys.executable, "-m", "bench.round_processes"]
+RUN = "/v1/runs/bench"
+ROUNDS = 2
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_between_retries() -> None:
+    """Wait between retries here: the processes take real time to come."""
+
+
+async def published(operator: Transport) -> str:
+    """Play the run, and return the digest of the adapter that it has published last."""
+    await operator.call("PUT", RUN, RunView, body=terms(ROUNDS))
+    await operator.call("POST", f"{RUN}/start", RunView)
+    after = 0
+    while (run := await operator.call("GET", RUN, RunView)).state not in ENDED_RUNS:
+        page = await operator.call("GET", f"{RUN}/events", EventList, params={"after": after, "wait_seconds": 10})
+        after = page.last
+    assert run.state is RunState.FINISHED, run.reason
+    assert run.published is not None
+    return run.published.digest.removeprefix("sha256:")
+
+
+async def until_it_waits(tap: Tap, holding: str) -> None:
+    """Wait until an agent holds the adapter and has asked what is wanted next."""
+    while not any(holding in request.target and "/wanted?" in request.target for request in tap.requests()):
+        await asyncio.sleep(0.1)
+
+
+def written(folder: Path) -> list[Entry]:
+    """Return an agent's ledger, which must be as it was written."""
+    entries = list(read(months(ledger_folder(folder))))
+    assert all(isinstance(entry, Entry) for entry in entries)
+    return entries
+
+
+async def test_the_ledgers_have_every_byte_of_a_run(tmp_path: Path):
+    """As many requests, each with the same request line, sizes and digest, and together as many bytes."""
+    async with local_federation(tmp_path, AGENTS) as federation:
+        with ExitStack() as stack:
+            taps = {name: stack.enter_context(tapped(federation.public.port)) for name in AGENTS}
+            await federation.start_coordinator()
+            async with federation.operator() as operator:
+                nothing = Path(os.devnull)
+                await federation.start_worker([*COMMAND, "worker"], auxiliary=nothing, validation=nothing)
+                for name, tap in taps.items():
+                    behind = replace(federation, public=Address(tap.port))
+                    await behind.start_agent(name, [*COMMAND, "agent"], slm="none", data=nothing)
+                digest = await published(operator)
+                for name, tap in taps.items():
+                    await until_it_waits(tap, digest)
+                    agent = federation.processes.running.pop(name)
+                    agent.send_signal(signal.SIGTERM)
+                    await agent.wait()
+
+    for name, tap in taps.items():
+        entries = written(tmp_path / name)
+        told = [
+            Seen(entry.method, entry.target, entry.head_bytes, entry.body_bytes, entry.digest or NO_BODY)
+            for entry in entries
+        ]
+        assert Counter(told) == Counter(tap.requests())
+        assert sum(entry.head_bytes + entry.body_bytes for entry in entries) == tap.bytes
+        assert {entry.to for entry in entries} == {tap.url}
+        # What left in bodies is the updates, once each, and little more.
+        sent = [entry.body_bytes for entry in entries if entry.body_bytes >= 4 * parameter_count(SLM_LAYOUT)]
+        assert len(sent) == ROUNDS
+        assert tap.bytes < 1.01 * sum(sent)
