@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from fastapi.routing import APIRoute
 
+from services.client_agent.what_leaves import KINDS
 from services.coordinator.routes import agents, audit, runs, work
 from shared import errors
 from shared.errors import FedCoLLMError
@@ -51,6 +52,18 @@ def test_the_error_tree_is_drawn_as_it_is():
 
     assert [kind.__name__ for kind in kinds if kind.__name__ not in drawing] == []
     assert [kind.code for kind in kinds if kind.code not in {"internal", *re.findall(r"[a-z_]+", drawing)}] == []
+
+
+def test_the_table_of_what_leaves_is_the_agents():
+    """An administrator reads the words that the ledger uses, in its order, and the rules."""
+    text = (
+        (ROOT / "docs" / "operating.md")
+        .read_text()
+        .split("| kind | what it does | allowed by |\n| --- | --- | --- |\n")[1]
+    )
+    rows = [tuple(cell.strip(" `") for cell in row.strip("|").split("|")) for row in text.split("\n\n")[0].splitlines()]
+
+    assert rows == [(kind.name, kind.words, kind.rule or "") for kind in KINDS]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -1,13 +1,26 @@
 """The agent's local status page: for this machine, not for the network."""
 
-from fastapi import FastAPI, Response
+import os
+from pathlib import Path
+from typing import Annotated
 
+from fastapi import FastAPI, Query, Response
+from fastapi.responses import HTMLResponse
+
+from services.client_agent.egress_ledger import ledger_folder
+from services.client_agent.ledger_page import month_page
+from services.client_agent.ledger_report import Page, page_of
 from services.client_agent.status import Status, StatusView
+
+Month = Annotated[str | None, Query(pattern=r"^\d{4}-\d{2}$", description="Like 2026-11; the newest.")]
+Number = Annotated[int | None, Query(ge=1, description="Of the month's pages; the last.")]
+NO_SCRIPTS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 
 
 def create_status_page(status: Status) -> FastAPI:
-    """Return the app that shows ``status``."""
+    """Return the app that shows ``status``, and the ledger of the agent's state folder."""
     app = FastAPI(title="FedCoLLM agent", docs_url=None, redoc_url=None)
+    ledger = ledger_folder(status.state_dir or Path(os.devnull))
 
     @app.get("/healthz", summary="Say whether this agent takes part: 200, or 503 and why not")
     async def get_health(response: Response) -> dict[str, str]:
@@ -19,5 +32,13 @@ def create_status_page(status: Status) -> FastAPI:
     @app.get("/status", summary="What this agent is doing")
     async def get_status() -> StatusView:
         return status.view()
+
+    @app.get("/ledger", summary="What has left this machine, as a page")
+    def get_ledger_page(month: Month = None, page: Number = None) -> HTMLResponse:
+        return HTMLResponse(month_page(page_of(ledger, month=month, page=page)), headers=NO_SCRIPTS)
+
+    @app.get("/ledger.json", summary="What has left this machine")
+    def get_ledger(month: Month = None, page: Number = None) -> Page:
+        return page_of(ledger, month=month, page=page)
 
     return app

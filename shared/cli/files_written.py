@@ -19,7 +19,12 @@ def require_free(files: Iterable[Path], *, force: bool) -> None:
 
 
 def write_text(file: Path, content: str, *, mode: int = 0o644) -> None:
-    """Write a file that appears whole.
+    """Write a file that appears whole; errors are those of ``write_pieces``."""
+    write_pieces(file, [content], mode=mode)
+
+
+def write_pieces(file: Path, pieces: Iterable[str], *, mode: int = 0o644) -> None:
+    """Write a file that appears whole, piece by piece.
 
     Raises:
         OutputUnwritable: the disk says no.
@@ -29,7 +34,7 @@ def write_text(file: Path, content: str, *, mode: int = 0o644) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as opened:
-            opened.write(content)
+            opened.writelines(pieces)
         part.replace(file)
     except OSError as error:
         raise OutputUnwritable(f"{file} cannot be written ({error.strerror}): choose another folder") from None

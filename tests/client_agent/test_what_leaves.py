@@ -5,7 +5,7 @@ from fastapi.routing import APIRoute
 
 from services.client_agent.what_leaves import KINDS, in_words, kind_of
 from services.coordinator.principals import Role
-from services.coordinator.routes import agents, members
+from services.coordinator.routes import agents, audit, members, runs
 from shared.errors import EgressUnexplained
 
 
@@ -16,7 +16,8 @@ def roles_of(route: APIRoute) -> set[Role]:
 
 ROUTES = [
     route
-    for route in (*agents.router.routes, *members.router.routes)
+    for module in (agents, audit, members, runs)
+    for route in module.router.routes
     if isinstance(route, APIRoute) and {Role.AGENT, Role.ANYONE} & roles_of(route)
 ]
 ROUND = "/v1/runs/demo/rounds/3"

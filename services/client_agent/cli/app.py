@@ -5,6 +5,7 @@ import typer
 from services.client_agent.cli.adapters import adapters
 from services.client_agent.cli.doctor import doctor
 from services.client_agent.cli.init import init
+from services.client_agent.cli.ledger import ledger
 from services.client_agent.cli.status import AgentFile, status
 from shared.cli.console import EXIT_CODES, telling
 from shared.errors import PartMissing
@@ -16,6 +17,7 @@ Take part in a federation with data that stays here.
 
 First: `fedcollm-agent init` writes the configuration, `doctor` checks it.
 Then: `fedcollm-agent run` takes part, `status` says what it is doing.
+At any time: `fedcollm-agent ledger` says what has left this machine.
 At the end: `fedcollm-agent adapters export` hands out the adapter it holds.
 """
 
@@ -43,4 +45,5 @@ def run(*, config: AgentFile = None) -> None:
 
 
 app.command()(status)
+app.command()(ledger)
 app.add_typer(adapters, name="adapters")
