@@ -11,16 +11,16 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias
 
 import httpcore
 import httpx
 import stamina
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel
 from stamina.instrumentation import set_on_retry_hooks
 
+from shared.answers import MOST_BYTES, NO_DOCUMENT, Answer, parse, pause, problem, time_told
 from shared.credentials import Authenticator
 from shared.egress import LEAVING, NO_BODY, Announcement, Egress, Ledger
 from shared.errors import (
@@ -38,19 +38,18 @@ from shared.errors import (
 )
 from shared.folders import is_whole
 from shared.protocol.digests import DIGEST_FIELD, digest_of, to_field
-from shared.protocol.messages import LONGEST_POLL_SECONDS, PROTOCOL_FIELD, PROTOCOL_VERSION, Health, Problem
+from shared.protocol.messages import LONGEST_POLL_SECONDS, PROTOCOL_FIELD, PROTOCOL_VERSION, Health
 from shared.proxies import LARGEST_PORT, proxy_for
 from shared.trust import certificate_fault, say_untrusted, trusting
 
-Answer = TypeVar("Answer", bound=BaseModel)
 Scope: TypeAlias = MutableMapping[str, Any]
 AsgiApp: TypeAlias = Callable[
     [Scope, Callable[[], Awaitable[Scope]], Callable[[Scope], Awaitable[None]]], Coroutine[None, None, None]
 ]
 
 PIECE_BYTES = 1 << 18
+AS_IT_IS = {"Accept-Encoding": "identity"}
 TRY_AGAIN = frozenset({408, 429, 502, 503, 504, 507})
-NO_DOCUMENT = "http_error"  # the code where no problem document came
 MAY_PASS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError)
 
 # So that a coordinator that says nothing for this long is gone.
@@ -135,8 +134,8 @@ class Transport:
         async for attempt in self._attempts(path):
             with attempt:
                 async with self._sent(request, content, kind) as response:
-                    await response.aread()
-        return _parse(response, answer)
+                    came = await _kept(response)
+        return parse(came.content, answer, url=str(came.url))
 
     async def upload(
         self,
@@ -161,8 +160,8 @@ class Transport:
         async for attempt in self._attempts(path):
             with attempt:
                 async with self._sent(request, _pieces(file), kind) as response:
-                    await response.aread()
-        return _parse(response, answer)
+                    came = await _kept(response)
+        return parse(came.content, answer, url=str(came.url))
 
     async def download(
         self, path: str, into: Path, *, digest: str, size: int | None = None, on_length: OnLength = tell_nobody
@@ -187,6 +186,7 @@ class Transport:
                             received.update(piece)
                             length += len(piece)
                             if size is not None and length > size:
+                                part.unlink()
                                 raise BlobTooLarge(f"{path} goes on after the {size} bytes that it may have")
                             file.write(piece)
                             on_length(length)
@@ -201,10 +201,9 @@ class Transport:
         async for attempt in self._attempts("/healthz"):
             with attempt:
                 async with self._sent(_asking("/healthz")) as response:
-                    await response.aread()
-        _parse(response, Health)
-        told = response.headers.get("Date")
-        return None if told is None else parsedate_to_datetime(told)
+                    came = await _kept(response)
+        parse(came.content, Health, url=str(came.url))
+        return time_told(came.headers.get("Date"))
 
     @asynccontextmanager
     async def _sent(
@@ -212,7 +211,7 @@ class Transport:
     ) -> AsyncIterator[httpx.Response]:
         """Send a request once, announced to the ledger, and give the answer, a good one, before its body is read."""
         said = {PROTOCOL_FIELD: str(PROTOCOL_VERSION), DIGEST_FIELD: to_field(request.digest)}
-        fields = {**kind, **said, **self._authenticator.fields(request)}
+        fields = {**AS_IT_IS, **kind, **said, **self._authenticator.fields(request)}
         announcement = Announcement(request, self._ledger)
         async with self._client.stream(
             request.method, request.target, content=content, headers=fields, extensions={"trace": announcement}
@@ -223,8 +222,7 @@ class Transport:
                     "httpx and httpcore that constraints.txt names"
                 )
             if not response.is_success:
-                await response.aread()
-                raise _refusal(response)
+                raise _refusal(await _kept(response))
             yield response
 
     async def _attempts(self, path: str) -> AsyncIterator[stamina.Attempt]:
@@ -332,38 +330,39 @@ def _try_again_after(error: Exception) -> bool | float:
     """Return whether a failed request is sent again, or after how many seconds if the coordinator said so."""
     if isinstance(error, httpx.HTTPStatusError):
         after = error.response.headers.get("Retry-After", "")
-        return float(after) if after.isdecimal() else True
+        return pause(after)
     return isinstance(error, MAY_PASS)
 
 
 def _refusal(response: httpx.Response) -> Exception:
     """Return the problem that an answer tells, or the error of one that may pass."""
-    problem = _problem(response)
+    told = _problem(response)
     # A server that is told to stop answers what it breaks off with a bare 500; what the coordinator itself fails on is
     # a problem document, and would fail again.
-    if response.status_code in TRY_AGAIN or (problem.status, problem.code) == (500, NO_DOCUMENT):
+    if response.status_code in TRY_AGAIN or (told.status, told.code) == (500, NO_DOCUMENT):
         return httpx.HTTPStatusError("try again", request=response.request, response=response)
-    return problem
+    return told
 
 
 def _problem(response: httpx.Response) -> RemoteProblem:
-    try:
-        problem = Problem.model_validate_json(response.content)
-    except ValidationError:
-        return RemoteProblem(NO_DOCUMENT, response.status_code, response.text[:500] or response.reason_phrase)
-    return RemoteProblem(problem.code, problem.status, problem.detail)
+    return problem(response.status_code, response.content, reason=response.reason_phrase)
 
 
-def _parse(response: httpx.Response, answer: type[Answer]) -> Answer:
-    try:
-        return answer.model_validate_json(response.content)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise MessageInvalid(
-            f"{response.url} answered what the protocol does not say ({where}{': ' * bool(where)}{fault['msg']}): is "
-            "this the coordinator's address, and is the same release installed on both sides?"
-        ) from None
+async def _kept(response: httpx.Response) -> httpx.Response:
+    """Return an answer with its body in memory; one that is packed, although none was asked for, is not read.
+
+    Raises:
+        MessageInvalid: it is longer than any of ours.
+    """
+    body, fields = bytearray(), response.headers.copy()
+    if fields.pop("Content-Encoding", None) is None:
+        async for piece in response.aiter_bytes(PIECE_BYTES):
+            body += piece
+            if len(body) > MOST_BYTES:
+                raise MessageInvalid(
+                    f"{response.url} answered with more than {MOST_BYTES} bytes: is this the coordinator's address?"
+                )
+    return httpx.Response(response.status_code, headers=fields, content=bytes(body), request=response.request)
 
 
 async def _pieces(file: Path) -> AsyncIterator[bytes]:

@@ -1,7 +1,9 @@
 import asyncio
+import gzip
 import json
 import traceback
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -9,6 +11,7 @@ import pytest
 import stamina
 from structlog.testing import capture_logs
 
+from shared.answers import pause, time_told
 from shared.credentials import BearerToken
 from shared.egress import Egress, TrafficCount
 from shared.errors import ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, TransportError, Unreachable
@@ -20,6 +23,7 @@ from tests.support.scripted import (
     BLOB,
     DIGEST,
     HELLO,
+    Body,
     Coordinator,
     Greeting,
     Journal,
@@ -317,3 +321,68 @@ def test_a_port_in_use_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"{port}: Address already in use.* set work_port to another"):
             listen("127.0.0.1", port, "work_port")
+
+
+# --- answers of anybody -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+async def test_an_answer_without_end_is_not_kept(status: int) -> None:
+    """Whatever its status says: it is read up to what ours have at most, and no further."""
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while True:
+            read += 1 << 20
+            yield bytes(1 << 20)
+
+    other = Coordinator([httpx.Response(status, content=endless())])
+    async with talking_to(other) as transport:
+        with pytest.raises(MessageInvalid, match="more than 16777216 bytes"):
+            await transport.call("GET", "/v1/x", Greeting)
+    assert read == 17 << 20
+
+
+async def test_a_packed_answer_is_not_unpacked() -> None:
+    """A megabyte may unpack to a gigabyte: none is asked for, and one that comes all the same is not read."""
+    bomb = gzip.compress(bytes(10 << 20))
+    packed = {"Content-Encoding": "gzip"}
+    other = Coordinator([httpx.Response(503, stream=Body(bomb), headers=packed)] * 2)
+    other.script.insert(1, httpx.Response(200, stream=Body(bomb), headers=packed))
+    async with talking_to(other) as transport:
+        with pytest.raises(MessageInvalid, match="the protocol does not say"):
+            await transport.call("GET", "/v1/x", Greeting)
+    assert [request.headers["Accept-Encoding"] for request in other.requests] == ["identity"] * 2
+
+
+@pytest.mark.parametrize("detail", [b"x" * 5000, b"\xff\x00 not UTF-8"])
+async def test_a_refusal_that_is_no_document_is_told_in_part(detail: bytes) -> None:
+    """What somebody else's server says may be long, and not even text."""
+    async with talking_to(Coordinator([httpx.Response(404, content=detail)])) as transport:
+        with pytest.raises(RemoteProblem) as problem:
+            await transport.call("GET", "/v1/x", Greeting)
+    assert len(problem.value.detail) <= 500
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("17", 17.0), ("9" * 400, 3600.0), ("", True), ("-1", True), ("1e9", True), ("Wed, 21 Oct 2026", True)],
+)
+def test_nobody_is_told_to_wait_for_longer_than_an_hour(said: str, seconds: float) -> None:
+    """What Retry-After says is taken where it is a number of seconds, and a number without end is not."""
+    assert pause(said) == seconds
+
+
+@pytest.mark.parametrize(
+    "date",
+    [None, "", "now", "Wed, 99 Oct 2026 07:28:00 GMT", "1 Jan 99999 00:00:00 +9999", "Wed, 21 Oct 2026 07:28:00 -0000"],
+)
+def test_a_time_that_is_none_is_not_told(date: str | None) -> None:
+    """A clock is compared with what a Date field says, if that is a moment."""
+    assert time_told(date) is None
+
+
+def test_a_time_is_told() -> None:
+    """As every server says it."""
+    assert time_told("Wed, 21 Oct 2026 07:28:00 GMT") == datetime(2026, 10, 21, 7, 28, tzinfo=UTC)

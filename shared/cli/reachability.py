@@ -15,6 +15,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from shared.answers import NO_DOCUMENT
 from shared.credentials import BearerToken
 from shared.egress import Ledger
 from shared.errors import (
@@ -27,7 +28,7 @@ from shared.errors import (
 )
 from shared.findings import Check, Finding, failed, ok, warning
 from shared.proxies import place, port, proxy_for
-from shared.transport import NO_DOCUMENT, Transport, open_transport
+from shared.transport import Transport, open_transport
 from shared.trust import say_untrusted, trusting
 
 CONNECT_SECONDS = 5.0

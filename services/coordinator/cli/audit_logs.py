@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from services.coordinator.cli.connection import Operator
 from shared.access import refusal
+from shared.answers import Answer
 from shared.errors import AuditBroken, ConfigurationError, RemoteProblem
 from shared.protocol.audit import MOST_ENTRIES_A_PAGE, AuditEntry, AuditPage, SignedHead
-from shared.transport import Answer, Params
+from shared.transport import Params
 
 
 def asked_head(operator: Operator) -> SignedHead:

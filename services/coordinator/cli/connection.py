@@ -13,6 +13,7 @@ import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from services.coordinator.cli.settings import OperatorSettings
+from shared.answers import Answer
 from shared.cli.console import AsJson, Output, or_here, telling
 from shared.configuration import read_settings
 from shared.credentials import BearerToken
@@ -21,7 +22,7 @@ from shared.errors import ConfigurationError
 from shared.key_file import read_key
 from shared.protocol.identity import IdentityKey
 from shared.protocol.names import RunId
-from shared.transport import Answer, OnRetry, Params, Transport, open_transport
+from shared.transport import OnRetry, Params, Transport, open_transport
 
 OPERATOR_FILE = "operator.toml"
 
