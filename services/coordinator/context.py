@@ -71,7 +71,7 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
         blobs = FileBlobs(settings.data_dir / "blobs")
         with store.read() as tx:
             blobs.sweep(tx.blob_digests())
-        _resume(store, clock(), lease_seconds=settings.lease_seconds)
+        _resume(store, clock(), settings)
         try:
             yield Context(
                 settings=settings,
@@ -95,16 +95,16 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
             store.close()
 
 
-def _resume(store: Store, now: float, *, lease_seconds: float) -> None:
+def _resume(store: Store, now: float, settings: Settings) -> None:
     """Give agents and workers their time again: they could reach nobody while no coordinator ran."""
     with store.write() as tx:
-        tx.audit.append(SYSTEM, "coordinator.started", "coordinator", {})
+        tx.audit.append(SYSTEM, "coordinator.started", "coordinator", {"operator_key": settings.operator_key})
         for run in tx.runs(states=(RunState.RUNNING, RunState.PAUSED)):
             restart_clock(tx, run, now, actor=SYSTEM)
             for job in tx.open_jobs(run.id):
                 # A lease that was over would have been taken back by the reconciler: what is leased here was live.
                 if job.state is JobState.LEASED:
-                    tx.renew_job(job, expires_at=now + lease_seconds, renewed_at=job.renewed_at)
+                    tx.renew_job(job, expires_at=now + settings.lease_seconds, renewed_at=job.renewed_at)
 
 
 @asynccontextmanager

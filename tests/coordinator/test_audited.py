@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from bench.federation import ManualClock
+from bench.federation import ManualClock, key_of
 from services.coordinator import schema
 from services.coordinator.context import Context
 from services.coordinator.store import SqlStore
@@ -193,7 +193,7 @@ def test_work_that_comes_to_nothing_leaves_its_lines(context: Context, clock: Ma
 
 
 def test_a_start_leaves_a_line(tmp_path: Path, clock: ManualClock) -> None:
-    """It gives rounds and leases their time again, which nobody else decides."""
+    """It gives rounds and leases their time again; and whose word counts for members is a setting."""
     with coordinator(tmp_path, clock) as context:
         begin(context)
         before = context.audit.head().head.seq
@@ -201,6 +201,7 @@ def test_a_start_leaves_a_line(tmp_path: Path, clock: ManualClock) -> None:
     with coordinator(tmp_path, clock) as context:
         (entry,) = context.audit.page(after=before, limit=10).entries
     assert (entry.actor, entry.action, entry.subject) == ("coordinator", "coordinator.started", "coordinator")
+    assert entry.detail == {"operator_key": key_of("operator").public}
 
 
 def test_an_update_is_refused_for_a_reason(context: Context) -> None:

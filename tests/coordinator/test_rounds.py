@@ -3,9 +3,11 @@ import pytest
 from bench.federation import ManualClock
 from services.coordinator.context import Context
 from shared.errors import NotFound, RoundClosed
+from shared.protocol.messages import EvaluateResult, RoundScores
 from shared.protocol.rounds import RoundState, RunState, data_seed
 from shared.protocol.terms import CohortTerms, GateTerms
 from tests.support.federations import (
+    AGENTS,
     RUN,
     begin,
     cancelled,
@@ -14,6 +16,7 @@ from tests.support.federations import (
     play_round,
     result_of,
     run_of,
+    score,
     submit,
     terms_of,
     work,
@@ -128,6 +131,33 @@ def test_the_gate_compares_with_what_is_published(
     begin(context, terms_of(gate=gate, rounds=2))
     play_round(context, 1, loss=loss)
     assert states(context)[0] is expected
+
+
+def test_small_steps_add_up_over_rounds(context: Context) -> None:
+    """What the gate does not stop: each candidate is compared with the one before it, so a tolerance is one a round.
+
+    With the tolerance 0, which the terms have unless they say otherwise, there is no step back at all.
+    """
+    begin(context, terms_of(gate=GateTerms(tolerance=0.1), rounds=9))
+    for number, loss in enumerate((1.1, 1.2, 1.3), start=1):
+        play_round(context, number, loss=loss)
+    assert states(context) == [*[RoundState.PUBLISHED] * 3, RoundState.OPEN]
+    play_round(context, 4, loss=1.41)
+    assert states(context)[3] is RoundState.REFUSED
+    assert GateTerms() == GateTerms(enabled=True, tolerance=0)
+
+
+def test_the_gate_looks_at_the_slm_alone(context: Context) -> None:
+    """What it does not stop either: an LLM that has become worse goes with an SLM that has not."""
+    begin(context)
+    for agent in AGENTS:
+        submit(context, agent)
+    context.rounds.reconcile()
+    work(context)
+    granted = lease(context)
+    scores = RoundScores(slm_aggregated=score(9.0), slm=score(1.0), llm=score(9.0))
+    context.work.complete(granted.job_id, granted.token, EvaluateResult(scores=scores), actor="worker")
+    assert states(context) == [RoundState.PUBLISHED]
 
 
 def test_three_rounds_in_a_row_that_come_to_nothing_fail_the_run(context: Context) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,15 @@ from bench.no_op import InProcess
 from services.client_agent import lora_trainer
 from services.client_agent.lora_trainer import LoraTrainer
 from services.client_agent.state import StateFolder
+from services.client_agent.trainer import Progress, Trained, Trainer, TrainingOrder
 from services.coordinator.worker.model_pair import ModelPair
 from shared.data.source import DataSource
 from shared.errors import LossNotFinite
 from shared.ml.adapters import adapter_tensors
 from shared.ml.models import load_base
-from shared.protocol.codec import decode
-from shared.protocol.messages import PreparedDigests
+from shared.protocol.codec import decode, encode, read_file
+from shared.protocol.digests import digest_of
+from shared.protocol.messages import PreparedDigests, RoundView
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import (
     CohortTerms,
@@ -394,3 +396,53 @@ def test_co_tuning_starts_from_the_adapters_that_it_is_given(world: World, tmp_p
         )
     assert files["slm-1"].read_bytes() == files["slm-2"].read_bytes() != files["theta"].read_bytes()
     assert files["llm-1"].read_bytes() == files["llm-2"].read_bytes() != files["omega"].read_bytes()
+
+
+class Poisoner:
+    """Trains as its organisation would, and sends what was learnt ``strength`` times over."""
+
+    def __init__(self, trainer: Trainer, strength: float) -> None:
+        self.inner = trainer
+        self._strength = strength
+
+    async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+        """Train, and poison the update."""
+        trained = await self.inner.train(order, on_progress)
+        before, after = (read_file(path, order.manifest.layout) for path in (order.adapter, order.into))
+        poisoned = encode({name: before[name] + self._strength * (after[name] - before[name]) for name in before})
+        order.into.write_bytes(poisoned)
+        return trained.model_copy(update={"digest": digest_of(poisoned)})
+
+
+async def first_round(everybody: Federation, world: World, strength: float) -> RoundView:
+    """Play a round in which bob's update is poisoned, with the gate on."""
+    bob = everybody.agents["bob"]
+    bob._trainer = Poisoner(bob._trainer, strength)
+    await everybody.start(RUN, world.terms(rounds=1, gate=GateTerms(tolerance=0.1)))
+    while not (rounds := (await everybody.rounds(RUN)).rounds) or rounds[0].ended_at is None:
+        await everybody.step()
+    return rounds[0]
+
+
+async def test_a_poisoned_update_that_spoils_the_adapter_stops_at_the_gate(
+    world: World, tmp_path: Path, clock: ManualClock
+) -> None:
+    """Nobody is given the adapter, the reason is in the log, and the next round starts from what was there before."""
+    async with federated(tmp_path / "run", world, clock) as everybody:
+        first = await first_round(everybody, world, strength=-100)
+        assert (first.state, "validation loss" in str(first.reason)) == (RoundState.REFUSED, True)
+        assert {status.holding for status in everybody.statuses.values()} == {None}
+        everybody.agents["bob"]._trainer = everybody.agents["bob"]._trainer.inner
+        assert (await everybody.finish(RUN)).state is RunState.FINISHED
+        with everybody.context.store.read() as tx:
+            rounds = tx.rounds(RUN)
+        assert rounds[-1].state is RoundState.PUBLISHED
+        assert len({(current.slm_adapter, current.llm_adapter) for current in rounds}) == 1
+
+
+async def test_a_poisoned_update_that_is_plausible_passes_the_gate(
+    world: World, tmp_path: Path, clock: ManualClock
+) -> None:
+    """What docs/security.md says of poisoning: unlearning, as strongly as one learns, is not seen."""
+    async with federated(tmp_path / "run", world, clock) as everybody:
+        assert (await first_round(everybody, world, strength=-1)).state is RoundState.PUBLISHED
