@@ -23,7 +23,7 @@ from shared.errors import (
     RoundClosed,
     UpdateConflict,
 )
-from shared.protocol.codec import blob_bytes
+from shared.protocol.codec import blob_bytes, require_file
 from shared.protocol.messages import LONGEST_POLL_SECONDS, Assignment, Manifest, PublishedAdapter, manifest_digest
 
 PAUSE_AFTER_FAILURE_SECONDS = 10.0
@@ -161,10 +161,12 @@ class Agent:
         return update
 
     async def _fetch(self, digest: str, manifest: Manifest) -> None:
+        """Have an adapter here, and see that it is one: its digest says only that it is what the coordinator named."""
         file = self._state.adapter(digest)
         if not await asyncio.to_thread(self._state.has_adapter, digest):
             size = blob_bytes(manifest.layout)
             self._status.received_bytes += await self._coordinator.fetch_adapter(digest, file, size=size)
+        await asyncio.to_thread(require_file, file, manifest.layout)
 
     async def _manifest_of(self, assignment: Assignment) -> Manifest:
         """Return the manifest that an assignment names by its digest."""

@@ -15,20 +15,23 @@ from services.client_agent.state import StateFolder
 from services.client_agent.status import Phase, Status
 from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from shared.adapter_folder import WEIGHTS
 from shared.credentials import BearerToken
 from shared.errors import (
     BaseModelMismatch,
     DigestMismatch,
     FedCoLLMError,
+    LayoutMismatch,
     LoraMismatch,
     LossNotFinite,
     RemoteProblem,
     TokenizerMismatch,
     TrainerStopped,
     Unreachable,
+    ValuesNotFinite,
 )
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import Manifest
+from shared.protocol.messages import Manifest, Wanted
 from shared.protocol.rounds import RoundState, RunState
 from shared.transport import Transport, WithoutSocket
 from tests.support.cotuners import AddingCoTuner
@@ -114,6 +117,51 @@ async def test_agents_receive_theta_after_co_tuning_not_the_average(tmp_path: Pa
     difference = np.frombuffer(held[-56:], "<f4") - np.frombuffer(aggregate[-56:], "<f4")
     np.testing.assert_allclose(difference, 1, rtol=1e-6)
     assert digest_of(aggregate).removeprefix("sha256:") not in {path.name for path in (tmp_path / "ada").rglob("*")}
+
+
+class HostileCoordinator(CoordinatorClient):
+    """Publishes whatever bytes it likes, under their own digest."""
+
+    def __init__(self, transport: Transport, blob: bytes) -> None:
+        super().__init__(transport)
+        self._blob = blob
+
+    async def wanted(self, *asked: object, **more: object) -> Wanted:
+        """Name the bytes."""
+        answer = await super().wanted(*asked, **more)
+        published = answer.published.model_copy(update={"digest": digest_of(self._blob)})
+        return answer.model_copy(update={"published": published})
+
+    async def fetch_adapter(self, digest: str, into: Path, *, size: int) -> int:
+        """Give them."""
+        assert (digest, size) == (digest_of(self._blob), len(self._blob))
+        into.write_bytes(self._blob)
+        return size
+
+
+@pytest.mark.parametrize(
+    ("blob", "error"),
+    [
+        (adapter(float("nan")), ValuesNotFinite),
+        (adapter(1.0).replace(b"lora_A", b"lora_X"), LayoutMismatch),
+        (b"\x80\x05" + adapter(1.0)[2:], LayoutMismatch),
+    ],
+    ids=["no numbers", "another layout", "a pickle"],
+)
+async def test_what_is_no_adapter_of_the_run_is_not_put_where_adapters_are_used(
+    blob: bytes, error: type[FedCoLLMError], tmp_path: Path, clock: ManualClock
+) -> None:
+    """A coordinator may name any bytes by their digest; an organisation's own programs are given adapters alone."""
+    async with federation(tmp_path, clock) as everybody:
+        await everybody.start(RUN, terms_of())
+        before = await everybody.finish(RUN)
+        agent = agent_of(everybody, InProcess(NoOpTrainer()), tmp_path, Pauses(0))
+        agent._coordinator = HostileCoordinator(everybody.transports["ada"], blob)
+        with pytest.raises(error):
+            await agent.step(wait_seconds=0)
+    folder = StateFolder(tmp_path / "ada")
+    assert folder.published == before.published
+    assert digest_of((folder.peft_folder / WEIGHTS).read_bytes()) == before.published.digest
 
 
 @pytest.mark.parametrize(
