@@ -2,9 +2,10 @@
 
 import datetime as dt
 import socket
+import ssl
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,14 +29,14 @@ class Certificates:
     ca_file: Path
     chain: Path
     key: Path
-    fingerprint: str
+    fingerprint: str = ""
 
 
-def certificates(folder: Path, *, host: str = LOOPBACK, days: int = 30) -> Certificates:
+def certificates(folder: Path, *, host: str = LOOPBACK, days: int = 60) -> Certificates:
     """Make a CA and a certificate for ``host`` that ends in so many days; less than none is one that has ended."""
     now = dt.datetime.now(dt.UTC)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CA of a clinic")])
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"CA of {folder.name}")])
     san: x509.GeneralName = x509.IPAddress(ip_address(host)) if host[0].isdigit() else x509.DNSName(host)
 
     def issue(name: x509.Name, public: ec.EllipticCurvePublicKey, end: int) -> x509.CertificateBuilder:
@@ -50,7 +51,7 @@ def certificates(folder: Path, *, host: str = LOOPBACK, days: int = 30) -> Certi
         )
 
     ca = (
-        issue(ca_name, ca_key.public_key(), 60)
+        issue(ca_name, ca_key.public_key(), 90)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
@@ -74,10 +75,15 @@ def certificates(folder: Path, *, host: str = LOOPBACK, days: int = 30) -> Certi
 def served(app: AsgiApp, tls: Certificates | None = None) -> Iterator[str]:
     """Serve ``app`` on a port of loopback, in a thread, and give its address."""
     with listen(LOOPBACK, 0) as listening:
-        files: Mapping[str, Path] = {} if tls is None else {"ssl_certfile": tls.chain, "ssl_keyfile": tls.key}
-        server = uvicorn.Server(
-            uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, **files)  # type: ignore[arg-type]
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            ssl_certfile=tls and tls.chain,
+            ssl_keyfile=tls and tls.key,
         )
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         try:
@@ -85,6 +91,30 @@ def served(app: AsgiApp, tls: Certificates | None = None) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join(10)
+
+
+@contextmanager
+def disagreeing(tls: Certificates, bend: Callable[[ssl.SSLContext], None]) -> Iterator[str]:
+    """Be a server that speaks TLS in another way, tells every client so by an alert, and gives its address."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls.chain, tls.key)
+    bend(context)
+    with socket.create_server((LOOPBACK, 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    raw, _ = listening.accept()
+                except OSError:
+                    return
+                with context.wrap_socket(raw, server_side=True, do_handshake_on_connect=False) as opened:
+                    with suppress(ssl.SSLError):
+                        opened.do_handshake()
+                    while socket.socket.recv(opened, 65536):  # what is left unread would cut off the alert
+                        pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"https://{LOOPBACK}:{listening.getsockname()[1]}"
 
 
 @dataclass
