@@ -1,7 +1,7 @@
 """What a round costs beside the training: ``python -m bench.round`` (or ``make bench-round``).
 
-Two agents, a worker and a coordinator as separate processes on loopback: the demo's store, digests, loops and child
-trainer; only the training and co-tuning steps move bytes and nothing else. A proxy in front of the coordinator's
+Two agents, a worker and a coordinator as separate processes on loopback: the demo's TLS, store, digests, loops and
+child trainer; only the training and co-tuning steps move bytes and nothing else. A proxy in front of the coordinator's
 public port counts what agents exchange with it. The aggregate of every round is recomputed and compared.
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 from bench.aggregation import aggregation_rate
 from bench.no_op import shift_of
 from bench.round_processes import SLM_LAYOUT
-from examples.demo.processes import LOOPBACK, Address, LocalFederation, free_ports, local_federation
+from examples.demo.processes import LOOPBACK, LocalFederation, free_ports, local_federation
 from shared.protocol.codec import blob_bytes, decode
 from shared.protocol.messages import EventList, PublishedAdapter, RoundList, RoundView, RunView
 from shared.protocol.rounds import ENDED_RUNS, RunState, data_seed
@@ -97,7 +97,7 @@ async def measure(folder: Path, rounds: int) -> None:
     async with local_federation(folder, AGENTS) as federation:
         port = free_ports(1)[0]
         # Agents go through the proxy; the operator, who only watches, does not.
-        seen_by_agents = replace(federation, public=Address(port))
+        seen_by_agents = replace(federation, public=replace(federation.public, port=port))
         await federation.start_coordinator()
         async with federation.operator() as operator, counting_proxy(port, federation.public.port) as count:
             command = [sys.executable, "-m", "bench.round_processes"]

@@ -29,7 +29,11 @@ async def worker() -> None:
     """Run a worker whose co-tuning moves bytes only."""
     settings = read_settings(WorkerSettings)
     async with open_transport(
-        settings.coordinator_url, BearerToken.read(settings.token_file), TrafficCount(), patience_seconds=None
+        settings.coordinator_url,
+        BearerToken.read(settings.token_file),
+        TrafficCount(),
+        patience_seconds=None,
+        ca_file=settings.ca_file,
     ) as transport:
         await Worker(transport, NoOpCoTuner(SLM_LAYOUT, LLM_LAYOUT), settings.cache_dir, name="worker").run()
 

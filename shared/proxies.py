@@ -3,11 +3,11 @@
 This machine itself is always asked directly, as Go and browsers do: no proxy reaches another machine's loopback.
 """
 
-from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from shared.errors import ConfigurationError
+from shared.loopback import is_here
 
 LARGEST_PORT = 65_535
 WITHOUT_PORT = {"http": 80, "https": 443}
@@ -46,12 +46,4 @@ def _has_port(address: SplitResult) -> bool:
     try:
         return address.port is None or address.port > 0
     except ValueError:  # not a number, or above LARGEST_PORT
-        return False
-
-
-def is_here(host: str) -> bool:
-    """Return whether a host is this machine by its very name."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
         return False

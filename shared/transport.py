@@ -8,6 +8,7 @@ once a connection is there, so that what never left is not in it, and by the hea
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -40,7 +41,7 @@ from shared.folders import is_whole
 from shared.protocol.digests import DIGEST_FIELD, digest_of, to_field
 from shared.protocol.messages import LONGEST_POLL_SECONDS, PROTOCOL_FIELD, PROTOCOL_VERSION, Health
 from shared.proxies import LARGEST_PORT, proxy_for
-from shared.trust import certificate_fault, say_untrusted, trusting
+from shared.trust import certificate_fault, require_encryption, say_untrusted, tls_fault, trusting
 
 Scope: TypeAlias = MutableMapping[str, Any]
 AsgiApp: TypeAlias = Callable[
@@ -50,7 +51,8 @@ AsgiApp: TypeAlias = Callable[
 PIECE_BYTES = 1 << 18
 AS_IT_IS = {"Accept-Encoding": "identity"}
 TRY_AGAIN = frozenset({408, 429, 502, 503, 504, 507})
-MAY_PASS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError)
+# An alert of the other side's, or what is no TLS, may come as ssl's own error once the handshake is over here.
+MAY_PASS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError, ssl.SSLError)
 
 # So that a coordinator that says nothing for this long is gone.
 SILENCE_SECONDS = LONGEST_POLL_SECONDS + 15.0
@@ -264,10 +266,14 @@ class Transport:
                 f"the proxy of this machine did not pass on {self._client.base_url}{path}: look at HTTPS_PROXY and "
                 "HTTP_PROXY, or name the coordinator's host in NO_PROXY"
             )
-        tls = " Does it want https?" if isinstance(error, httpx.RemoteProtocolError) else ""
+        hint = ""
+        if fault := tls_fault(error):
+            hint = f" TLS failed ({fault.reason}): does it speak TLS 1.3?"
+        elif isinstance(error, httpx.RemoteProtocolError) and self._client.base_url.scheme == "http":
+            hint = " Does it want https?"
         return Unreachable(
             f"{self._client.base_url}{path} did not answer ({type(error).__name__}): "
-            f"is the coordinator running, and is this its address?{tls}"
+            f"is the coordinator running, and is this its address?{hint}"
         )
 
 
@@ -279,13 +285,17 @@ async def open_transport(
     *,
     patience_seconds: float | None,
     ca_file: Path | None = None,
+    insecure: bool = False,
     on_retry: OnRetry = tell_nobody,
 ) -> AsyncIterator[Transport]:
     """Open connections to the coordinator at ``base_url`` for as long as the block runs.
 
+    ``ca_file`` holds the only certificates that are trusted. ``insecure`` allows plain HTTP to another machine.
+
     Raises:
-        ConfigurationError: ``ca_file`` or the environment's proxy cannot be used.
+        ConfigurationError: what is sent would not be encrypted; ``ca_file`` or the environment's proxy cannot be used.
     """
+    require_encryption(base_url, insecure=insecure)
     proxy = proxy_for(base_url)
     async with httpx.AsyncClient(
         base_url=base_url,

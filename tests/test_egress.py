@@ -151,7 +151,9 @@ async def test_what_a_proxy_passes_on_unencrypted_is_told_as_it_is_sent(monkeypa
         tapped(int(proxy.url.rsplit(":", 1)[1])) as tap,
     ):
         monkeypatch.setenv("HTTP_PROXY", f"http://ada:a-secret@{LOOPBACK}:{tap.port}")
-        async with open_transport("http://coordinator.example", TOKEN, notes, patience_seconds=None) as transport:
+        async with open_transport(
+            "http://coordinator.example", TOKEN, notes, patience_seconds=None, insecure=True
+        ) as transport:
             await transport.call("GET", "/v1/x", Greeting)
     assert notes.seen() == tap.requests()
     assert [(request.target, to) for request, to, _ in notes.lines] == [("http://coordinator.example/v1/x", tap.url)]

@@ -1,5 +1,7 @@
 """TLS with an organisation's own CA, and proxies: real sockets on loopback."""
 
+import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from shared.errors import ConfigurationError, MessageInvalid, Unreachable
 from shared.proxies import place, proxy_for
 from shared.transport import open_transport
 from shared.trust import trusting
-from tests.support.tls import Certificates, certificates, proxy, served
+from tests.support.tls import Certificates, certificates, disagreeing, proxy, served
 
 pytestmark = pytest.mark.anyio
 
@@ -46,10 +48,17 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return certificates(tmp_path_factory.mktemp("own"))
 
 
-async def ask(url: str, ca_file: Path | None = None) -> str:
+async def ask(
+    url: str, ca_file: Path | None = None, *, insecure: bool = False, patience_seconds: float | None = None
+) -> str:
     """Ask for a greeting."""
     async with open_transport(
-        url, BearerToken(TOKEN), TrafficCount(), patience_seconds=None, ca_file=ca_file
+        url,
+        BearerToken(TOKEN),
+        TrafficCount(),
+        patience_seconds=patience_seconds,
+        ca_file=ca_file,
+        insecure=insecure,
     ) as transport:
         return (await transport.call("GET", "/v1/x", Greeting)).text
 
@@ -60,12 +69,42 @@ async def test_a_private_ca_is_trusted_where_it_is_named(own: Certificates):
         assert await ask(url, own.ca_file) == "hello"
 
 
-async def test_the_usual_cas_stay_trusted_beside_a_private_one(own: Certificates):
-    """ca_file adds to what is trusted, and takes nothing away."""
-    before, after = trusting(None).get_ca_certs(), trusting(own.ca_file).get_ca_certs()
-    assert before
-    assert all(one in after for one in before)
-    assert len(after) == len(before) + 1
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates of a CA that the machine trusts."""
+    return certificates(tmp_path_factory.mktemp("others"))
+
+
+async def test_a_ca_that_is_named_is_the_only_one(
+    own: Certificates, others: Certificates, monkeypatch: pytest.MonkeyPatch
+):
+    """Who has a certificate of a CA that everybody trusts is not the coordinator by that."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(others.ca_file))
+    with served(app, others) as url:
+        assert await ask(url) == "hello"
+        with pytest.raises(ConfigurationError, match=r"not trusted .* set ca_file"):
+            await ask(url, own.ca_file)
+    assert len(trusting(own.ca_file).get_ca_certs()) == 1
+
+
+async def test_a_file_may_hold_several_cas(own: Certificates, others: Certificates, tmp_path: Path):
+    """The coordinator's own and that of a proxy that opens TLS; or the one before and the one after."""
+    both = tmp_path / "both.pem"
+    both.write_bytes(own.ca_file.read_bytes() + others.ca_file.read_bytes())
+    for shown in (own, others):
+        with served(app, shown) as url:
+            assert await ask(url, both) == "hello"
+
+
+async def test_a_certificate_below_the_root_can_be_pinned_too(own: Certificates):
+    """An intermediate CA, or the coordinator's own certificate, whose root signs much else."""
+    with served(app, own) as url:
+        assert await ask(url, own.chain) == "hello"
+
+
+def test_the_usual_cas_are_trusted_where_none_is_named():
+    """Those of certifi at the least."""
+    assert len(trusting(None).get_ca_certs()) > 50
 
 
 async def test_a_certificate_that_is_not_trusted_is_told_at_once(own: Certificates):
@@ -77,7 +116,14 @@ async def test_a_certificate_that_is_not_trusted_is_told_at_once(own: Certificat
 
 
 @pytest.mark.parametrize(
-    ("fault", "why"), [({"host": "elsewhere.test"}, "IP address mismatch"), ({"days": -1}, "certificate has expired")]
+    ("fault", "why"),
+    [
+        (
+            {"host": "elsewhere.test"},
+            r"IP address mismatch.*: correct the address, or have .*`fedcollm tls issue --host`",
+        ),
+        ({"days": -1}, r"certificate has expired\): this machine's clock says 20.* else have the operator renew"),
+    ],
 )
 async def test_a_certificate_of_another_host_or_time_is_told_too(fault: dict[str, str | int], why: str, tmp_path: Path):
     """Trusting the CA is not enough: name and time must be right, and the message says which is not."""
@@ -118,11 +164,24 @@ async def test_a_proxy_of_the_environment_is_used_and_tls_goes_through_it(
 
 
 async def test_a_proxy_is_used_for_http_too(monkeypatch: pytest.MonkeyPatch):
-    """HTTP_PROXY is for addresses without TLS."""
+    """HTTP_PROXY is for addresses without TLS, where that was allowed."""
     with served(app) as url, proxy(url) as between:
         monkeypatch.setenv("HTTP_PROXY", between.url)
-        assert await ask("http://coordinator.test:8440") == "hello"
+        assert await ask("http://coordinator.test:8440", insecure=True) == "hello"
     assert between.asked == ["GET http://coordinator.test:8440/v1/x HTTP/1.1"]
+
+
+@pytest.mark.parametrize("host", ["coordinator.test", "10.0.0.1", "localhost.test", "[2001:db8::1]"])
+async def test_plain_http_goes_to_no_other_machine(host: str):
+    """No request is made, and nobody's token shown: the message says what to do."""
+    with pytest.raises(ConfigurationError, match=r"is another machine: use https.*insecure = true \(--insecure\)"):
+        await ask(f"http://{host}:8440")
+
+
+async def test_plain_http_goes_to_this_machine():
+    """What is said there crosses no network."""
+    with served(app) as url:
+        assert await ask(url.replace("127.0.0.1", "localhost")) == "hello"
 
 
 @pytest.mark.parametrize(
@@ -199,3 +258,24 @@ async def test_plain_http_to_a_port_with_tls_is_told(own: Certificates):
         ) as transport:
             with pytest.raises(Unreachable, match="Does it want https"):
                 await transport.call("GET", "/v1/x", Greeting)
+
+
+def before_13(context: ssl.SSLContext) -> None:
+    """Be a server of yesterday."""
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+
+def wanting_a_certificate(context: ssl.SSLContext) -> None:
+    """Be a server that knows its clients by certificates, and says so after their handshake is over."""
+    context.verify_mode = ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("how", "why"), [(before_13, "PROTOCOL_VERSION"), (wanting_a_certificate, "CERTIFICATE_REQUIRED")]
+)
+async def test_a_server_that_does_not_agree_on_tls_is_told(
+    own: Certificates, how: Callable[[ssl.SSLContext], None], why: str
+):
+    """It may be set up better a minute later: it is asked again, and the reason is told."""
+    with disagreeing(own, how) as url, pytest.raises(Unreachable, match=rf"TLS failed \(.*{why}\): does it speak"):
+        await ask(url, own.ca_file, patience_seconds=0.1)

@@ -1,11 +1,12 @@
 """Fill the volumes of the demo's containers: ``python -m examples.demo.bootstrap FOLDER``, run by docker-compose.yml.
 
-    FOLDER/coordinator/   coordinator.toml principals.json; the operator's operator.toml, .token, .key and run.toml
-    FOLDER/worker/        worker.toml token auxiliary.jsonl validation.jsonl models/
-    FOLDER/agent-1/       agent.toml token data.jsonl models/, and so on: each folder becomes one container's own
+    FOLDER/coordinator/   coordinator.toml principals.json tls/; the operator's operator.toml, .token, .key and run.toml
+    FOLDER/worker/        worker.toml token ca.pem auxiliary.jsonl validation.jsonl models/
+    FOLDER/agent-1/       agent.toml token ca.pem data.jsonl models/, and so on: each becomes one container's own
 
 What is there stays: a second call changes nothing, and after a call that was broken off the next one goes on. Only a
-token that the coordinator does not know, because its folder was lost and made anew, gives way to one that it knows.
+token that the coordinator does not know and a CA that is not its own, because its folder was lost and made anew, give
+way to those that are.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from examples.demo.preset import AGENTS, AUXILIARY_ITEMS, ITEMS_AN_AGENT, MODELS, VALIDATION_ITEMS
 from examples.demo.task import write_demo_data
+from services.coordinator.cli.tls import CA_FILE, FILES, write_authority
 from services.coordinator.principals import new_principals, read_entries
 from shared.cli.files_written import write_private, write_text
 from shared.key_file import keep_key, key_of
@@ -28,6 +30,10 @@ MARK = "DEMO-ONLY"
 TOKENS = {"operator": "coordinator/operator.token", "worker": "worker/token"} | {
     name: f"{name}/token" for name in AGENTS
 }
+CA_FILES = {name: f"{name}/{CA_FILE}" for name in ("worker", *AGENTS)}
+
+# What the coordinator is called on the networks of docker-compose.yml; of the host, which has its port, on loopback.
+HOSTS = ("coordinator", "work.coordinator")
 
 WARNING = """\
 The token in this folder was made by `docker compose up` for the demo on one machine, and the data is made up.
@@ -45,9 +51,12 @@ port = 8440
 # A name that stands for the coordinator's address on the workers' network, so that only workers reach this port.
 work_host = "work.coordinator"
 work_port = 8441
+tls_certificate_file = "tls/server.pem"
+tls_key_file = "tls/server.key"
 """
 OPERATOR = """\
-coordinator_url = "http://127.0.0.1:8440"
+coordinator_url = "https://127.0.0.1:8440"
+ca_file = "tls/ca.pem"
 token_file = "operator.token"
 federation = "{federation}"
 key_file = "operator.key"
@@ -59,7 +68,8 @@ llm = "/fedcollm/models/llm"
 slm = "/fedcollm/models/slm"
 """
 WORKER = """\
-coordinator_url = "http://coordinator:8441"
+coordinator_url = "https://coordinator:8441"
+ca_file = "ca.pem"
 token_file = "token"
 cache_dir = "cache"
 device = "cpu"
@@ -71,7 +81,8 @@ path = "auxiliary.jsonl"
 path = "validation.jsonl"
 """
 AGENT = """\
-coordinator_url = "http://coordinator:8440"
+coordinator_url = "https://coordinator:8440"
+ca_file = "ca.pem"
 token_file = "token"
 state_dir = "state"
 slm = "models/slm"
@@ -83,8 +94,8 @@ path = "data.jsonl"
 
 
 def bootstrap(folder: Path) -> tuple[list[str], list[str]]:
-    """Fill the folders that have not been filled; return their names, and of whom the token was written."""
-    given = _give_tokens(folder)
+    """Fill the folders that have not been filled; return their names, and of whom the token or the CA was written."""
+    given = sorted(_give_tokens(folder) | _give_certificates(folder))
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch)
         write_demo_data(
@@ -116,19 +127,30 @@ def bootstrap(folder: Path) -> tuple[list[str], list[str]]:
     return filled, given
 
 
-def _give_tokens(folder: Path) -> list[str]:
+def _give_tokens(folder: Path) -> set[str]:
     """Write every token that the coordinator knows where there is none or another, and return whose these are."""
     principals_file = folder / "coordinator" / "principals.json"
     if not principals_file.exists():
         write_private(principals_file, new_principals(AGENTS).model_dump_json(indent=2))
     known = read_entries(principals_file)
-    given = []
-    for name in TOKENS.keys() & known:
-        file, token = folder / TOKENS[name], known[name].token
-        if not file.exists() or file.read_bytes().strip() != token.encode():
-            write_private(file, token)
-            given.append(name)
-    return sorted(given)
+    return {name for name in TOKENS.keys() & known if _give(folder / TOKENS[name], known[name].token)}
+
+
+def _give_certificates(folder: Path) -> set[str]:
+    """Make a CA unless there is one, write it wherever there is none or another, and return for whom."""
+    made = folder / "coordinator" / "tls"
+    if not all((made / name).exists() for name in FILES):
+        write_authority(made, HOSTS)
+    authority = (made / CA_FILE).read_text().strip()
+    return {name for name, file in CA_FILES.items() if _give(folder / file, authority)}
+
+
+def _give(file: Path, content: str) -> bool:
+    """Write a file unless it has this content; return whether it was written."""
+    if file.exists() and file.read_bytes().strip() == content.encode():
+        return False
+    write_private(file, content)
+    return True
 
 
 def _fill_once(folder: Path, fill: Callable[[Path], None]) -> bool:
@@ -165,7 +187,7 @@ def main() -> int:
     if filled:
         print(f"filled: {', '.join(filled)} (for this demo only)")
     if given:
-        print(f"new tokens: {', '.join(given)} (restart whichever runs)")
+        print(f"new token or CA: {', '.join(given)} (restart whichever runs)")
     if not filled and not given:
         print("all is there: nothing was changed")
     return 0

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.coordinator.cli.tls import CA_FILE, CERTIFICATE, KEY, write_authority
 from services.coordinator.principals import new_principals
 from shared.cli.files_written import write_private
 from shared.credentials import BearerToken
@@ -33,11 +34,12 @@ class Address:
     """Where a process of the federation listens."""
 
     port: int
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
         """Return the address as a URL."""
-        return f"http://{LOOPBACK}:{self.port}"
+        return f"{self.scheme}://{LOOPBACK}:{self.port}"
 
 
 @dataclass
@@ -96,6 +98,11 @@ class LocalFederation:
     tokens: Mapping[str, str]
     operator_key: IdentityKey
 
+    @property
+    def ca_file(self) -> Path:
+        """Return the only CA that anybody here trusts."""
+        return self.folder / "tls" / CA_FILE
+
     async def start_coordinator(self) -> None:
         """Start the coordinator."""
         await self.processes.start(
@@ -108,6 +115,8 @@ class LocalFederation:
                 "FEDCOLLM_COORDINATOR_OPERATOR_KEY": self.operator_key.public,
                 "FEDCOLLM_COORDINATOR_PORT": str(self.public.port),
                 "FEDCOLLM_COORDINATOR_WORK_PORT": str(self.work.port),
+                "FEDCOLLM_COORDINATOR_TLS_CERTIFICATE_FILE": str(self.folder / "tls" / CERTIFICATE),
+                "FEDCOLLM_COORDINATOR_TLS_KEY_FILE": str(self.folder / "tls" / KEY),
                 "FEDCOLLM_COORDINATOR_LEASE_SECONDS": "15",
             },
         )
@@ -119,6 +128,7 @@ class LocalFederation:
             command,
             {
                 "FEDCOLLM_WORKER_COORDINATOR_URL": self.work.url,
+                "FEDCOLLM_WORKER_CA_FILE": str(self.ca_file),
                 "FEDCOLLM_WORKER_TOKEN_FILE": str(self.folder / "tokens" / "worker"),
                 "FEDCOLLM_WORKER_CACHE_DIR": str(self.folder / "worker"),
                 "FEDCOLLM_WORKER_AUXILIARY__PATH": str(auxiliary),
@@ -134,6 +144,7 @@ class LocalFederation:
             command,
             {
                 "FEDCOLLM_AGENT_COORDINATOR_URL": self.public.url,
+                "FEDCOLLM_AGENT_CA_FILE": str(self.ca_file),
                 "FEDCOLLM_AGENT_TOKEN_FILE": str(self.folder / "tokens" / name),
                 "FEDCOLLM_AGENT_STATE_DIR": str(self.folder / name),
                 "FEDCOLLM_AGENT_SLM": slm,
@@ -147,7 +158,9 @@ class LocalFederation:
     async def operator(self) -> AsyncIterator[Transport]:
         """Open an operator's transport, once the coordinator answers."""
         authenticator = BearerToken(self.tokens["operator"])
-        async with open_transport(self.public.url, authenticator, TrafficCount(), patience_seconds=30.0) as transport:
+        async with open_transport(
+            self.public.url, authenticator, TrafficCount(), patience_seconds=30.0, ca_file=self.ca_file
+        ) as transport:
             asked = asyncio.create_task(transport.call("GET", "/v1/runs", RunList))
             try:
                 while not asked.done():
@@ -161,7 +174,8 @@ class LocalFederation:
 
 @asynccontextmanager
 async def local_federation(folder: Path, agents: Sequence[str]) -> AsyncIterator[LocalFederation]:
-    """Choose ports and tokens for a federation in ``folder``; whatever was started ends with the block."""
+    """Make what a federation in ``folder`` needs; whatever was started ends with the block."""
+    write_authority(folder / "tls", [LOOPBACK])
     principals = new_principals(agents)
     tokens = {name: entry.token for name, entry in principals.root.items()}
     write_private(folder / "principals.json", principals.model_dump_json(indent=2))
@@ -171,8 +185,8 @@ async def local_federation(folder: Path, agents: Sequence[str]) -> AsyncIterator
     federation = LocalFederation(
         processes=Processes(folder / "logs"),
         folder=folder,
-        public=Address(ports[0]),
-        work=Address(ports[1]),
+        public=Address(ports[0], "https"),
+        work=Address(ports[1], "https"),
         agents={name: Address(port) for name, port in zip(agents, ports[2:], strict=True)},
         tokens=tokens,
         operator_key=IdentityKey.generate(),

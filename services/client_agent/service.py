@@ -66,6 +66,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
             EgressLedger(settings.state_dir, status.sent),
             patience_seconds=None,
             ca_file=settings.ca_file,
+            insecure=settings.insecure,
             on_retry=on_retry,
         ) as transport:
             log.info(
@@ -88,11 +89,11 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
                 await trainer.stop()
 
 
-def run(config: Path | None) -> int:
-    """Run until told to stop; 2 means that the configuration is wrong."""
+def run(config: Path | None, *, insecure: bool = False) -> int:
+    """Run until told to stop; 2 means that the configuration is wrong. ``insecure`` sets what is called so."""
     log_to_stderr()
     try:
-        settings = read_settings(Settings, config)
+        settings = read_settings(Settings, config, given={"insecure": True} if insecure else None)
         command = TRAINER_COMMAND if config is None else (*TRAINER_COMMAND, "--config", str(config))
         asyncio.run(serve(settings, TrainerProcess(command)))
     except FedCoLLMError as error:

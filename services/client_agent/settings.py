@@ -10,6 +10,7 @@ from shared.data.source import DataSource
 from shared.devices import DeviceName, DtypeName
 from shared.protocol.terms import ModelReference
 from shared.transport import BaseUrl
+from shared.trust import CaFile, Insecure
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - translated, not listened on
 
@@ -26,10 +27,8 @@ class Settings(BaseSettings):
     state_dir: Annotated[Path, Field(description="Folder of adapters, updates and the ledger; one agent owns it.")]
     slm: Annotated[ModelReference, Field(description="The SLM: a Hugging Face directory or id.")]
     data: Annotated[DataSource, Field(description="The private examples.")]
-    ca_file: Annotated[
-        Path | None,
-        Field(description="PEM file of a CA that is trusted beside the usual ones.", examples=["ca.pem"]),
-    ] = None
+    ca_file: CaFile = None
+    insecure: Insecure = False
     device: Annotated[DeviceName, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
     dtype: Annotated[
         DtypeName, Field(description="Of the frozen base model; nf4 is 4 bits a weight and needs bitsandbytes.")

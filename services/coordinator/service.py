@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import structlog
 import uvicorn
 
 from services.coordinator.app import by_port, create_app, create_work_app
+from services.coordinator.certificates import serving_tls
 from services.coordinator.changes import Changes
 from services.coordinator.connections import BoundedConnection
 from services.coordinator.context import open_context, reconciling
@@ -31,14 +33,16 @@ async def serve(settings: Settings) -> None:
     """Serve both ports until told to stop."""
     # uvicorn stops, and then sends the signal again: SIGTERM as such would end the process before it has cleaned up.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    tls = _tls(settings)
     public = listen(settings.host, settings.port)
     internal = listen(settings.work_host, settings.work_port, "work_port")
     with open_context(settings, read_principals(settings.principals_file), time.time) as context:
         async with reconciling(context):
+            scheme = "http" if tls is None else "https"
             log.info(
                 "coordinator.serving",
-                agents=f"http://{settings.host}:{public.getsockname()[1]}",
-                workers=f"http://{settings.work_host}:{internal.getsockname()[1]}",
+                agents=f"{scheme}://{settings.host}:{public.getsockname()[1]}",
+                workers=f"{scheme}://{settings.work_host}:{internal.getsockname()[1]}",
                 audit_key=fingerprint(context.audit.head().key),
             )
             app = by_port(create_app(context), create_work_app(context), work_port=internal.getsockname()[1])
@@ -50,6 +54,7 @@ async def serve(settings: Settings) -> None:
                 http=BoundedConnection,
                 ws="none",
                 timeout_graceful_shutdown=1,
+                ssl_context_factory=None if tls is None else lambda *_: tls,
             )
             server = uvicorn.Server(config)
             ending = asyncio.create_task(_end_polls(server, context.changes))
@@ -59,6 +64,12 @@ async def serve(settings: Settings) -> None:
                 ending.cancel()
 
 
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_certificate_file is None or settings.tls_key_file is None:
+        return None
+    return serving_tls(settings.tls_certificate_file, settings.tls_key_file)
+
+
 async def _end_polls(server: uvicorn.Server, changes: Changes) -> None:
     """End the long polls once the server is told to stop, which it tells nobody: it would wait, and break them off."""
     while not server.should_exit:  # noqa: ASYNC110 - uvicorn rings no bell
@@ -66,11 +77,11 @@ async def _end_polls(server: uvicorn.Server, changes: Changes) -> None:
     changes.stop()
 
 
-def run(config: Path | None) -> int:
-    """Run until told to stop; 2 means that the configuration is wrong."""
+def run(config: Path | None, *, insecure: bool = False) -> int:
+    """Run until told to stop; 2 means that the configuration is wrong. ``insecure`` sets what is called so."""
     log_to_stderr()
     try:
-        asyncio.run(serve(read_settings(Settings, config)))
+        asyncio.run(serve(read_settings(Settings, config, given={"insecure": True} if insecure else None)))
     except FedCoLLMError as error:
         sys.stderr.write(f"coordinator: {error}\n")
         return 2

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.loopback import is_here
 from shared.protocol.identity import PublicKey
 from shared.protocol.names import PrincipalName
 
@@ -28,6 +29,22 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535, description="Port for agents, operators and screens.")] = 8440
     work_host: Annotated[str, Field(description="Address for workers; keep it inside.")] = "127.0.0.1"
     work_port: Annotated[int, Field(ge=0, le=65535, description="Port for workers.")] = 8441
+    tls_certificate_file: Annotated[
+        Path | None,
+        Field(
+            description="PEM file of the certificate that both ports show, and of those between it and its CA. "
+            "`fedcollm tls init` makes one.",
+            examples=["tls/server.pem"],
+        ),
+    ] = None
+    tls_key_file: Annotated[
+        Path | None,
+        Field(description="PEM file of the certificate's key, without a password.", examples=["tls/server.key"]),
+    ] = None
+    insecure: Annotated[
+        bool,
+        Field(description="Serve plain HTTP to other machines: only where the network itself encrypts."),
+    ] = False
     lease_seconds: Annotated[float, Field(gt=0, description="How long a worker may be silent.")] = 30.0
     max_adapter_bytes: Annotated[int, Field(gt=0, description="Largest adapter that a worker may store.")] = 1 << 32
     body_silence_seconds: Annotated[
@@ -42,4 +59,18 @@ class Settings(BaseSettings):
         # The port alone says whether a request came from inside (``by_port``); 0 lets the system choose.
         if self.port == self.work_port != 0:
             raise ValueError(f"port and work_port are both {self.port}: give each its own, whatever the addresses")
+        return self
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
+        if (self.tls_certificate_file is None) is not (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file and tls_key_file go together: set both, or none")
+        for setting, host in (("host", self.host), ("work_host", self.work_host)):
+            if not (self.tls_certificate_file or self.insecure or is_here(host)):
+                raise ValueError(
+                    f"{setting} is {host}, where other machines speak to it, and nothing would be encrypted: set "
+                    "tls_certificate_file and tls_key_file (`fedcollm tls init` makes both), or listen on 127.0.0.1 "
+                    "behind a server that ends TLS; only where the network itself encrypts, set insecure = true "
+                    "(--insecure)"
+                )
         return self

@@ -42,6 +42,9 @@ PIPE_COLUMNS = 200
 LEAST_MEGABYTES = 100_000
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
+SpeakInsecurely: TypeAlias = Annotated[
+    bool, typer.Option("--insecure", help="Speak plain HTTP to another machine: who is on the way reads it.")
+]
 
 
 def or_here(name: str) -> Callable[[Path | None], Path | None]:

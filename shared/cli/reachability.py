@@ -1,4 +1,4 @@
-"""Checks of the way to a coordinator, for `doctor`: proxy, name, port, certificate, answer, token, clock.
+"""Checks of the way to a coordinator, for `doctor`: name, proxy, port, certificate, clock, token.
 
 Each step is tried on its own, so that what a request only tells as "no answer" has a place.
 """
@@ -10,6 +10,7 @@ import ssl
 import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
@@ -27,14 +28,14 @@ from shared.errors import (
     RouteUnknown,
 )
 from shared.findings import Check, Finding, failed, ok, warning
+from shared.loopback import is_here
 from shared.proxies import place, port, proxy_for
 from shared.transport import Transport, open_transport
-from shared.trust import say_untrusted, trusting
+from shared.trust import ENDS_SOON, require_encryption, say_untrusted, trusting
 
 CONNECT_SECONDS = 5.0
 PATIENCE_SECONDS = 3.0
 LARGEST_SKEW_SECONDS = 30.0
-SOON_SECONDS = 14 * 86_400
 
 NO_COORDINATOR = "correct coordinator_url: what answers there is no coordinator, or a proxy in front of it"
 
@@ -47,14 +48,25 @@ ADVICE = {
 
 
 def reaching(
-    url: str, *, token_file: Path, ca_file: Path | None, ledger: Ledger, ask: Callable[[Transport], Awaitable[str]]
+    url: str,
+    *,
+    token_file: Path,
+    ca_file: Path | None,
+    insecure: bool,
+    ledger: Ledger,
+    ask: Callable[[Transport], Awaitable[str]],
 ) -> list[Check]:
     """Return the checks of the way to ``url``; ``ask`` makes a harmless request that the token is for."""
 
     def over(request: Callable[[Transport], Awaitable[Finding]], *, authenticator: BearerToken) -> Finding:
         async def answered() -> Finding:
             async with open_transport(
-                url, authenticator, ledger, patience_seconds=PATIENCE_SECONDS, ca_file=ca_file
+                url,
+                authenticator,
+                ledger,
+                patience_seconds=PATIENCE_SECONDS,
+                ca_file=ca_file,
+                insecure=insecure,
             ) as transport:
                 return await request(transport)
 
@@ -66,26 +78,22 @@ def reaching(
         except (RemoteProblem, MessageInvalid) as problem:
             return _said_no(problem)
 
-    checks = [
+    private = (
+        Check("certificate", lambda: certificate(url, ca_file), after=("connection",))
+        if urlsplit(url).scheme == "https"
+        else Check("encryption", lambda: encryption(url, insecure=insecure))
+    )
+    return [
         Check("host name", lambda: host_name(url)),
         Check("connection", lambda: connection(url), after=("host name",)),
-        Check("certificate", lambda: certificate(url, ca_file), after=("connection",)),
-        Check("clock", lambda: over(clock, authenticator=BearerToken("")), after=("connection", "certificate")),
+        private,
+        Check("clock", lambda: over(clock, authenticator=BearerToken("")), after=("connection", private.name)),
         Check(
             "token accepted",
             lambda: over(token, authenticator=BearerToken.read(token_file)),
-            after=("token file", "connection", "certificate"),
+            after=("token file", "connection", private.name),
         ),
     ]
-    return (
-        checks
-        if urlsplit(url).scheme == "https"
-        else [
-            Check(check.name, check.look, tuple(name for name in check.after if name != "certificate"))
-            for check in checks
-            if check.name != "certificate"
-        ]
-    )
 
 
 def host_name(url: str) -> Finding:
@@ -133,7 +141,7 @@ def certificate(url: str, ca_file: Path | None) -> Finding:
     except ssl.SSLCertVerificationError as fault:
         return failed(f"{say_untrusted(url, fault)} (it has SHA-256 {_fingerprint(url)})")
     except ssl.SSLError as error:
-        return failed(f"{url} does not speak TLS ({error.reason})", "was http:// meant, or another port?")
+        return failed(f"{url} does not speak TLS 1.3 ({error.reason})", "was http:// meant, or another port?")
     except OSError as error:
         return failed(
             f"{url} cannot be reached ({error})",
@@ -141,10 +149,20 @@ def certificate(url: str, ca_file: Path | None) -> Finding:
             if proxy_for(url) is None
             else "have the proxy let it through, or name its host in NO_PROXY",
         )
-    days = f"{(ends - time.time()) / 86_400:.0f} days"
-    if ends - time.time() < SOON_SECONDS:
-        return warning(f"trusted, and ends in {days}", "remind the operator to renew it")
-    return ok(f"trusted for another {days}{f', with {ca_file}' if ca_file else ''}")
+    left = timedelta(seconds=ends - time.time())
+    if left < ENDS_SOON:
+        return warning(f"trusted, and ends in {left.days} days", "remind the operator to renew it")
+    return ok(f"trusted for another {left.days} days, with {ca_file or 'the usual CAs'}")
+
+
+def encryption(url: str, *, insecure: bool) -> Finding:
+    """Check that what is sent without TLS crosses no network, or that somebody has allowed it to."""
+    require_encryption(url, insecure=insecure)
+    if is_here(urlsplit(url).hostname or ""):
+        return ok("none is needed on this machine")
+    return warning(
+        "plain HTTP to another machine, as `insecure` allows", "use https: whoever is on the way reads and changes it"
+    )
 
 
 async def clock(transport: Transport) -> Finding:

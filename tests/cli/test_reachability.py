@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from shared.cli.reachability import certificate, clock, connection, host_name, reaching
+from shared.cli.reachability import certificate, clock, connection, encryption, host_name, reaching
 from shared.egress import TrafficCount
-from shared.errors import MessageInvalid, RemoteProblem
+from shared.errors import ConfigurationError, MessageInvalid, RemoteProblem
 from shared.findings import Check, Finding, Verdict, examine, ok
 from shared.listening import listen
-from shared.proxies import is_here
+from shared.loopback import is_here
 from shared.transport import Transport
 from tests.support.tls import Certificates, certificates, proxy, served
 
@@ -53,12 +53,12 @@ def test_a_trusted_certificate_says_for_how_long(own: Certificates):
     with served(app, own) as url:
         found = certificate(url, own.ca_file)
     assert found.verdict is Verdict.OK
-    assert "another 30 days" in found.detail
+    assert "another 59 days" in found.detail
 
 
 def test_a_certificate_that_ends_soon_is_a_warning(tmp_path: Path):
     """Before everything stops at once."""
-    ending = certificates(tmp_path, days=5)
+    ending = certificates(tmp_path, days=29)
     with served(app, ending) as url:
         found = certificate(url, ending.ca_file)
     assert found.verdict is Verdict.WARNING
@@ -147,18 +147,30 @@ def test_a_proxy_that_is_not_there_is_told_as_the_proxy(monkeypatch: pytest.Monk
 
 
 def test_without_tls_no_certificate_is_looked_for(tmp_path: Path):
-    """An http address has four checks, and the token's goes on without."""
+    """But whether anything must be encrypted."""
 
     async def ask(_: Transport) -> str:
         raise RemoteProblem("protocol_version_mismatch", 400, "this coordinator speaks 2")
 
     (tmp_path / "token").write_text("a-token")
     with served(app) as url:
-        checks = reaching(url, token_file=tmp_path / "token", ca_file=None, ledger=TrafficCount(), ask=ask)
+        checks = reaching(
+            url, token_file=tmp_path / "token", ca_file=None, insecure=False, ledger=TrafficCount(), ask=ask
+        )
         report = examine([Check("token file", lambda: ok("")), *checks], lambda _: nullcontext())
     found: dict[str, Finding] = {one.name: one for one in report.checks}
-    assert list(found) == ["token file", "host name", "connection", "clock", "token accepted"]
+    assert list(found) == ["token file", "host name", "connection", "encryption", "clock", "token accepted"]
     assert "install the release" in found["token accepted"].advice
+
+
+def test_plain_http_to_another_machine_is_told():
+    """As a failure, for no request would be made; or, where it was allowed, as what it is."""
+    assert encryption("http://127.0.0.1:8440", insecure=False).verdict is Verdict.OK
+    found = encryption("http://elsewhere.test:8440", insecure=True)
+    assert found.verdict is Verdict.WARNING
+    assert "reads and changes" in found.advice
+    with pytest.raises(ConfigurationError, match="use https"):
+        encryption("http://elsewhere.test:8440", insecure=False)
 
 
 @pytest.mark.parametrize(

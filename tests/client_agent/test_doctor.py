@@ -127,6 +127,7 @@ def test_a_run_of_this_model_must_have_texts_that_it_takes(
     [
         ({"coordinator_url": "http://127.0.0.1:1"}, "connection", "is the coordinator running"),
         ({"coordinator_url": "http://nowhere.invalid"}, "host name", "nowhere.invalid has no address"),
+        ({"coordinator_url": "http://nowhere.invalid"}, "encryption", "use https"),
         ({"slm": "/nowhere"}, "SLM", "/nowhere"),
         ({"data.path": "data.json"}, "data", "'data.jsonl' was meant?"),
         ({"data.columns.question": "stem"}, "data", "line 1 has no column 'stem'; there are: 'question'"),

@@ -74,7 +74,7 @@ def test_an_answer_that_cannot_be_used_is_asked_again(folder: Path):
     """Each at once, and with what is wrong about it."""
     wrong = [
         "here",
-        "http://here",
+        "http://127.0.0.1:8440",
         "given",
         "nothing/like/this",
         "slm",
@@ -206,6 +206,7 @@ def test_without_questions_every_option_counts_and_json_says_what_was_written(fo
         ({"token_file": "nothing"}, "--token-file: there is no token file nothing: put"),
         ({"token_file": "givn"}, "no token file givn: 'given' was meant?"),
         ({"coordinator_url": "here"}, "--coordinator-url: an address is http or https"),
+        ({"coordinator_url": "http://elsewhere.test"}, "--coordinator-url: http://elsewhere.test is not encrypted"),
         ({"column": "stem=x"}, "SETTING is one of question"),
         ({"device": "tpu"}, "a device is"),
         ({"ca_file": "nothing.pem"}, "--ca-file: there is no 'nothing.pem'"),
@@ -217,6 +218,13 @@ def test_without_questions_a_wrong_or_missing_answer_ends_it(folder: Path, chang
     assert told.exit_code == ExitCode.WRONG_USAGE, told.output
     assert said in told.stderr
     assert not (folder / "agent.toml").exists()
+
+
+def test_plain_http_to_another_machine_is_written_where_it_is_allowed(folder: Path):
+    """And that it is, for whoever starts the agent."""
+    assert init(*options(coordinator_url="http://elsewhere.test"), "--yes", "--insecure").exit_code == ExitCode.DONE
+    settings = read_settings(Settings, folder / "agent.toml")
+    assert (settings.coordinator_url, settings.insecure) == ("http://elsewhere.test", True)
 
 
 def test_a_file_is_replaced_only_by_force(folder: Path):

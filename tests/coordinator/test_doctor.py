@@ -24,6 +24,7 @@ from shared.protocol.terms import RunTerms
 from tests.support.federations import coordinator, terms_of
 from tests.support.served import served
 from tests.support.tiny_models import tiny_directory, wrapped
+from tests.support.tls import certificates
 
 ROW = '{{"question": "Why {0}?", "choices": ["x", "y"], "answer": "x"}}\n'
 
@@ -184,8 +185,39 @@ def test_an_address_here_that_is_not_the_coordinators_is_told(installed: Install
     verdict, said = installed.findings()[f"{process}'s address"]
     assert verdict == "failed"
     assert f"the coordinator's {setting} is {number}" in said
-    installed.files[process]["coordinator_url"] = "http://elsewhere:1"
+    installed.files[process]["coordinator_url"] = f"https://127.0.0.1:{number}"
+    verdict, said = installed.findings()[f"{process}'s address"]
+    assert verdict == "failed"
+    assert "where the coordinator speaks http " in said
+    installed.files[process]["coordinator_url"] = "https://elsewhere:1"
     assert installed.findings()[f"{process}'s address"][0] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("days", "mode", "verdict", "advice"),
+    [
+        (365, 0o600, "ok", ""),
+        (365, 0o644, "warning", "chmod 600"),
+        (29, 0o600, "warning", "fedcollm tls issue"),
+        (-1, 0o600, "failed", "fedcollm tls issue"),
+    ],
+)
+def test_a_certificate_is_looked_at_before_it_runs_out(
+    installed: Installation, days: int, mode: int, verdict: str, advice: str
+):
+    """A month before, so that it can be renewed in time; and whether others can read its key."""
+    installed.terms.clear()
+    made = certificates(installed.folder, days=days)
+    made.key.chmod(mode)
+    installed.files["coordinator"] |= {"tls_certificate_file": "server.pem", "tls_key_file": "server.key"}
+    found, said = installed.findings()["coordinator's certificate"]
+    assert found == verdict
+    assert "for 127.0.0.1, until 20" in said
+    assert advice in said
+    made.key.write_text("")
+    found, said = installed.findings()["coordinator's certificate"]
+    assert found == "failed"
+    assert "cannot be used together" in said
 
 
 def test_a_pair_without_a_common_tokenizer_is_told(installed: Installation, models: Path, tmp_path: Path):

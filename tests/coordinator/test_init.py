@@ -1,11 +1,13 @@
 """`fedcollm init`, as an operator uses it."""
 
 import json
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from services.coordinator.certificates import hosts_of, read_certificate, serving_tls
 from services.coordinator.cli.app import app
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.presets import PRESETS, preset_terms, read_terms
@@ -176,6 +178,36 @@ def test_a_model_whose_configuration_is_damaged_is_asked_for_again(folder: Path)
     assert read_terms(folder / "run.toml").llm == str(folder / "whole")
 
 
+def test_a_coordinator_that_others_reach_gets_tls(folder: Path):
+    """One option more: a CA, a certificate for the hosts, and settings with which everybody here uses both."""
+    told = init("fed", *options(), "--host", "coordinator.test", "--host", "10.0.0.1", "--yes")
+    assert told.exit_code == ExitCode.DONE, told.output
+    coordinator = read_settings(CoordinatorSettings, folder / "fed" / "coordinator.toml")
+    worker = read_settings(WorkerSettings, folder / "fed" / "worker.toml")
+    operator = read_settings(OperatorSettings, folder / "fed" / "operator.toml")
+    assert ip_address(coordinator.host).is_unspecified
+    assert coordinator.work_host == "127.0.0.1"
+    assert coordinator.tls_certificate_file is not None
+    assert coordinator.tls_key_file is not None
+    serving_tls(coordinator.tls_certificate_file, coordinator.tls_key_file)
+    assert {"coordinator.test", "10.0.0.1"} < set(hosts_of(read_certificate(coordinator.tls_certificate_file)))
+    for settings, port in ((worker, coordinator.work_port), (operator, coordinator.port)):
+        assert settings.coordinator_url == f"https://127.0.0.1:{port}"
+        assert settings.ca_file == folder / "fed" / "tls" / "ca.pem"
+    assert "https://coordinator.test:8440, and trust tls/ca.pem alone" in told.output
+    (folder / "fed" / "coordinator.toml").unlink()
+    told = init("fed", *options(), "--host", "coordinator.test", "--yes")
+    assert told.exit_code == ExitCode.WRONG_USAGE
+
+
+def test_an_ipv6_address_is_told_as_a_url_has_it(folder: Path):
+    """In brackets."""
+    told = init(*options(), "--host", "2001:db8::1", "--yes")
+    assert told.exit_code == ExitCode.DONE, told.output
+    assert "https://[2001:db8::1]:8440" in told.output
+    assert (folder / "tls" / "ca.key").stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -184,6 +216,7 @@ def test_a_model_whose_configuration_is_damaged_is_asked_for_again(folder: Path)
         ({"agents": "../a"}, "a name begins with"),
         ({"port": "70000"}, "--port: Input should be less than or equal to 65535"),
         ({"port": "8441"}, "each its own"),
+        ({"host": "https://here"}, "'https://here' is no host"),
         ({"preset": "smolm2"}, "'smollm2' was meant?"),
         ({"llm": "/nowhere"}, "--llm: there is no folder /nowhere"),
         ({"slm": "models/sl"}, "--slm: there is no folder models/sl: 'slm' was meant?"),

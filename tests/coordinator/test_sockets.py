@@ -1,6 +1,6 @@
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -95,4 +95,25 @@ def test_one_port_for_both_is_refused(tmp_path: Path) -> None:
     addresses = {"host": "192.0.2.1", "work_host": "127.0.0.1"}
     with pytest.raises(ValidationError, match="both 8440: give each its own"):
         settings_of(tmp_path, **addresses, port=8440, work_port=8440)
-    assert settings_of(tmp_path, **addresses, port=0, work_port=0).port == 0  # the system chooses two
+    chosen = settings_of(tmp_path, **addresses, insecure=True, port=0, work_port=0)
+    assert chosen.port == 0  # the system chooses two
+
+
+ELSEWHERE: Mapping[str, str] = {"host": "0.0.0.0", "work_host": "work.coordinator"}  # noqa: S104 - not listened on
+
+
+@pytest.mark.parametrize("setting", ELSEWHERE)
+def test_no_other_machine_is_served_in_the_clear(setting: str, tmp_path: Path) -> None:
+    """Neither port is, unless somebody says that the network encrypts, or there is a certificate."""
+    base = {setting: ELSEWHERE[setting]}
+    with pytest.raises(ValidationError, match=rf"{setting} is {ELSEWHERE[setting]}.*`fedcollm tls init`.*--insecure"):
+        settings_of(tmp_path, **base)
+    assert settings_of(tmp_path, **base, insecure=True).insecure
+    assert settings_of(tmp_path, **base, tls_certificate_file=tmp_path, tls_key_file=tmp_path).tls_key_file
+
+
+@pytest.mark.parametrize("setting", ["tls_certificate_file", "tls_key_file"])
+def test_a_certificate_without_a_key_is_refused(setting: str, tmp_path: Path) -> None:
+    """Nor a key without a certificate: plain HTTP would be served where TLS was meant."""
+    with pytest.raises(ValidationError, match="go together: set both, or none"):
+        settings_of(tmp_path, **{setting: tmp_path})

@@ -10,6 +10,7 @@ import pytest
 from examples.demo.processes import LocalFederation, local_federation
 from services.coordinator.context import Context
 from shared.protocol.messages import RunView
+from shared.trust import trusting
 from tests.support.federations import RUN, begin, client, terms_of
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +52,7 @@ async def test_a_coordinator_stops_with_all_polls_answered_and_says_nothing_more
             await operator.call("PUT", f"/v1/runs/{RUN}", RunView, body=terms_of())
         waiting = []
         for port, who, request, body in polls(federation):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting(federation.ca_file))
             fields = {
                 "Host": "here",
                 "FedCoLLM-Protocol": "1",
@@ -62,7 +63,9 @@ async def test_a_coordinator_stops_with_all_polls_answered_and_says_nothing_more
             lines = [f"{request} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", body]
             writer.write("\r\n".join(lines).encode())
             waiting.append((reader, writer))
-        async with httpx.AsyncClient() as http:  # answered after the coordinator has read what came before
+        async with httpx.AsyncClient(
+            verify=trusting(federation.ca_file)
+        ) as http:  # answered after the coordinator has read what came before
             await http.get(f"{federation.public.url}/healthz")
         process = federation.processes.running["coordinator"]
         process.terminate()

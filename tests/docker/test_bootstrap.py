@@ -6,12 +6,14 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from examples.demo import bootstrap
 from examples.demo.preset import AGENTS, demo_terms
 from services.client_agent.settings import Settings as AgentSettings
+from services.coordinator.certificates import hosts_of, read_certificate, serving_tls
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.principals import read_entries, read_principals
 from services.coordinator.settings import Settings as CoordinatorSettings
@@ -21,6 +23,7 @@ from shared.credentials import BearerToken
 from shared.data.examples import read_examples
 from shared.errors import OutputUnwritable
 from shared.protocol.terms import RunTerms
+from shared.trust import trusting
 from tests.support.containers import HOME, command_of, run_bootstrap
 
 SETTINGS = {"coordinator": CoordinatorSettings, "worker": WorkerSettings} | dict.fromkeys(AGENTS, AgentSettings)
@@ -39,12 +42,17 @@ def test_a_services_settings_can_be_read(name: str, filled: Path):
         case CoordinatorSettings():
             assert read_principals(settings.principals_file)
             assert ip_address(settings.host).is_unspecified  # its port is published, and agents are elsewhere
+            assert settings.tls_certificate_file is not None
+            assert settings.tls_key_file is not None
+            assert serving_tls(settings.tls_certificate_file, settings.tls_key_file)
         case WorkerSettings():
             assert BearerToken.read(settings.token_file)
+            assert trusting(settings.ca_file)
             for source in (settings.auxiliary, settings.validation):
                 assert read_examples(source, demo_terms(1).task)
         case AgentSettings():
             assert BearerToken.read(settings.token_file)
+            assert trusting(settings.ca_file)
             assert read_examples(settings.data, demo_terms(1).task)
             assert Path(settings.slm, "model.safetensors").exists()
 
@@ -53,10 +61,26 @@ def test_an_operator_finds_the_coordinator_in_its_own_container(filled: Path):
     """Where docs/docker.md has `fedcollm` run, with the operator's token."""
     operator = read_settings(OperatorSettings, filled / "coordinator" / "operator.toml")
     coordinator = read_settings(CoordinatorSettings, filled / "coordinator" / "coordinator.toml")
-    assert operator.coordinator_url == f"http://127.0.0.1:{coordinator.port}"
+    assert operator.coordinator_url == f"https://127.0.0.1:{coordinator.port}"
+    assert operator.ca_file == filled / "coordinator" / "tls" / "ca.pem"
     known = read_entries(coordinator.principals_file)["operator"]
     assert BearerToken.read(operator.token_file).token == known.token
     assert known.role == "operator"
+
+
+def test_everybody_trusts_the_coordinator_by_the_names_that_it_has(filled: Path):
+    """On the networks of the containers and, for its published port and its own health, on loopback."""
+    made = filled / "coordinator" / "tls"
+    shown, authority = read_certificate(made / "server.pem"), read_certificate(made / "ca.pem")
+    shown.verify_directly_issued_by(authority)
+    for name in ("worker", *AGENTS):
+        settings = read_settings(SETTINGS[name], filled / name / command_of(name)[-1])
+        assert isinstance(settings, WorkerSettings | AgentSettings)
+        assert urlsplit(settings.coordinator_url).hostname in hosts_of(shown)
+        assert settings.ca_file is not None
+        assert read_certificate(settings.ca_file) == authority
+    assert {"work.coordinator", "localhost", "127.0.0.1"} < set(hosts_of(shown))
+    assert [file for file in filled.rglob("*.key") if file.parent != made] == [filled / "coordinator" / "operator.key"]
 
 
 def test_each_service_gets_its_own_and_is_told_what_that_is(filled: Path):
@@ -91,7 +115,7 @@ def test_what_is_there_stays(tmp_path: Path):
     shutil.rmtree(tmp_path / "agent-2")
     said = run_bootstrap(tmp_path)
     assert "filled: agent-2 " in said
-    assert "new tokens: agent-2 " in said
+    assert "new token or CA: agent-2 " in said
     assert contents(tmp_path) == before
 
 
@@ -103,13 +127,24 @@ def test_a_coordinator_that_lost_its_volume_locks_nobody_out(tmp_path: Path):
 
     said = run_bootstrap(tmp_path)
     assert "filled: coordinator " in said
-    assert f"new tokens: {', '.join(sorted(bootstrap.TOKENS))} " in said
+    assert f"new token or CA: {', '.join(sorted(bootstrap.TOKENS))} " in said
+    authority = (tmp_path / "coordinator" / "tls" / "ca.pem").read_bytes()
+    assert {(tmp_path / file).read_bytes() for file in bootstrap.CA_FILES.values()} == {authority}
     known = {name: entry.token for name, entry in read_entries(tmp_path / "coordinator" / "principals.json").items()}
     held = {name: BearerToken.read(tmp_path / file).token for name, file in bootstrap.TOKENS.items()}
     assert held == known
     assert {file for file, content in others.items() if file.read_bytes() != content} == {
-        tmp_path / file for name, file in bootstrap.TOKENS.items() if name != "operator"
+        tmp_path / file for name, file in (*bootstrap.TOKENS.items(), *bootstrap.CA_FILES.items()) if name != "operator"
     }
+
+
+def test_a_ca_that_was_broken_off_is_made_again(tmp_path: Path):
+    """A coordinator cannot serve without its key: everybody trusts the new one, and keeps the token."""
+    bootstrap.bootstrap(tmp_path)
+    (tmp_path / "coordinator" / "tls" / "server.key").unlink()
+    assert bootstrap.bootstrap(tmp_path) == ([], sorted(bootstrap.CA_FILES))
+    authority = (tmp_path / "coordinator" / "tls" / "ca.pem").read_bytes()
+    assert {(tmp_path / file).read_bytes() for file in bootstrap.CA_FILES.values()} == {authority}
 
 
 def test_somebody_whom_the_operator_has_added_gets_no_folder(tmp_path: Path):

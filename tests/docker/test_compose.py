@@ -97,8 +97,7 @@ def test_the_page_names_every_variable_that_is_read():
     read = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
     read |= {name for name, value in ORGANISATIONS_AGENT["environment"].items() if value is None}
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=\w+)?`", PAGE))
-    assert named - read == {"SSL_CERT_FILE"}  # a comment of the file, to be taken in
-    assert read <= named
+    assert named == read
 
 
 def test_nothing_of_ours_is_asked_of_a_registry():
@@ -167,8 +166,9 @@ def test_every_port_is_the_one_that_is_listened_on(filled: Path):
         f"127.0.0.1:${{COORDINATOR_PORT:-{coordinator.port}}}:{coordinator.port}"
     ]
     assert last("coordinator", "EXPOSE").split() == [str(coordinator.port), str(coordinator.work_port)]
-    assert agent.coordinator_url == f"http://coordinator:{coordinator.port}"
-    assert worker.coordinator_url == f"http://coordinator:{coordinator.work_port}"
+    assert agent.coordinator_url == f"https://coordinator:{coordinator.port}"
+    assert worker.coordinator_url == f"https://coordinator:{coordinator.work_port}"
+    assert f"`--coordinator https://127.0.0.1:{coordinator.port} " in PAGE
 
 
 def test_agents_share_no_network_with_the_worker_and_none_with_the_world():
@@ -217,7 +217,8 @@ def test_an_organisations_agent_finds_what_its_settings_name():
     volumes = ORGANISATIONS_AGENT["volumes"]
     read = {Path(each["target"]): each for each in volumes if not isinstance(each, str)}
     written = {Path(each.split(":")[1]) for each in volumes if isinstance(each, str)}
-    named = [settings.token_file, settings.data.path, ORGANISATIONS_FOLDER / settings.slm]
+    assert settings.ca_file is not None
+    named = [settings.token_file, settings.ca_file, settings.data.path, ORGANISATIONS_FOLDER / settings.slm]
 
     assert HOME / command_of("an organisation's agent")[-1] in read
     for path in named:

@@ -73,6 +73,12 @@ class Composition:
         """Read a file of a service's volume."""
         return self("exec", "-T", service, "cat", file).stdout
 
+    def fetch_ca(self, folder: Path) -> Path:
+        """Fetch the CA's certificate as the page says."""
+        (command,) = re.findall(r"`docker compose (cp\s\S+) \.`", PAGE)
+        self(*command.split(), str(folder))
+        return folder / "ca.pem"
+
     def reaches(self, service: str, host: str, port: int) -> bool:
         """Whether a service's container can connect to an address."""
         return self("exec", "-T", service, "python", "-c", TRY, host, str(port), check=False).returncode == 0
@@ -128,11 +134,23 @@ def test_nothing_can_be_written_outside_the_volumes(compose: Composition):
         assert "Read-only file system" in written.stderr
 
 
-def test_a_second_up_changes_no_token(compose: Composition):
+def test_a_second_up_changes_no_token_and_no_ca(compose: Composition):
     """Bootstrap runs again and finds that all is there."""
-    before = compose.read("agent-1", "token")
+    before = [compose.read("agent-1", file) for file in ("token", "ca.pem")]
     compose("up", "--detach", "--wait")
-    assert compose.read("agent-1", "token") == before
+    assert [compose.read("agent-1", file) for file in ("token", "ca.pem")] == before
+
+
+def test_the_next_certificate_is_taken_as_the_page_says(compose: Composition):
+    """Of the same CA: nobody but the coordinator is started again."""
+    before = compose.read("coordinator", "tls/server.pem")
+    shown = re.findall(r"`docker compose ((?:exec coordinator fedcollm tls|restart) [^`]+)`", PAGE)
+    assert len(shown) == 2
+    for command in shown:
+        verb, *rest = command.split()
+        compose(verb, *(["-T"] if verb == "exec" else []), *rest)
+    assert compose.read("coordinator", "tls/server.pem") != before
+    compose("up", "--detach", "--wait")
 
 
 def test_a_copy_of_the_agents_folder_takes_the_place_of_an_agent(compose: Composition, tmp_path: Path):
@@ -142,7 +160,8 @@ def test_a_copy_of_the_agents_folder_takes_the_place_of_an_agent(compose: Compos
     shutil.copytree(MODELS / "slm", copy / "models" / "slm")
     (copy / "data").mkdir()
     (copy / "data" / "examples.jsonl").write_text(compose.read("agent-4", "data.jsonl"))
-    (copy / "token").write_text(compose.read("agent-4", "token"))
+    for file in ("token", "ca.pem"):
+        (copy / file).write_text(compose.read("agent-4", file))
     (url,) = re.findall(r'`(coordinator_url = "\S+")`', PAGE)
     settings = copy / "agent.toml"
     settings.write_text(re.sub(r"^coordinator_url = .*$", url, settings.read_text(), flags=re.MULTILINE))
@@ -161,13 +180,14 @@ def test_a_copy_of_the_agents_folder_takes_the_place_of_an_agent(compose: Compos
         compose("start", "agent-4")
 
 
-async def test_a_run_ends_though_one_agent_is_restarted_and_one_stopped(compose: Composition):
+async def test_a_run_ends_though_one_agent_is_restarted_and_one_stopped(compose: Composition, tmp_path: Path):
     """The one that was restarted while it trained is needed once the other has gone, and takes part."""
     file = tomllib.loads(compose.read("coordinator", "run.toml"))
     terms = demo_terms(SEED).model_copy(update={"llm": file["llm"], "slm": file["slm"], "rounds": 3})
     token = BearerToken(compose.read("coordinator", "operator.token").strip())
-    url = f"http://127.0.0.1:{compose.port}"
-    async with open_transport(url, token, TrafficCount(), patience_seconds=30) as operator:
+    url = f"https://127.0.0.1:{compose.port}"
+    ca_file = compose.fetch_ca(tmp_path)
+    async with open_transport(url, token, TrafficCount(), patience_seconds=30, ca_file=ca_file) as operator:
         await operator.call("PUT", RUN, RunView, body=terms)
         await operator.call("POST", f"{RUN}/start", RunView)
 

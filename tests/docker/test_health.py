@@ -24,7 +24,7 @@ from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.configuration import read_settings
 from shared.transport import AsgiApp
 from tests.support.containers import EVERY_SERVICE, HOME, PAGE, health_of, last, target_of
-from tests.support.served import served
+from tests.support.tls import Certificates, served
 
 # A check that asked it would fail.
 NO_PROXY_HERE = {"http_proxy": "http://127.0.0.1:1", "HTTP_PROXY": "http://127.0.0.1:1"}
@@ -47,10 +47,25 @@ def port_of(name: str, filled: Path) -> int:
     return read_settings(AgentSettings, filled / "agent-1" / "agent.toml").status_port
 
 
+def of_container(name: str, filled: Path) -> Certificates | None:
+    """The certificates that a service shows and whoever asks for its health trusts."""
+    tls = filled / name / "tls"
+    return Certificates(tls / "ca.pem", tls / "server.pem", tls / "server.key") if tls.exists() else None
+
+
+def check_at(name: str, port: int | str, filled: Path) -> subprocess.CompletedProcess[str]:
+    """Run a service's health check where something else listens, or nothing."""
+    replaced = [(f"'127.0.0.1', {port_of(name, filled)},", f"'127.0.0.1', {port},")]
+    tls = of_container(name, filled)
+    if tls is not None:
+        replaced.append((str(HOME / "tls" / "ca.pem"), str(tls.ca_file)))
+    return check(health_of(name), *replaced)
+
+
 def ask(name: str, app: AsgiApp, filled: Path) -> tuple[int, str]:
     """Run a service's health check against an app, and return exit code and output."""
-    with served(app) as port:
-        checked = check(health_of(name), (f"'127.0.0.1', {port_of(name, filled)},", f"'127.0.0.1', {port},"))
+    with served(app, of_container(name, filled)) as url:
+        checked = check_at(name, url.rpartition(":")[2], filled)
     assert checked.stderr == ""
     return checked.returncode, checked.stdout.strip()
 
@@ -79,7 +94,7 @@ def test_an_agent_is_healthy_if_it_says_so(well: bool, filled: Path):  # noqa: F
 @pytest.mark.parametrize("name", ["coordinator", "agent-1"])
 def test_a_service_that_is_not_there_is_not_healthy(name: str, filled: Path):
     """Nobody listens."""
-    checked = check(health_of(name), (f"'127.0.0.1', {port_of(name, filled)},", f"'127.0.0.1', {free_ports(1)[0]},"))
+    checked = check_at(name, free_ports(1)[0], filled)
     assert checked.returncode == 1
     assert "ConnectionRefusedError" in checked.stderr
 

@@ -7,7 +7,7 @@ from services.client_agent.cli.doctor import doctor
 from services.client_agent.cli.init import init
 from services.client_agent.cli.ledger import ledger
 from services.client_agent.cli.status import AgentFile, status
-from shared.cli.console import EXIT_CODES, telling
+from shared.cli.console import EXIT_CODES, SpeakInsecurely, telling
 from shared.errors import PartMissing
 from shared.interrupts import importing
 
@@ -33,7 +33,7 @@ app.command()(doctor)
 
 
 @app.command()
-def run(*, config: AgentFile = None) -> None:
+def run(*, config: AgentFile = None, insecure: SpeakInsecurely = False) -> None:
     """Take part in runs until told to stop."""
     with telling(as_json=False):
         try:
@@ -41,7 +41,7 @@ def run(*, config: AgentFile = None) -> None:
                 from services.client_agent.service import run as run_agent  # noqa: PLC0415 - FastAPI: no other command's
         except ImportError as error:
             raise PartMissing.of("agent", error.name) from None
-    raise typer.Exit(run_agent(config))
+    raise typer.Exit(run_agent(config, insecure=insecure))
 
 
 app.command()(status)

@@ -73,6 +73,7 @@ def checks(config: Path | None) -> list[Check]:
             settings.coordinator_url,
             token_file=settings.token_file,
             ca_file=settings.ca_file,
+            insecure=settings.insecure,
             ledger=_ledger(settings),
             ask=_wanted,
         ),
@@ -178,6 +179,7 @@ async def _manifest(settings: Settings) -> Manifest | None:
         _ledger(settings),
         patience_seconds=PATIENCE_SECONDS,
         ca_file=settings.ca_file,
+        insecure=settings.insecure,
     ) as transport:
         coordinator = CoordinatorClient(transport)
         wanted = await coordinator.wanted(None, wait_seconds=0)

@@ -11,7 +11,7 @@ from services.client_agent.settings import Settings
 from shared.access import beside, require_readable
 from shared.cli.checks import note_taken
 from shared.cli.commented_toml import commented_toml
-from shared.cli.console import AsJson, Output, telling
+from shared.cli.console import AsJson, Output, SpeakInsecurely, telling
 from shared.cli.data_questions import DataQuestions
 from shared.cli.files_written import as_written, require_free, write_private, write_text
 from shared.cli.questions import Questions, model, typed
@@ -20,6 +20,7 @@ from shared.devices import DeviceName
 from shared.errors import ConfigurationError, about
 from shared.protocol.terms import FROZEN
 from shared.transport import BaseUrl
+from shared.trust import require_encryption
 
 HEAD = """Settings of a FedCoLLM agent, written by `fedcollm-agent init`.
 
@@ -47,7 +48,10 @@ def init(
     coordinator_url: Annotated[
         str | None, _option("--coordinator-url", "URL", "Where the coordinator listens.")
     ] = None,
-    ca_file: Annotated[Path | None, _option("--ca-file", "FILE", "Certificate of a private CA.")] = None,
+    ca_file: Annotated[
+        Path | None, _option("--ca-file", "FILE", "The coordinator's CA; no other is trusted then.")
+    ] = None,
+    insecure: SpeakInsecurely = False,
     token_file: Annotated[str | None, _option("--token-file", "FILE", "Holds the token.")] = None,
     slm: Annotated[str | None, _option("--slm", "MODEL", "The SLM: a folder, or a hub id.")] = None,
     data: Annotated[str | None, _option("--data", "FILE", "The private examples.")] = None,
@@ -70,10 +74,16 @@ def init(
         if ca_file is not None:
             with about("--ca-file"):
                 require_readable(ca_file)
+
+        def address(answer: str) -> str:
+            url = typed(BaseUrl)(answer)
+            require_encryption(url, insecure=insecure)
+            return url
+
         questions = Questions(output, asking=not (yes or as_json))
         examples = DataQuestions(questions, column or [])
         url = questions.ask(
-            "Address of the coordinator", given=coordinator_url, option="--coordinator-url", check=typed(BaseUrl)
+            "Address of the coordinator", given=coordinator_url, option="--coordinator-url", check=address
         )
         tokens, token = _token_file(questions, token_file, default=file.parent / "token")
         base = questions.ask("SLM, a folder or a hub id", given=slm, option="--slm", check=model)
@@ -96,6 +106,8 @@ def init(
             | {"path": as_written(private.source.path, file.parent)},
             "device": picked,
         }
+        if insecure:
+            values["insecure"] = True
         if status_port is not None:
             values["status_port"] = status_port
         note_taken(output, {"--status-port": status_port or Settings.model_fields["status_port"].default})

@@ -11,7 +11,8 @@ from services.coordinator.cli.audit import audit
 from services.coordinator.cli.doctor import doctor
 from services.coordinator.cli.init import init
 from services.coordinator.cli.runs import runs
-from shared.cli.console import EXIT_CODES, or_here, telling
+from services.coordinator.cli.tls import tls
+from shared.cli.console import EXIT_CODES, SpeakInsecurely, or_here, telling
 from shared.errors import PartMissing
 from shared.interrupts import importing
 
@@ -49,7 +50,11 @@ def _config(name: str) -> Any:  # noqa: ANN401 - what typer says it is
 
 
 @app.command()
-def coordinator(*, config: Annotated[Path | None, _config("coordinator.toml")] = None) -> None:
+def coordinator(
+    *,
+    config: Annotated[Path | None, _config("coordinator.toml")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Serve plain HTTP to other machines.")] = False,
+) -> None:
     """Run the coordinator until it is told to stop."""
     with telling(as_json=False):
         try:
@@ -57,11 +62,11 @@ def coordinator(*, config: Annotated[Path | None, _config("coordinator.toml")] =
                 from services.coordinator.service import run  # noqa: PLC0415 - FastAPI and the store: no other command's
         except ImportError as error:
             raise PartMissing.of("coordinator", error.name) from None
-    raise typer.Exit(run(config))
+    raise typer.Exit(run(config, insecure=insecure))
 
 
 @app.command()
-def worker(*, config: Annotated[Path | None, _config("worker.toml")] = None) -> None:
+def worker(*, config: Annotated[Path | None, _config("worker.toml")] = None, insecure: SpeakInsecurely = False) -> None:
     """Run a co-tuning worker, which holds the models, until it is told to stop."""
     with telling(as_json=False):
         try:
@@ -69,10 +74,11 @@ def worker(*, config: Annotated[Path | None, _config("worker.toml")] = None) -> 
                 from services.coordinator.worker.service import run  # noqa: PLC0415 - torch
         except ImportError as error:
             raise PartMissing.of("worker", error.name) from None
-    raise typer.Exit(run(config))
+    raise typer.Exit(run(config, insecure=insecure))
 
 
 app.add_typer(agents, name="agents")
 app.add_typer(runs, name="runs")
 app.add_typer(adapters, name="adapters")
 app.add_typer(audit, name="audit")
+app.add_typer(tls, name="tls")

@@ -38,12 +38,20 @@ TokenFile: TypeAlias = Annotated[
     Path | None,
     typer.Option("--token-file", metavar="FILE", help="Holds the operator's token.", rich_help_panel=_PANEL),
 ]
+CaFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--ca-file", metavar="FILE", help="The only CA that is trusted.", rich_help_panel=_PANEL),
+]
+Insecure: TypeAlias = Annotated[
+    bool,
+    typer.Option("--insecure", help="Speak plain HTTP to another machine.", rich_help_panel=_PANEL),
+]
 OperatorFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--config",
         metavar="FILE",
-        help=f"Says both; {OPERATOR_FILE} if there is one.",
+        help=f"Says all of these; {OPERATOR_FILE} if there is one.",
         callback=or_here(OPERATOR_FILE),
         show_default=False,
         rich_help_panel=_PANEL,
@@ -79,6 +87,8 @@ class Operator:
     output: Output
     coordinator: str | None
     token_file: Path | None
+    ca_file: Path | None
+    insecure: bool
     config: Path | None
 
     def settings(self) -> OperatorSettings:
@@ -87,7 +97,12 @@ class Operator:
         Raises:
             ConfigurationError: it is not said, or cannot be used.
         """
-        options = {"coordinator_url": self.coordinator, "token_file": self.token_file}
+        options = {
+            "coordinator_url": self.coordinator,
+            "token_file": self.token_file,
+            "ca_file": self.ca_file,
+            "insecure": self.insecure,
+        }
         try:
             given = {name: value for name, value in options.items() if value}
             return read_settings(OperatorSettings, self.config, given=given)
@@ -121,6 +136,7 @@ class Operator:
             TrafficCount(),
             patience_seconds=patience_seconds,
             ca_file=settings.ca_file,
+            insecure=settings.insecure,
             on_retry=on_retry or self.output.retrying,
         ) as transport:
             yield transport
@@ -150,12 +166,14 @@ def operating(command: Callable[..., None]) -> Callable[..., None]:
         *,
         coordinator: Url = None,
         token_file: TokenFile = None,
+        ca_file: CaFile = None,
+        insecure: Insecure = False,
         config: OperatorFile = None,
         as_json: AsJson = False,
         **own: object,
     ) -> None:
         with telling(as_json=as_json) as output:
-            command(Operator(output, coordinator, token_file, config), **own)
+            command(Operator(output, coordinator, token_file, ca_file, insecure, config), **own)
 
     # Typer reads options off a signature: the command's own ones, less its Operator, and those above.
     _, *own = signature(command).parameters.values()

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
+from services.coordinator.certificates import hosts_of, read_certificate, serving_tls
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.presets import read_terms
 from services.coordinator.principals import Role, read_entries
@@ -22,17 +24,20 @@ from shared.egress import TrafficCount
 from shared.errors import BlobMissing, ConfigurationError, NotFound, RemoteProblem
 from shared.findings import Check, Finding, examine, failed, left_out, ok, summary, table, warning
 from shared.folders import is_owned
+from shared.loopback import is_here
 from shared.protocol.messages import Accepted
 from shared.protocol.terms import RunTerms
-from shared.proxies import is_here
 from shared.proxies import port as port_of
 from shared.transport import Transport
+from shared.trust import ENDS_SOON
 
 COORDINATOR_PACKAGES = ("alembic", "fastapi", "httptools", "sqlalchemy", "uvicorn", "xxhash")
 WORKER_PACKAGES = ("peft", "psutil", "pyarrow", "torch", "transformers")
 
 # A blob that no coordinator holds: asking for it tells whether a worker's token is known, and changes nothing.
 NO_BLOB = f"/v1/work/blobs/sha256:{'0' * 64}"
+
+RENEW = "have a new one issued (`fedcollm tls issue`, or the CA that it is from), and start the coordinator again"
 
 _File = Path | None
 
@@ -110,6 +115,9 @@ def _of_coordinator(settings: CoordinatorSettings) -> Iterator[Check]:
     yield Check("data folder", lambda: folder(settings.data_dir))
     yield Check("coordinator process", lambda: ownership(settings.data_dir, "coordinator"), after=("data folder",))
     yield Check("principals file", lambda: _principals(settings.principals_file))
+    if settings.tls_certificate_file is not None and settings.tls_key_file is not None:
+        certificate, key = settings.tls_certificate_file, settings.tls_key_file
+        yield Check("coordinator's certificate", lambda: _certificate(certificate, key))
     yield Check("public port", lambda: listens(settings.host, settings.port, "port"))
     yield Check("work port", lambda: listens(settings.work_host, settings.work_port, "work_port"))
 
@@ -122,7 +130,7 @@ def _of_worker(settings: WorkerSettings, central: CoordinatorSettings | None) ->
     yield Check("device", lambda: _device(settings.device), after=("worker packages",))
     yield Check("threads", lambda: threads(settings.threads))
     if central is not None:
-        yield Check("worker's address", lambda: _same_port(settings.coordinator_url, central.work_port, "work_port"))
+        yield Check("worker's address", lambda: _same_place(settings.coordinator_url, central, "work_port"))
     if central is not None and not is_owned(central.data_dir):
         yield Check("work API", lambda: left_out("the coordinator does not run now: start it, and ask again"))
         return
@@ -130,6 +138,7 @@ def _of_worker(settings: WorkerSettings, central: CoordinatorSettings | None) ->
         settings.coordinator_url,
         token_file=settings.token_file,
         ca_file=settings.ca_file,
+        insecure=settings.insecure,
         ledger=TrafficCount(),
         ask=_ask_for_work,
     )
@@ -138,7 +147,7 @@ def _of_worker(settings: WorkerSettings, central: CoordinatorSettings | None) ->
 def _of_operator(settings: OperatorSettings, central: CoordinatorSettings | None) -> Iterator[Check]:
     yield Check("operator's token", lambda: token(settings.token_file))
     if central is not None:
-        yield Check("operator's address", lambda: _same_port(settings.coordinator_url, central.port, "port"))
+        yield Check("operator's address", lambda: _same_place(settings.coordinator_url, central, "port"))
 
 
 def _of_run(terms: RunTerms, central: CoordinatorSettings | None, working: WorkerSettings | None) -> Iterator[Check]:
@@ -224,6 +233,18 @@ def _memory(terms: RunTerms, working: WorkerSettings) -> Finding:
     )
 
 
+def _certificate(file: Path, key: Path) -> Finding:
+    serving_tls(file, key)
+    certificate = read_certificate(file)
+    until = certificate.not_valid_after_utc
+    detail = f"{file}: for {', '.join(hosts_of(certificate))}, until {until:%Y-%m-%d}"
+    if until < datetime.now(UTC):
+        return failed(detail, RENEW)
+    if until < datetime.now(UTC) + ENDS_SOON:
+        return warning(detail, RENEW)
+    return private(key, detail)
+
+
 def _principals(file: Path) -> Finding:
     count = Counter(entry.role for entry in read_entries(file).values())
     detail = f"{file}: {', '.join(_count(count[role], role) for role in Role if count[role]) or 'nobody'}"
@@ -237,14 +258,19 @@ def _count(count: int, role: Role) -> str:
     return f"{count} {role}{'s' if count > 1 else ''}"
 
 
-def _same_port(url: str, number: int, setting: str) -> Finding:
-    """Compare an address of this machine with the port that the coordinator will have here."""
-    there = urlsplit(url)
-    if is_here(there.hostname or "") and number not in {0, port_of(there)}:  # 0 is any that is free
+def _same_place(url: str, central: CoordinatorSettings, setting: str) -> Finding:
+    """Compare an address of this machine with what the coordinator will be here: its port, and whether it has TLS."""
+    there, number = urlsplit(url), getattr(central, setting)
+    if not is_here(there.hostname or ""):
+        return ok(url)
+    if number not in {0, port_of(there)}:  # 0 is any that is free
         return failed(
             f"{url} is this machine, where the coordinator's {setting} is {number}",
             f"correct coordinator_url, or {setting} in coordinator.toml",
         )
+    scheme = "http" if central.tls_certificate_file is None else "https"
+    if there.scheme != scheme:
+        return failed(f"{url} is this machine, where the coordinator speaks {scheme}", "correct coordinator_url")
     return ok(url)
 
 

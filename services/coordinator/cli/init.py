@@ -1,6 +1,7 @@
 """``fedcollm init``: write what coordinator, worker and operator need, a run's terms, and everybody's secret."""
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,8 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings
 
 from services.coordinator.cli.settings import OperatorSettings
+from services.coordinator.cli.tls import CA_FILE, CERTIFICATE, KEY, parse_hosts, write_authority
+from services.coordinator.cli.tls import FILES as TLS_FILES
 from services.coordinator.presets import PRESETS, preset_terms
 from services.coordinator.principals import new_principals
 from services.coordinator.settings import Settings as CoordinatorSettings
@@ -43,6 +46,15 @@ HOUR, DAY = 3600.0, 86_400.0
 
 FILES = ("coordinator.toml", "worker.toml", "operator.toml", "run.toml", "principals.json")
 
+# For a coordinator that other machines reach.
+TLS = "tls"
+SERVING = {
+    "host": "0.0.0.0",  # noqa: S104 - with TLS
+    "tls_certificate_file": f"{TLS}/{CERTIFICATE}",
+    "tls_key_file": f"{TLS}/{KEY}",
+}
+TRUSTING = {"ca_file": f"{TLS}/{CA_FILE}"}
+
 
 class Written(BaseModel):
     """What `init` wrote; ``tokens`` says which file goes to whom."""
@@ -73,6 +85,12 @@ def init(
     data_dir: Annotated[str | None, _option("--data-dir", "FOLDER", "Where the coordinator keeps its state.")] = None,
     port: Annotated[str | None, _option("--port", "PORT", "For agents and operators.")] = None,
     work_port: Annotated[str | None, _option("--work-port", "PORT", "For workers.")] = None,
+    host: Annotated[
+        list[str] | None,
+        _option(
+            "--host", "HOST", "Where other machines reach the coordinator, by TLS with a CA that is made; repeatable."
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing, and take defaults.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace what is there, tokens too, but not the operator's key.")
@@ -81,7 +99,10 @@ def init(
 ) -> None:
     """Write what coordinator, worker and operator need, and everybody's token."""
     with telling(as_json=as_json) as output:
-        require_free([folder / name for name in FILES], force=force)
+        reached = parse_hosts(host or [])
+        serving, trusting = (SERVING, TRUSTING) if reached else ({}, {})
+        files = [folder / name for name in FILES] + [folder / TLS / name for name in TLS_FILES if reached]
+        require_free(files, force=force)
         questions = Questions(output, asking=not (yes or as_json))
         examples = DataQuestions(questions, column or [])
         key_file = folder / "operator.key"
@@ -133,14 +154,16 @@ def init(
                 "operator_key": key.public,
                 "port": public,
                 "work_port": work,
+                **serving,
             },
         )
         worker = _settings(
             WorkerSettings,
             {
-                "coordinator_url": f"http://127.0.0.1:{work}",
+                "coordinator_url": _here(work, tls=bool(reached)),
                 "token_file": "tokens/worker",
                 "cache_dir": "worker-cache",
+                **trusting,
                 "auxiliary": _source(learnt.source, folder),
                 "validation": _source(measured.source, folder),
             },
@@ -148,10 +171,11 @@ def init(
         operator = _settings(
             OperatorSettings,
             {
-                "coordinator_url": f"http://127.0.0.1:{public}",
+                "coordinator_url": _here(public, tls=bool(reached)),
                 "token_file": "tokens/operator",
                 "federation": called,
                 "key_file": "operator.key",
+                **trusting,
             },
         )
         terms = _terms(begun, llm=_base(large), slm=_base(small), kind=learnt.kind, agents=len(names))
@@ -164,7 +188,9 @@ def init(
         write_private(folder / "principals.json", principals.model_dump_json(indent=2))
         for name, file in tokens.items():
             write_private(file, principals.root[name].token)
-        _tell(output, folder, Written(files=(*(folder / name for name in FILES), key_file), tokens=tokens), public)
+        if reached:
+            write_authority(folder / TLS, reached)
+        _tell(output, folder, Written(files=(*files, key_file), tokens=tokens), _reached_at(public, reached))
 
 
 def _terms(begun: RunTerms, *, llm: str, slm: str, kind: Kind, agents: int) -> RunTerms:
@@ -228,7 +254,20 @@ def _port(answer: str) -> int:
     return int(typed(Annotated[int, Field(ge=1, le=65535)])(answer))
 
 
-def _tell(output: Output, folder: Path, written: Written, port: int) -> None:
+def _here(port: int, *, tls: bool) -> str:
+    """Return the address for workers and operators on the coordinator's own machine."""
+    return f"http{'s' if tls else ''}://127.0.0.1:{port}"
+
+
+def _reached_at(port: int, hosts: Sequence[str]) -> str:
+    if not hosts:
+        here = _here(port, tls=False)
+        return f"agents on this machine reach the coordinator at {here}; others need TLS: --host, or docs/operating.md"
+    host = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
+    return f"agents reach the coordinator at https://{host}:{port}, and trust {TLS}/{CA_FILE} alone: give it to all"
+
+
+def _tell(output: Output, folder: Path, written: Written, reached_at: str) -> None:
     inside = "" if folder == Path() else f"cd {folder}\n      "
     agents = [(name, file) for name, file in written.tokens.items() if name not in {"operator", "worker"}]
     output.result(
@@ -240,5 +279,5 @@ def _tell(output: Output, folder: Path, written: Written, port: int) -> None:
         "      fedcollm runs start first --terms run.toml    once agents are there",
         *(f"give {file} to whoever runs {name}, and to nobody else" for name, file in agents),
         "operator.key says who is a member and what a run is: keep a copy, where nobody else can read it",
-        f"agents on this machine reach the coordinator at http://127.0.0.1:{port}; for others, see docs/operating.md",
+        reached_at,
     )

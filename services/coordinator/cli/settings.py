@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.protocol.names import PrincipalName
 from shared.transport import BaseUrl
+from shared.trust import CaFile, Insecure
 
 
 class OperatorSettings(BaseSettings):
@@ -31,7 +32,5 @@ class OperatorSettings(BaseSettings):
             examples=["operator.key"],
         ),
     ] = None
-    ca_file: Annotated[
-        Path | None,
-        Field(description="PEM file of a CA that is trusted beside the usual ones.", examples=["ca.pem"]),
-    ] = None
+    ca_file: CaFile = None
+    insecure: Insecure = False

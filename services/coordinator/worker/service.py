@@ -37,6 +37,7 @@ async def serve(settings: Settings, cotuner: CoTuner) -> None:
         TrafficCount(),
         patience_seconds=None,
         ca_file=settings.ca_file,
+        insecure=settings.insecure,
         on_retry=TroubleLog(settings.coordinator_url),
     ) as transport:
         log.info(
@@ -52,11 +53,11 @@ async def serve(settings: Settings, cotuner: CoTuner) -> None:
             await work
 
 
-def run(config: Path | None) -> int:
-    """Run until told to stop; 2 means that the configuration is wrong."""
+def run(config: Path | None, *, insecure: bool = False) -> int:
+    """Run until told to stop; 2 means that the configuration is wrong. ``insecure`` sets what is called so."""
     log_to_stderr()
     try:
-        settings = read_settings(Settings, config)
+        settings = read_settings(Settings, config, given={"insecure": True} if insecure else None)
         for name, source in (("auxiliary", settings.auxiliary), ("validation", settings.validation)):
             with about(f"{name}.path"):
                 require_readable(source.path)

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.data.source import DataSource
 from shared.devices import DeviceName, DtypeName
 from shared.transport import BaseUrl
+from shared.trust import CaFile, Insecure
 
 
 class Settings(BaseSettings):
@@ -35,10 +36,8 @@ class Settings(BaseSettings):
             examples=["gpu-1"],
         ),
     ] = None
-    ca_file: Annotated[
-        Path | None,
-        Field(description="PEM file of a CA that is trusted beside the usual ones.", examples=["ca.pem"]),
-    ] = None
+    ca_file: CaFile = None
+    insecure: Insecure = False
     device: Annotated[DeviceName, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
     dtype: Annotated[
         DtypeName, Field(description="Of the frozen base models; nf4 is 4 bits a weight and needs bitsandbytes.")
