@@ -12,6 +12,10 @@ from shared.protocol.terms import FROZEN
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
+# Of an adapter of 8,000 tensors. The library parses a header of any length: of a million empty tensors in half a minute
+# and 1.7 GB.
+MOST_HEADER_BYTES = 1 << 20
+
 
 class Written(BaseModel):
     """What a command wrote: a PEFT directory, or a merged model with the base model that is in it."""
@@ -37,6 +41,17 @@ def require_adapter(folder: Path) -> Path:
         if not (folder / name).is_file():
             raise ModelUnreadable(f"{folder} is no PEFT directory: it has no {name}")
     return folder
+
+
+def require_short_header(weights: Path) -> None:
+    """Raise ModelUnreadable unless a safetensors file says that its header is one that an adapter may have."""
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MOST_HEADER_BYTES:
+        raise ModelUnreadable(
+            f"{weights} is no adapter: it announces a header of {length} bytes, and an adapter's has at most "
+            f"{MOST_HEADER_BYTES}; do not use it"
+        )
 
 
 def copy_adapter(source: Path, into: Path) -> None:

@@ -159,7 +159,7 @@ def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
                 if not 0 <= start <= stop <= size - data:
                     raise damaged(file)
                 yield name, StoredTensor(file, str(entry["dtype"]), list(entry["shape"]), data + start, data + stop)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(file) from error
 
 
@@ -179,7 +179,10 @@ def _weight_files(directory: Path) -> list[Path]:
     weight_map = _read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelUnreadable(f"{index} has no weight_map: fetch the model again")
-    return [directory / name for name in sorted({str(name) for name in weight_map.values()})]
+    names = sorted({str(name) for name in weight_map.values()})
+    if any(Path(name).name != name for name in names):
+        raise ModelUnreadable(f"{index} names files that are not beside it: fetch the model again")
+    return [directory / name for name in names]
 
 
 def require_safetensors(where: str, names: Collection[str]) -> None:
@@ -206,7 +209,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         with reading(file):
             content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelUnreadable(f"{file} is not JSON: fetch the model again") from error
     if not isinstance(content, dict):
         raise ModelUnreadable(f"{file} is not a JSON object: fetch the model again")

@@ -184,6 +184,15 @@ def list_for_a_header(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"[]")
 
 
+def nest_the_header(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((100_000).to_bytes(8, "little") + b"[" * 100_000)
+
+
+def point_elsewhere(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../model.safetensors"}}')
+
+
 def lose_a_shard(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1.safetensors"}}')
@@ -201,6 +210,9 @@ def empty_the_index(folder: Path) -> None:
         (claim_a_huge_header, "is not a whole safetensors file"),
         (break_the_header, "is not a whole safetensors file"),
         (list_for_a_header, "is not a whole safetensors file"),
+        (nest_the_header, "is not a whole safetensors file"),
+        (point_elsewhere, "names files that are not beside it"),
+        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "is not JSON"),
         (lose_a_shard, r"model-1\.safetensors is missing"),
         (empty_the_index, "has no weight_map"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"has neither model\.safetensors nor"),

@@ -1,4 +1,6 @@
+import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,27 @@ def no_base(folder: Path) -> tuple[Path, Path]:
     return folder, adapter_directory(folder / "adapter", tiny_lora())
 
 
+def many_tensors(folder: Path) -> tuple[Path, Path]:
+    adapter = adapter_directory(folder / "adapter", tiny_lora())
+    tensors = b",".join(b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}' % number for number in range(40_000))
+    (adapter / WEIGHTS).write_bytes(struct.pack("<Q", len(tensors) + 2) + b"{" + tensors + b"}")
+    return tiny_directory(folder / "base"), adapter
+
+
+def half_precision(folder: Path) -> tuple[Path, Path]:
+    adapter = adapter_directory(folder / "adapter", tiny_lora())
+    header = b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
+    (adapter / WEIGHTS).write_bytes(struct.pack("<Q", len(header)) + header + bytes(2))
+    return tiny_directory(folder / "base"), adapter
+
+
+def with_setting(folder: Path, **odd: object) -> tuple[Path, Path]:
+    model = tiny_lora()
+    adapter = adapter_directory(folder / "adapter", model)
+    write_adapter_config(adapter, adapter_config(model, base_model="base") | odd)
+    return tiny_directory(folder / "base"), adapter
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
@@ -60,6 +83,11 @@ def no_base(folder: Path) -> tuple[Path, Path]:
         (other_size, LoraMismatch),
         (no_weights, ModelUnreadable),
         (no_base, ModelUnreadable),
+        (many_tensors, ModelUnreadable),
+        (half_precision, ModelUnreadable),
+        (partial(with_setting, layer_replication=[[0, 2]] * 1000), ModelUnreadable),
+        (partial(with_setting, megatron_config={"a": 1}, megatron_core="antigravity"), ModelUnreadable),
+        (partial(with_setting, init_lora_weights="pissa"), ModelUnreadable),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -19,6 +19,7 @@ from shared.adapter_folder import (
     copy_adapter,
     named_base,
     require_adapter,
+    require_short_header,
     write_adapter_config,
 )
 from shared.cli.console import Output, size
@@ -119,6 +120,7 @@ async def _fetch(operator: Operator, run: str, name: str, into: Path) -> None:
                 size=artefact.bytes,
                 on_length=lambda length: bar.update(task, completed=length),
             )
+    require_short_header(into / WEIGHTS)
     write_adapter_config(into, artefact.adapter_config)
 
 
