@@ -18,7 +18,8 @@ Array: TypeAlias = npt.NDArray[np.float32]
 Tensors: TypeAlias = Mapping[str, Array]
 Layout: TypeAlias = Mapping[str, tuple[int, ...]]
 
-SLICE = 1 << 20
+# So many numbers at a time, as doubles too, stay in a processor's cache: a vector's worth of them would not.
+SLICE = 1 << 16
 
 # What an adapter may look like at most, wherever its layout comes from. Convolutions' factors have four dimensions.
 MAX_NAME_CHARACTERS = 256
