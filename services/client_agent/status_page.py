@@ -1,10 +1,12 @@
 """The agent's local status page: for this machine, not for the network."""
 
 import os
+import socket
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import FastAPI, Query, Response
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from services.client_agent.egress_ledger import ledger_folder
@@ -17,9 +19,28 @@ Number = Annotated[int | None, Query(ge=1, description="Of the month's pages; th
 NO_SCRIPTS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 
 
+async def require_a_name_of_here(request: Request) -> None:
+    """Refuse a request that was made to a name of the web: an address, this host's name or one without dots will do.
+
+    A page of the web can give a name of its own this machine's address, and have the browser of whoever looks at it
+    read what is served here as if it were its own.
+    """
+    host = request.url.hostname or ""
+    if "." in host and host != socket.gethostname().lower() and not _is_address(host):
+        raise HTTPException(421, "this page is for its own machine: ask for it by address, like http://127.0.0.1:8450")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def create_status_page(status: Status) -> FastAPI:
     """Return the app that shows ``status``, and the ledger of the agent's state folder."""
-    app = FastAPI(title="FedCoLLM agent", docs_url=None, redoc_url=None)
+    app = FastAPI(title="FedCoLLM agent", docs_url=None, redoc_url=None, dependencies=[Depends(require_a_name_of_here)])
     ledger = ledger_folder(status.state_dir or Path(os.devnull))
 
     @app.get("/healthz", summary="Say whether this agent takes part: 200, or 503 and why not")

@@ -92,6 +92,27 @@ def test_the_settings_of_this_folder_are_the_agents(folder: Path, monkeypatch: p
     assert "agent.toml" in agent("doctor").stdout
 
 
+@pytest.mark.parametrize(
+    ("host", "served_to"),
+    [
+        ("127.0.0.1:8450", True),
+        ("localhost", True),
+        ("agent-1:8450", True),
+        ("[::1]:8450", True),
+        ("192.0.2.7", True),
+        (f"{socket.gethostname().upper()}:8450", True),
+        ("evil.example", False),
+        ("127.0.0.1.evil.example:8450", False),
+        ("localhost.:8450", False),
+    ],
+)
+def test_no_page_of_the_web_can_read_the_status_page(host: str, served_to: bool):  # noqa: FBT001 - the table's column
+    """A name of somebody else's that leads here is refused, whatever is asked for: browsers would hand it all over."""
+    with served(create_status_page(Status())) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+        for path in ("/status", "/ledger", "/ledger.json", "/"):
+            assert http.get(path, headers={"Host": host}).is_success is served_to
+
+
 def test_another_agent_at_the_port_is_not_taken_for_this_one(folder: Path):
     """Two federations on one machine begin with the same port."""
     with served(create_status_page(Status(folder / "of-another"))) as port:
