@@ -55,6 +55,7 @@ def terms(llm: Path, slm: Path, *, rounds: int, seed: int) -> RunTerms:
     lora = LoraTerms(rank=8, alpha=16, dropout=0.05)
     rate = OptimiserTerms(learning_rate=3e-4, beta1=0.9, beta2=0.95, weight_decay=0.1, clip_norm=1.0)
     return RunTerms(
+        aggregation="PlaintextAggregation",
         name="ARC-Easy",
         llm=str(llm),
         slm=str(slm),

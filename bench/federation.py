@@ -4,32 +4,42 @@ The real apps, the real store and the real loops; only the wire is missing. Time
 and nothing happens except in ``step``, so the same calls give the same bytes.
 """
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from services.client_agent.agent import Agent
+from services.client_agent.attempts import AttemptMember, Standing
 from services.client_agent.coordinator_client import CoordinatorClient
+from services.client_agent.policy import Policy
 from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
 from services.client_agent.trainer import Trainer
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.context import Context, open_context
 from services.coordinator.principals import Principals, Role, TokenEntry
+from services.coordinator.records import Member
 from services.coordinator.settings import Settings
 from services.coordinator.worker.loop import CoTuner, Worker
 from shared.credentials import BearerToken
 from shared.egress import TrafficCount
 from shared.protocol.identity import IdentityKey
+from shared.protocol.membership import CERTIFICATE, MembershipCertificate, MemberState
 from shared.protocol.messages import RoundList, RunView
 from shared.protocol.rounds import ENDED_RUNS
 from shared.protocol.terms import RunTerms
 from shared.transport import Transport, open_in_process
 
 FEDERATION = "in-memory"
+NOT_AFTER = 4_000_000_000
+
+# What tests and measurements ask for, an agent of theirs does.
+EVERYTHING = Policy(allow_plaintext=True)
 
 
 @dataclass
@@ -111,9 +121,51 @@ def settings_of(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - set
     )
 
 
+def admit(context: Context, agents: Iterable[str], clock: ManualClock) -> None:
+    """Make agents members, as if they had enrolled and the operator had approved them."""
+    with context.store.write() as tx:
+        known = {member.name for member in tx.members.all()}
+        for name in sorted(set(agents) - known):
+            certificate = MembershipCertificate(
+                federation=FEDERATION, name=name, key=key_of(name).public, not_after=NOT_AFTER
+            )
+            member = Member(
+                name,
+                created_at=clock(),
+                changed_at=clock(),
+                state=MemberState.APPROVED,
+                key=certificate.key,
+                not_after=certificate.not_after,
+                signature=key_of("operator").sign(CERTIFICATE, certificate),
+            )
+            tx.members.insert(member, actor="operator")
+
+
+def make_agent(
+    name: str,
+    coordinator: CoordinatorClient,
+    trainer: Trainer,
+    state: StateFolder,
+    status: Status,
+    *,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    policy: Policy = EVERYTHING,
+    slm: str = "slm",
+    clock: Callable[[], float] = time.time,
+) -> Agent:
+    """Return the agent of this name, with the key that it has in a federation in memory."""
+    standing = Standing(name, key_of(name), FEDERATION, key_of("operator").public)
+    member = AttemptMember(coordinator, state, policy, standing, clock=clock)
+    return Agent(coordinator, trainer, state, status, pause, member=member, policy=policy, slm=slm, clock=clock)
+
+
 @asynccontextmanager
 async def open_federation(
-    folder: Path, trainers: Mapping[str, Trainer], cotuner: CoTuner, clock: ManualClock
+    folder: Path,
+    trainers: Mapping[str, Trainer],
+    cotuner: CoTuner,
+    clock: ManualClock,
+    policy: Policy = EVERYTHING,
 ) -> AsyncIterator[Federation]:
     """Open a federation whose state lies in ``folder``; opened again on the same folder, it has restarted."""
     roles = {"operator": Role.OPERATOR, "viewer": Role.VIEWER, "worker": Role.WORKER} | dict.fromkeys(
@@ -123,6 +175,7 @@ async def open_federation(
     settings = settings_of(folder / "coordinator")
     async with AsyncExitStack() as stack:
         context = stack.enter_context(open_context(settings, principals, clock))
+        admit(context, trainers, clock)
         app = create_app(context)
 
         async def connect(name: str, ledger: TrafficCount) -> Transport:
@@ -139,12 +192,15 @@ async def open_federation(
             operator=await connect("operator", TrafficCount()),
             worker=Worker(work, cotuner, folder / "worker", name="worker"),
             agents={
-                name: Agent(
+                name: make_agent(
+                    name,
                     CoordinatorClient(transports[name]),
                     trainer,
                     StateFolder(folder / name),
                     statuses[name],
+                    policy=policy,
                     slm=f"the SLM of {name}",
+                    clock=clock,
                 )
                 for name, trainer in trainers.items()
             },

@@ -13,9 +13,10 @@ from services.client_agent.trainer_process import SyncTrainer
 from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
 from shared.protocol.codec import encode, read_file
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import BaseScores, PreparedDigests, RoundScores, Score
+from shared.protocol.messages import BaseScores, RoundScores, Score
 from shared.protocol.tensors import Layout
 from shared.protocol.terms import RunTerms
+from shared.protocol.work import PreparedDigests
 
 NO_MODEL = digest_of(b"no model")
 SCORE = Score(accuracy=0.5, loss=1.0, examples=1, chance=0.25)

@@ -38,6 +38,7 @@ OPTIMISER = OptimiserTerms(learning_rate=1e-3)
 def terms(rounds: int) -> RunTerms:
     """Return the terms of a run whose training does nothing."""
     return RunTerms(
+        aggregation="PlaintextAggregation",
         name="bench-round",
         llm="none",
         slm="none",

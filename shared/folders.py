@@ -48,6 +48,29 @@ def is_whole(file: Path, digest: str) -> bool:
         return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}" == digest
 
 
+def write_whole(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Put ``content`` at ``path`` so that a reader, or a power cut, sees all of it or what was there before.
+
+    ``mode`` is the file's, less what the process's umask takes.
+    """
+    part = path.with_name(f"{path.name}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Return once a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def appearing(folder: Path, *, marker: str, force: bool) -> Iterator[Path]:
     """Give an empty folder that is called ``folder`` once the block has ended well; nothing half-written is ever there.

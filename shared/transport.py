@@ -146,9 +146,10 @@ class Transport:
         answer: type[Answer],
         *,
         digest: str,
+        kind: str = "application/vnd.safetensors",
         params: Params | None = None,
     ) -> Answer:
-        """PUT the file's bytes, whose digest is ``digest``.
+        """PUT the file's bytes, which are of this media type, and whose digest is ``digest``.
 
         Raises:
             BlobCorrupt: the file has other bytes than ``digest`` names.
@@ -157,11 +158,11 @@ class Transport:
         if not await asyncio.to_thread(is_whole, file, digest):
             raise BlobCorrupt(f"{file} no longer has the bytes that were to be sent from it: nothing of it was sent")
         size = await asyncio.to_thread(lambda: file.stat().st_size)
-        kind = {"Content-Type": "application/vnd.safetensors", "Content-Length": str(size)}
+        fields = {"Content-Type": kind, "Content-Length": str(size)}
         request = Egress("PUT", _target(path, params), size, digest)
         async for attempt in self._attempts(path):
             with attempt:
-                async with self._sent(request, _pieces(file), kind) as response:
+                async with self._sent(request, _pieces(file), fields) as response:
                     came = await _kept(response)
         return parse(came.content, answer, url=str(came.url))
 

@@ -90,6 +90,9 @@ device = "cpu"
 
 [data]
 path = "data.jsonl"
+
+[policy]
+allow_plaintext = true
 """
 
 

@@ -150,6 +150,7 @@ class LocalFederation:
                 "FEDCOLLM_AGENT_SLM": slm,
                 "FEDCOLLM_AGENT_DATA__PATH": str(data),
                 "FEDCOLLM_AGENT_DEVICE": "cpu",
+                "FEDCOLLM_AGENT_POLICY__ALLOW_PLAINTEXT": "true",
                 "FEDCOLLM_AGENT_STATUS_PORT": str(self.agents[name].port),
             },
         )

@@ -4,30 +4,44 @@ Every step begins from the state folder, so that an agent that was killed anywhe
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 
 import structlog
 
+from services.client_agent.attempts import AttemptMember
 from services.client_agent.audit_watch import AuditWatch
 from services.client_agent.coordinator_client import CoordinatorClient
+from services.client_agent.policy import Policy
 from services.client_agent.state import StateFolder, StoredUpdate
 from services.client_agent.status import Phase, Status
 from services.client_agent.trainer import Progress, Trainer, TrainingOrder
 from shared.errors import (
+    AttemptRefused,
+    CertificateExpired,
     DigestMismatch,
     FedCoLLMError,
+    FederationMismatch,
     ModelError,
     NotFound,
+    PolicyRefused,
     RemoteProblem,
     RoundClosed,
+    SignatureInvalid,
     UpdateConflict,
 )
-from shared.protocol.codec import blob_bytes, require_file
+from shared.protocol.attempts import Summons
+from shared.protocol.codec import blob_bytes, flat_numbers, require_file
 from shared.protocol.messages import LONGEST_POLL_SECONDS, Assignment, Manifest, PublishedAdapter, manifest_digest
+from shared.protocol.secagg.attempt import layout_digest
+from shared.protocol.secagg.coding import clipped
 
 PAUSE_AFTER_FAILURE_SECONDS = 10.0
 TOO_LATE = frozenset({RoundClosed.code, UpdateConflict.code, NotFound.code})
+
+# What this agent cannot do for a run, or what it will not.
+REFUSALS = (ModelError, PolicyRefused, AttemptRefused, SignatureInvalid, CertificateExpired, FederationMismatch)
 
 log = structlog.get_logger()
 
@@ -43,13 +57,18 @@ class Agent:
         status: Status,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         *,
+        member: AttemptMember,
+        policy: Policy,
         slm: str,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """``clock`` gives the seconds since 1970."""
         self._coordinator = coordinator
         self._trainer = trainer
         self._state = state
         self._status = status
+        self._member = member
+        self._policy = policy
         self._slm = slm
         self._pause = pause
         self._clock = clock
@@ -83,15 +102,31 @@ class Agent:
         self._audit.see(wanted.audit)
         if wanted.published is not None and wanted.published != held:
             await self._receive(wanted.published)
-        if wanted.assignment is not None:
-            try:
-                await self._take_part(wanted.assignment)
-            except ModelError:
-                # Tried again when nobody else wants this agent: its SLM may have been put right meanwhile.
-                self._declined.add(wanted.assignment.run_id)
-                raise
-            self._declined.discard(wanted.assignment.run_id)
+        if wanted.summons is not None:
+            await self._willingly(wanted.summons.place.run_id, self._answer(wanted.summons))
+        elif wanted.assignment is not None:
+            await self._willingly(wanted.assignment.run_id, self._take_part(wanted.assignment))
         self._status.succeed()
+
+    async def _willingly(self, run_id: str, doing: Awaitable[None]) -> None:
+        """Do something for a run; one that this agent cannot work for, or will not, comes last from then on."""
+        try:
+            await doing
+        except REFUSALS:
+            # Tried again when nobody else wants this agent: what was wrong may have been put right meanwhile.
+            self._declined.add(run_id)
+            raise
+        except RemoteProblem as problem:
+            if problem.code not in TOO_LATE:
+                raise
+            log.info("agent.too_late", run_id=run_id, code=problem.code)
+        self._declined.discard(run_id)
+
+    async def _answer(self, summons: Summons) -> None:
+        """Answer a stage of an attempt."""
+        place = summons.place
+        self._status.enter(Phase.MASKING, run_id=place.run_id, round_number=place.round)
+        await self._member.answer(summons)
 
     async def _receive(self, published: PublishedAdapter) -> None:
         """Fetch theta^t, the adapter after co-tuning, and make it the one that this organisation uses."""
@@ -105,31 +140,29 @@ class Agent:
         log.info("agent.holds", run_id=published.run_id, round=published.round, digest=published.digest)
 
     async def _take_part(self, assignment: Assignment) -> None:
-        """Train (once) and submit an update for a round."""
-        log.info("agent.takes_part", run_id=assignment.run_id, round=assignment.round)
+        """Train (once) an update for a round; say that it is ready, or send it where the run reads updates."""
+        run_id, number = assignment.run_id, assignment.round
+        manifest = await self._manifest_of(assignment)
+        self._policy.require_run(manifest)
+        self._policy.require_rounds(self._state.taken_within_a_day(self._clock(), but=(run_id, number)))
+        self._state.require_unspent(run_id, number)
+        log.info("agent.takes_part", run_id=run_id, round=number)
+        self._state.take_part(run_id, number, self._clock())
         update = await asyncio.to_thread(self._state.trained_update, assignment)
         if update is None:
-            update = await self._train(assignment)
-        self._status.enter(Phase.SENDING, run_id=assignment.run_id, round_number=assignment.round)
-        weighted = (await self._manifest_of(assignment)).weighting == "examples"
-        try:
-            receipt = await self._coordinator.send_update(
-                assignment.run_id,
-                assignment.round,
-                self._state.update_file(assignment.run_id, assignment.round),
-                digest=update.digest,
-                examples=update.examples if weighted else None,
-            )
-        except RemoteProblem as problem:
-            if problem.code not in TOO_LATE:
-                raise
-            log.info("agent.too_late", run_id=assignment.run_id, round=assignment.round, code=problem.code)
+            update = await self._train(assignment, manifest)
+        self._status.enter(Phase.SENDING, run_id=run_id, round_number=number)
+        if manifest.aggregation == "SecureAggregation":
+            await self._coordinator.say_ready(run_id, number)
+            log.info("agent.ready", run_id=run_id, round=number)
         else:
-            log.info("agent.sent", run_id=assignment.run_id, round=assignment.round, bytes=receipt.bytes)
-            self._status.rounds_taken_part += 1
+            file = self._state.update_file(run_id, number)
+            examples = update.examples if update.weighted else None
+            receipt = await self._coordinator.send_update(run_id, number, file, digest=update.digest, examples=examples)
+            log.info("agent.sent", run_id=run_id, round=number, bytes=receipt.bytes)
+        self._status.rounds_taken_part += 1
 
-    async def _train(self, assignment: Assignment) -> StoredUpdate:
-        manifest = await self._manifest_of(assignment)
+    async def _train(self, assignment: Assignment, manifest: Manifest) -> StoredUpdate:
         self._status.enter(Phase.TRAINING, run_id=assignment.run_id, round_number=assignment.round)
         await self._fetch(assignment.adapter, manifest)
         order = TrainingOrder(
@@ -152,13 +185,26 @@ class Agent:
             run_id=assignment.run_id,
             round=assignment.round,
             manifest=assignment.manifest,
+            base_model=manifest.slm_digest,
             adapter=assignment.adapter,
+            layout=layout_digest(manifest.layout),
+            clip_norm=manifest.masking.clip_norm,
+            most_parties=manifest.cohort.group_size,
+            weighted=manifest.weighting == "examples",
             seed=assignment.seed,
             digest=trained.digest,
             examples=trained.examples,
+            blinded_count=trained.examples + secrets.randbelow(trained.examples + 1),
+            evaluation=trained.evaluation,
         )
-        self._state.keep_update(update)
+        await asyncio.to_thread(self._keep, update, manifest)
         return update
+
+    def _keep(self, update: StoredUpdate, manifest: Manifest) -> None:
+        """Make an update durable, with what it has changed in the adapter of its round."""
+        before = flat_numbers(self._state.adapter(update.adapter).read_bytes(), manifest.layout)
+        after = flat_numbers(self._state.update_file(update.run_id, update.round).read_bytes(), manifest.layout)
+        self._state.keep_update(update, clipped(after - before, update.clip_norm))
 
     async def _fetch(self, digest: str, manifest: Manifest) -> None:
         """Have an adapter here, and see that it is one: its digest says only that it is what the coordinator named."""

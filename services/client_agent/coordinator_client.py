@@ -3,7 +3,9 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from shared.protocol.messages import Manifest, UpdateReceipt, Wanted
+from shared.protocol.attempts import AttemptPlace, DealtShares, ReleasedShares, SignedSurvivors
+from shared.protocol.messages import Accepted, Manifest, UpdateReceipt, Wanted
+from shared.protocol.secagg.attempt import Advert
 from shared.transport import Params, Transport
 
 
@@ -35,3 +37,32 @@ class CoordinatorClient:
         path = f"/v1/runs/{run_id}/rounds/{number}/update"
         params = {} if examples is None else {"examples": examples}
         return await self._transport.upload(path, update, UpdateReceipt, digest=digest, params=params)
+
+    async def say_ready(self, run_id: str, number: int) -> None:
+        """Say that the update of a round is trained and stored."""
+        await self._transport.call("PUT", f"/v1/runs/{run_id}/rounds/{number}/ready", Accepted)
+
+    async def announce(self, place: AttemptPlace, advert: Advert) -> None:
+        """Announce keys for an attempt."""
+        await self._transport.call("PUT", _path(place, "keys"), Accepted, body=advert)
+
+    async def deal(self, place: AttemptPlace, dealt: DealtShares) -> None:
+        """Deal sealed shares."""
+        await self._transport.call("PUT", _path(place, "shares"), Accepted, body=dealt)
+
+    async def send_masked(self, place: AttemptPlace, vector: Path, *, digest: str) -> None:
+        """Send the masked vector."""
+        kind = "application/octet-stream"
+        await self._transport.upload(_path(place, "masked"), vector, Accepted, digest=digest, kind=kind)
+
+    async def confirm(self, place: AttemptPlace, signed: SignedSurvivors) -> None:
+        """Sign the survivors."""
+        await self._transport.call("PUT", _path(place, "consistency"), Accepted, body=signed)
+
+    async def release(self, place: AttemptPlace, released: ReleasedShares) -> None:
+        """Release shares."""
+        await self._transport.call("PUT", _path(place, "unmasking"), Accepted, body=released)
+
+
+def _path(place: AttemptPlace, stage: str) -> str:
+    return f"/v1/runs/{place.run_id}/rounds/{place.round}/attempts/{place.attempt}/{stage}"

@@ -3,12 +3,14 @@
 import asyncio
 import signal
 import sys
+import time
 from pathlib import Path
 
 import structlog
 import uvicorn
 
 from services.client_agent.agent import Agent
+from services.client_agent.attempts import AttemptMember, Standing
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.egress_ledger import EgressLedger
 from services.client_agent.settings import Settings, page_url
@@ -22,6 +24,7 @@ from shared.credentials import BearerToken
 from shared.errors import FedCoLLMError, TransportError, about
 from shared.listening import listen
 from shared.logs import TroubleLog, log_to_stderr
+from shared.protocol.identity import IdentityKey
 from shared.transport import open_transport
 
 log = structlog.get_logger()
@@ -78,7 +81,10 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
                 threads=settings.threads,
             )
             await trainer.start()
-            agent = Agent(CoordinatorClient(transport), trainer, state, status, slm=settings.slm)
+            coordinator = CoordinatorClient(transport)
+            standing = Standing("nobody", IdentityKey.generate(), "nowhere", IdentityKey.generate().public)
+            member = AttemptMember(coordinator, state, settings.policy, standing, clock=time.time)
+            agent = Agent(coordinator, trainer, state, status, member=member, policy=settings.policy, slm=settings.slm)
             tasks = [asyncio.create_task(agent.run()), asyncio.create_task(uvicorn.Server(page).serve([socket]))]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

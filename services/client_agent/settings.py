@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.client_agent.policy import Policy
 from shared.data.source import DataSource
 from shared.devices import DeviceName, DtypeName
 from shared.protocol.terms import ModelReference
@@ -29,6 +30,9 @@ class Settings(BaseSettings):
     data: Annotated[DataSource, Field(description="The private examples.")]
     ca_file: CaFile = None
     insecure: Insecure = False
+    policy: Annotated[Policy, Field(description="What this agent is willing to do; no coordinator can change it.")] = (
+        Policy()
+    )
     device: Annotated[DeviceName, Field(description="cpu, cuda, cuda:1, or auto.")] = "auto"
     dtype: Annotated[
         DtypeName, Field(description="Of the frozen base model; nf4 is 4 bits a weight and needs bitsandbytes.")

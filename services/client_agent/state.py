@@ -3,10 +3,14 @@
     <folder>/owner.lock              one agent owns the folder
     <folder>/published.json          the newest adapter and where it comes from
     <folder>/adapters/<hex>          adapters by digest: theta^t, kept while it is needed
-    <folder>/updates/<run>-<round>   a trained update, complete once the .json beside it is there
     <folder>/audit-head.json         the newest head of the coordinator's audit log that it was told
     <folder>/audit-broken.json       two heads that cannot be of one log, if it was told such
     <folder>/ledger/                 what has left this machine (``egress_ledger.py``)
+    <folder>/updates/<run>-<round>   a trained update, complete once the .json beside it is there; .delta is what it has
+                                     changed, and .coded that as integers, rounded once
+    <folder>/attempts/               what was said in attempts (``attempt_journal``)
+    <folder>/spent.json              the last round of each run whose update has been unmasked in a sum
+    <folder>/taken.json              when this agent took part in which round, of the last day
     <folder>/digests.json            what the base model is, by its files (``Settings.digest_cache``)
     <folder>/slm-adapter/            the newest adapter as a PEFT directory, for whoever uses it here
 
@@ -15,33 +19,61 @@ old or the new state, and a trained update is not trained again while it is whol
 """
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import BaseModel, JsonValue, ValidationError
+import numpy as np
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
+from services.client_agent.attempt_journal import AttemptJournal
+from services.client_agent.trainer import LocalEvaluation
 from shared.adapter_folder import CONFIG, WEIGHTS
-from shared.folders import is_whole, owned
+from shared.errors import AttemptRefused
+from shared.folders import is_whole, owned, sync, write_whole
 from shared.protocol.audit import SignedHead
 from shared.protocol.digests import Digest
 from shared.protocol.messages import Assignment, PublishedAdapter
 from shared.protocol.names import RoundNumber, RunId
+from shared.protocol.secagg.attempt import AttemptTerms, Content
+from shared.protocol.secagg.coding import MICRO, Statistics, encode, encode_statistics
+from shared.protocol.secagg.masks import Ring
+from shared.protocol.tensors import Array
 from shared.protocol.terms import FROZEN
+
+DAY_SECONDS = 86_400.0
 
 
 class StoredUpdate(BaseModel):
-    """An update that was trained for a round: by ``manifest``, from ``adapter``, in the order of ``seed``."""
+    """An update that was trained for a round: by ``manifest``, from ``adapter``, in the order of ``seed``.
+
+    What follows from the manifest is kept beside its digest, because an attempt must say the same. ``blinded_count`` is
+    what this agent tells of ``examples`` where updates are weighted, ``counted`` that it has told it.
+    """
 
     run_id: RunId
     round: RoundNumber
     manifest: Digest
+    base_model: Digest
     adapter: Digest
+    layout: Digest
+    clip_norm: float
+    most_parties: int
+    weighted: bool
     seed: int
     digest: Digest
     examples: int
+    blinded_count: int
+    counted: bool = False
+    evaluation: LocalEvaluation | None = None
     model_config = FROZEN
+
+    @property
+    def statistics(self) -> Statistics:
+        """What travels in masked slots beside this update."""
+        told = self.evaluation or LocalEvaluation(loss=0.0, correct=0, total=0)
+        weight = self.examples if self.weighted else 0
+        return Statistics(round(told.loss * MICRO), told.correct, told.total, weight)
 
 
 class AuditContradiction(BaseModel):
@@ -63,6 +95,7 @@ class StateFolder:
         self._updates = root / "updates"
         self._adapters.mkdir(parents=True, exist_ok=True)
         self._updates.mkdir(exist_ok=True)
+        self.journal = AttemptJournal(root / "attempts")
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -118,7 +151,7 @@ class StateFolder:
     def keep_published(self, published: PublishedAdapter, adapter_config: dict[str, JsonValue]) -> None:
         """Make ``published``, whose file is there, the adapter that this agent holds and serves from its folder."""
         file = self.adapter(published.digest)
-        _sync(file)
+        sync(file)
         export_adapter(self.peft_folder, file, adapter_config)
         write_whole(self._root / "published.json", published.model_dump_json().encode())
         for other in self._adapters.iterdir():
@@ -139,14 +172,105 @@ class StateFolder:
         same = trained_for == (assignment.manifest, assignment.adapter, assignment.seed)
         return update if same and is_whole(self.update_file(update.run_id, update.round), update.digest) else None
 
-    def keep_update(self, update: StoredUpdate) -> None:
-        """Make a trained update, whose file is there, durable, and forget those of other rounds."""
+    def keep_update(self, update: StoredUpdate, delta: Array) -> None:
+        """Make a trained update, whose file is there, durable, and forget those of other rounds.
+
+        ``delta``, shape [parameters], is what it has changed in the adapter, clipped.
+        """
         file, note = self.update_file(update.run_id, update.round), self._note(update.run_id, update.round)
-        _sync(file)
+        sync(file)
+        changed = self._beside(update, "delta")
+        write_whole(changed, delta.tobytes())
+        self._beside(update, "coded").unlink(missing_ok=True)
         write_whole(note, update.model_dump_json().encode())
         for other in self._updates.iterdir():
-            if other not in {file, note}:
+            if other not in {file, note, changed}:
                 other.unlink()
+
+    # --- attempts -----------------------------------------------------------------------------------------------
+
+    def unspent_update(self, terms: AttemptTerms) -> StoredUpdate:
+        """Return the update that an attempt is for.
+
+        Raises:
+            AttemptRefused: it was trained for something else, is not there, or has been unmasked in a sum before.
+        """
+        self.require_unspent(terms.run_id, terms.round)
+        try:
+            update = StoredUpdate.model_validate_json(self._note(terms.run_id, terms.round).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            raise AttemptRefused(f"this agent has trained nothing for {terms.label}") from None
+        for field in ("manifest", "base_model", "adapter", "layout", "clip_norm", "most_parties", "weighted"):
+            if getattr(update, field) != getattr(terms, field):
+                raise AttemptRefused(
+                    f"the {field} of {terms.label} is {getattr(terms, field)}, and this agent's update was trained for "
+                    f"{getattr(update, field)}"
+                )
+        if update.counted and terms.content == "counts":
+            raise AttemptRefused(f"this agent has told its count for round {terms.round} of run {terms.run_id} before")
+        return update
+
+    def coded_vector(self, update: StoredUpdate, terms: AttemptTerms) -> Ring:
+        """Return what this agent adds to the sum of an attempt, unmasked, shape [parameters + slots].
+
+        Raises:
+            AttemptRefused: its weight is more than what all weights are said to be.
+        """
+        if terms.content == "counts":
+            return encode_statistics(Statistics(weight=update.blinded_count))
+        if update.weighted and update.examples > terms.total_count:
+            raise AttemptRefused(
+                f"the counts of {terms.label} are said to add up to {terms.total_count}, less than mine"
+            )
+        coded = self._beside(update, "coded")
+        if not coded.exists():
+            share = update.examples / terms.total_count if update.weighted else 1.0
+            delta = np.frombuffer(self._beside(update, "delta").read_bytes(), dtype="<f4")
+            write_whole(coded, encode(delta, terms.coding, share=share, seed=update.seed).tobytes())
+        return np.concatenate([np.frombuffer(coded.read_bytes(), dtype="<u4"), encode_statistics(update.statistics)])
+
+    def spend(self, update: StoredUpdate, content: Content) -> None:
+        """Note, before shares are released, that an update or its count is in a sum, and goes into no other."""
+        if content == "counts":
+            note = self._note(update.run_id, update.round)
+            write_whole(note, update.model_copy(update={"counted": True}).model_dump_json().encode())
+            return
+        spent = self._spent()
+        write_whole(self._root / "spent.json", json.dumps(spent | {update.run_id: update.round}).encode())
+
+    def require_unspent(self, run_id: str, number: int) -> None:
+        """Raise AttemptRefused if an update of this round, or of a later one, has been unmasked in a sum before."""
+        if number <= (last := self._spent().get(run_id, 0)):
+            raise AttemptRefused(
+                f"round {number} of run {run_id} is asked for, and this agent's update of round {last} has been in a "
+                "sum: two sums that differ by one update would tell it"
+            )
+
+    def _spent(self) -> dict[str, int]:
+        try:
+            return TypeAdapter(dict[str, int]).validate_json((self._root / "spent.json").read_bytes())
+        except FileNotFoundError:
+            return {}
+
+    # --- how often ----------------------------------------------------------------------------------------------
+
+    def taken_within_a_day(self, now: float, *, but: tuple[str, int]) -> int:
+        """Return in how many rounds this agent took part in the last 24 hours; ``but`` is one that does not count."""
+        return len({(run_id, number) for run_id, number, _ in self._taken(now)} - {but})
+
+    def take_part(self, run_id: str, number: int, now: float) -> None:
+        """Note that this agent takes part in a round."""
+        write_whole(self._root / "taken.json", json.dumps([*self._taken(now), (run_id, number, now)]).encode())
+
+    def _taken(self, now: float) -> list[tuple[str, int, float]]:
+        try:
+            taken = TypeAdapter(list[tuple[str, int, float]]).validate_json((self._root / "taken.json").read_bytes())
+        except FileNotFoundError:
+            return []
+        return [each for each in taken if each[2] > now - DAY_SECONDS]
+
+    def _beside(self, update: StoredUpdate, what: str) -> Path:
+        return self._updates / f"{update.run_id}-{update.round}.{what}"
 
     def _note(self, run_id: str, number: int) -> Path:
         return self._updates / f"{run_id}-{number}.json"
@@ -159,24 +283,7 @@ def export_adapter(folder: Path, blob: Path, adapter_config: dict[str, JsonValue
     part.unlink(missing_ok=True)
     part.hardlink_to(blob)  # blobs never change, so a second name is as good as a copy
     part.replace(folder / WEIGHTS)
-    _sync(folder)
+    sync(folder)
     config, content = folder / CONFIG, json.dumps(adapter_config, indent=2).encode()
     if not config.exists() or config.read_bytes() != content:
         write_whole(config, content)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path`` so that a reader, or a power cut, sees all of it or what was there before."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    _sync(part)
-    part.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,6 +20,7 @@ class Phase(StrEnum):
     RECEIVING = "receiving"
     TRAINING = "training"
     SENDING = "sending"
+    MASKING = "masking"
     FAILED = "failed"
 
 

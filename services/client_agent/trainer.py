@@ -41,14 +41,27 @@ class Progress(BaseModel):
     model_config = FROZEN
 
 
+class LocalEvaluation(BaseModel):
+    """This agent's own evaluation of a round's adapter: its summed loss in nats, and right answers of how many."""
+
+    loss: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    correct: Annotated[int, Field(ge=0)]
+    total: Annotated[int, Field(ge=0)]
+    model_config = FROZEN
+
+
 class Trained(BaseModel):
-    """A training has ended well; the update's file has this digest. Losses are for this machine's eyes only."""
+    """A training has ended well; the update's file has this digest. Losses are for this machine's eyes only.
+
+    ``evaluation`` is of the round's adapter as it came, where this agent has examples to evaluate on.
+    """
 
     kind: Literal["trained"] = "trained"
     digest: Digest
     examples: int
     steps: int
     mean_loss: float
+    evaluation: LocalEvaluation | None = None
     model_config = FROZEN
 
 

@@ -63,7 +63,7 @@ KINDS: Sequence[Kind] = (
         "sends its update, masked: unreadable alone, only the sum over the organisations of an attempt can be read",
         "policy.smallest_cohort",
     ),
-    Kind("survivors", "PUT", f"{ATTEMPT}/survivors", "signs whose masked updates are in the sum"),
+    Kind("consistency", "PUT", f"{ATTEMPT}/consistency", "signs whose masked updates are in the sum"),
     Kind(
         "unmasking",
         "PUT",

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.coordinator.changes import ClientGone
 from services.coordinator.context import Context, principal, require_protocol
 from services.coordinator.principals import Principal, Role
-from services.coordinator.routes import agents, audit, members, runs, work
+from services.coordinator.routes import agents, attempts, audit, members, runs, work
 from services.coordinator.routes.problems import PROBLEM_TYPE, RETRY_AFTER_SECONDS, STATUS_BY_CODE, problem, problems
 from services.coordinator.routes.slow_bodies import SlowBodies
 from shared.errors import BlobTooLarge, FedCoLLMError, MessageInvalid, RouteUnknown
@@ -39,7 +39,9 @@ async def get_health(_: Annotated[Principal, Depends(principal(Role.ANYONE))]) -
 
 def create_app(context: Context) -> FastAPI:
     """Return the app for agents, operators and screens."""
-    return _app(context, "FedCoLLM coordinator", runs.router, agents.router, members.router, audit.router)
+    return _app(
+        context, "FedCoLLM coordinator", runs.router, agents.router, attempts.router, members.router, audit.router
+    )
 
 
 def create_work_app(context: Context) -> FastAPI:

@@ -24,6 +24,8 @@ from services.coordinator.records import Blob
 from shared.errors import BlobCorrupt, BlobMissing, BlobTooLarge, BlobTruncated, DigestMismatch, StorageFull
 from shared.protocol.tensors import Array
 
+PIECE_BYTES = 1 << 20
+
 
 class FileBlobs:
     """The blob folder of one coordinator."""
@@ -71,9 +73,20 @@ class FileBlobs:
                 checksum.update(view[filled : filled + count])
                 filled += count
             checksum.update(file.read())
-        if checksum.hexdigest() != blob.checksum:
-            raise BlobCorrupt(f"blob {blob.digest} has changed on disk since it was stored: check the disk")
+        _require_same(blob, checksum.hexdigest())
         return into
+
+    def require_intact(self, blob: Blob) -> None:
+        """Raise BlobMissing or BlobCorrupt unless a blob still has the bytes that were stored."""
+        checksum = xxhash.xxh3_128()
+        with self.path(blob.digest).open("rb", buffering=0) as file:
+            while piece := file.read(PIECE_BYTES):
+                checksum.update(piece)
+        _require_same(blob, checksum.hexdigest())
+
+    def remove(self, digest: str) -> None:
+        """Delete a blob that no row names any more; one that is gone stays gone."""
+        self._place(digest).unlink(missing_ok=True)
 
     def sweep(self, named: Container[str]) -> int:
         """Remove what a crash left: files half written, and blobs that no row names; return how many files that were.
@@ -165,8 +178,13 @@ def adapter_chunks(header: bytes, flat: Array) -> Iterator[bytes]:
     """Yield the bytes of an adapter blob: its header, then its numbers, a megabyte at a time."""
     yield header
     payload = np.ascontiguousarray(flat, dtype="<f4").data.cast("B")
-    for start in range(0, len(payload), 1 << 20):
-        yield bytes(payload[start : start + (1 << 20)])
+    for start in range(0, len(payload), PIECE_BYTES):
+        yield bytes(payload[start : start + PIECE_BYTES])
+
+
+def _require_same(blob: Blob, checksum: str) -> None:
+    if checksum != blob.checksum:
+        raise BlobCorrupt(f"blob {blob.digest} has changed on disk since it was stored: check the disk")
 
 
 @contextmanager

@@ -14,10 +14,12 @@ import structlog
 from fastapi import Depends, Header, Request
 
 from services.coordinator.aggregating import PlaintextAggregation
+from services.coordinator.attempts import AttemptDesk
 from services.coordinator.audit_log import AuditLog, coordinator_key
 from services.coordinator.blobs import FileBlobs
 from services.coordinator.changes import Changes
 from services.coordinator.lifecycle import RunLifecycle
+from services.coordinator.masked_sums import MaskedSums
 from services.coordinator.membership import Membership
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.principals import Principal, Principals, Role
@@ -26,6 +28,8 @@ from services.coordinator.records import JobState
 from services.coordinator.rounds import RoundEngine
 from services.coordinator.settings import Settings
 from services.coordinator.store import open_store
+from services.coordinator.unmasking import Unmasking, processes
+from services.coordinator.updates import UpdateDesk
 from services.coordinator.work import WorkDesk
 from shared.access import require_writable
 from shared.errors import ProtocolVersionMismatch, about
@@ -48,6 +52,8 @@ class Context:
     store: Store
     blobs: Blobs
     rounds: RoundEngine
+    updates: UpdateDesk
+    attempts: AttemptDesk
     work: WorkDesk
     lifecycle: RunLifecycle
     membership: Membership
@@ -69,6 +75,7 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
         changes = Changes()
         store = open_store(settings.data_dir / "coordinator.db", clock, changes.ring)
         blobs = FileBlobs(settings.data_dir / "blobs")
+        unmasking = Unmasking(processes)
         with store.read() as tx:
             blobs.sweep(tx.blob_digests())
         _resume(store, clock(), settings)
@@ -79,7 +86,16 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
                 changes=changes,
                 store=store,
                 blobs=blobs,
-                rounds=RoundEngine(store, blobs, PlaintextAggregation(blobs), clock),
+                rounds=RoundEngine(
+                    store,
+                    blobs,
+                    PlaintextAggregation(blobs),
+                    MaskedSums(blobs, unmasking),
+                    clock,
+                    federation=settings.federation,
+                ),
+                updates=UpdateDesk(store, clock),
+                attempts=AttemptDesk(store, clock, federation=settings.federation),
                 work=WorkDesk(
                     store,
                     blobs,
@@ -92,6 +108,7 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
                 audit=AuditLog(store, key, federation=settings.federation),
             )
         finally:
+            unmasking.close()
             store.close()
 
 

@@ -11,9 +11,10 @@ from services.coordinator.records import Blob, LoggedEvent, Round, Run
 from services.coordinator.rounds import published
 from services.coordinator.transaction import Transaction
 from shared.errors import NotFound, RunConflict
-from shared.protocol.messages import Artefact, Manifest, PreparedModel, RoundView, RunView
+from shared.protocol.messages import Artefact, Manifest, RoundView, RunView
 from shared.protocol.rounds import ENDED_ROUNDS, ENDED_RUNS, STOPPED, RunEvent, RunState
 from shared.protocol.terms import RunTerms
+from shared.protocol.work import PreparedModel
 
 EVENTS_A_PAGE = 500
 
@@ -160,6 +161,9 @@ def _round_view(tx: Transaction, current: Round) -> RoundView:
         accepted=current.accepted,
         refused=current.refused,
         late=current.late,
+        attempts=current.attempt,
+        error_bound=current.error_bound,
+        evaluation=current.evaluation,
         aggregate_bytes=tx.blob(current.aggregate).bytes if current.aggregate else None,
         scores=current.scores,
         seconds=seconds,

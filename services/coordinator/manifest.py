@@ -3,6 +3,7 @@
 from services.coordinator.records import Run
 from shared.errors import NotFound
 from shared.protocol.messages import Manifest
+from shared.protocol.tensors import Layout
 
 
 def manifest_of(run: Run) -> Manifest:
@@ -21,4 +22,13 @@ def manifest_of(run: Run) -> Manifest:
         training=run.terms.training,
         weighting=run.terms.weighting,
         aggregation=run.terms.aggregation,
+        cohort=run.terms.cohort,
+        masking=run.terms.masking,
     )
+
+
+def prepared_layout(run: Run) -> Layout:
+    """Return what every adapter of a run's SLM looks like; NotFound until a worker has prepared the run."""
+    if run.prepared is None:
+        raise NotFound(f"run {run.id} has not been prepared yet, so it has no rounds")
+    return run.prepared.slm.layout

@@ -43,6 +43,14 @@ class Blobs(Protocol):
         """Store the blob that ``chunks`` add up to."""
         ...
 
+    def require_intact(self, blob: Blob) -> None:
+        """Raise BlobMissing or BlobCorrupt unless a blob still has the bytes that were stored."""
+        ...
+
+    def remove(self, digest: str) -> None:
+        """Delete a blob that no row names any more; one that is gone stays gone."""
+        ...
+
     def flat(self, blob: Blob, *, skip: int, into: Array) -> Array:
         """Return a blob's float32 numbers after ``skip`` bytes, or raise BlobCorrupt."""
         ...

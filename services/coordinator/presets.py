@@ -86,6 +86,7 @@ def _paper(llm: str, slm: str, learning_rate: float) -> dict[str, Any]:
             "slm_optimiser": optimiser,
         },
         "cohort": {"min_count": 4, "max_count": 4, "min_seconds": 0, "max_seconds": 86_400},
+        "aggregation": "PlaintextAggregation",
         "gate": {"enabled": False},  # the paper has none
     }
 
@@ -127,6 +128,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         # Three of four are enough once half a minute has passed: one agent may disappear.
         "cohort": {"min_count": 3, "max_count": 4, "min_seconds": 30, "max_seconds": 90},
         "gate": {"enabled": True, "tolerance": 0.05},
+        "aggregation": "PlaintextAggregation",
     },
     # SmolLM2 (arXiv 2502.02737): one tokenizer of 49,152 entries in all sizes; runs on a CPU.
     "smollm2": {"name": "smollm2"} | _pair("HuggingFaceTB/SmolLM2-360M", "HuggingFaceTB/SmolLM2-135M"),

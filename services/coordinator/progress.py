@@ -6,8 +6,9 @@ crash between two changes loses nothing: whatever should have followed follows t
 
 from services.coordinator.records import Job, JobState, Round, Run
 from services.coordinator.transaction import Transaction
-from shared.protocol.messages import PrepareResult, PrepareTask, RoundScores, Task
-from shared.protocol.rounds import FAILED_ROUNDS_THAT_FAIL_A_RUN, RoundEvent, RoundState, RunEvent, RunState
+from shared.protocol.messages import RoundScores
+from shared.protocol.rounds import FAILED_ROUNDS_THAT_FAIL_A_RUN, STAGES, RoundEvent, RoundState, RunEvent, RunState
+from shared.protocol.work import PrepareResult, PrepareTask, Task
 
 SYSTEM = "coordinator"
 
@@ -45,10 +46,10 @@ def open_round(tx: Transaction, run: Run, now: float) -> Run:
 
 
 def restart_clock(tx: Transaction, run: Run, now: float, *, actor: str) -> None:
-    """Give an open round its time again: a pause, or the coordinator's absence, was not the agents' time."""
+    """Give an open round or a stage its time again: a pause, or the coordinator's absence, was not the agents'."""
     current = tx.live_round(run)
-    if current is not None and current.state is RoundState.OPEN:
-        tx.change_round(current, actor=actor, entered={**current.entered, "open": now})
+    if current is not None and current.state in {RoundState.OPEN, *STAGES}:
+        tx.change_round(current, actor=actor, entered={**current.entered, current.state: now})
 
 
 def order(tx: Transaction, run: Run, task: Task, now: float) -> None:

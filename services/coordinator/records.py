@@ -8,9 +8,11 @@ from typing import TypeAlias
 from pydantic import JsonValue
 
 from shared.protocol.membership import MemberState
-from shared.protocol.messages import PrepareResult, RoundScores, Task
+from shared.protocol.messages import AgentsEvaluation, RoundScores
 from shared.protocol.rounds import RoundState, RunState
+from shared.protocol.secagg.attempt import AttemptTerms, Roster
 from shared.protocol.terms import RunTerms
+from shared.protocol.work import PrepareResult, Task
 
 # What a line of a log says besides what happened.
 Detail: TypeAlias = dict[str, JsonValue]
@@ -54,6 +56,10 @@ class Round:
     accepted: int = 0
     refused: int = 0
     late: int = 0
+    attempt: int = 0
+    total_count: int | None = None
+    error_bound: float | None = None
+    evaluation: AgentsEvaluation | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,26 @@ class Update:
     digest: str
     weight: int
     received_at: float
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One group's masked exchange in a round: who was asked for keys, and what each stage has left of them.
+
+    ``roster`` are those who announced keys, ``dealers`` those who dealt shares, ``survivors`` those whose masked
+    vectors came, ``signers`` those who signed the survivors; each is None until its stage has closed.
+    """
+
+    run_id: str
+    round: int
+    number: int
+    group: int
+    terms: AttemptTerms
+    members: tuple[str, ...]
+    roster: Roster | None = None
+    dealers: tuple[str, ...] | None = None
+    survivors: tuple[str, ...] | None = None
+    signers: tuple[str, ...] | None = None
 
 
 class JobState(StrEnum):

@@ -53,6 +53,10 @@ rounds = Table(
     Column("accepted", Integer, nullable=False),
     Column("refused", Integer, nullable=False),
     Column("late", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("total_count", Integer),
+    Column("error_bound", Float),
+    Column("evaluation", Text),
     Column("entered", JSON, nullable=False),
 )
 
@@ -65,6 +69,41 @@ updates = Table(
     Column("digest", ForeignKey("blobs.digest"), nullable=False),
     Column("weight", Integer, nullable=False),
     Column("received_at", Float, nullable=False),
+)
+
+ready = Table(
+    "ready",
+    metadata,
+    Column("run_id", String, primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("agent", String, primary_key=True),
+    Column("barred", Text),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run_id", String, primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("group", Integer, primary_key=True),
+    Column("terms", Text, nullable=False),
+    Column("members", JSON, nullable=False),
+    Column("roster", Text),
+    Column("dealers", JSON),
+    Column("survivors", JSON),
+    Column("signers", JSON),
+)
+
+attempt_messages = Table(
+    "attempt_messages",
+    metadata,
+    Column("run_id", String, primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("stage", String, primary_key=True),
+    Column("agent", String, primary_key=True),
+    Column("body", Text, nullable=False),
 )
 
 jobs = Table(

@@ -13,12 +13,13 @@ import sqlalchemy as sa
 from pydantic import BaseModel, TypeAdapter
 
 from services.coordinator import schema
+from services.coordinator.attempt_rows import AttemptRows
 from services.coordinator.audit_rows import AuditRows
 from services.coordinator.member_rows import MemberRows
 from services.coordinator.records import Blob, Detail, Job, JobState, LoggedEvent, Round, Run, Update
 from services.coordinator.rows import Rows
 from shared.errors import NotFound
-from shared.protocol.messages import PrepareResult, RoundScores, Task
+from shared.protocol.messages import AgentsEvaluation, RoundScores
 from shared.protocol.rounds import (
     ENDED_ROUNDS,
     ROUND_TRANSITIONS,
@@ -30,17 +31,23 @@ from shared.protocol.rounds import (
     advance,
 )
 from shared.protocol.terms import RunTerms
+from shared.protocol.work import PrepareResult, Task
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 
 
 class Transaction:
-    """Reads and changes inside one transaction; ``members`` are the federation's, ``audit`` is the log of all."""
+    """Reads and changes inside one transaction; ``members``, ``attempts`` and ``audit`` have rows of their own."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self.members = MemberRows(rows)
+        self.attempts = AttemptRows(rows)
         self.audit = AuditRows(rows)
+
+    def wake(self) -> None:
+        """Ring the bell after the commit, whether or not a change did."""
+        self._rows.changed = True
 
     # --- runs ---------------------------------------------------------------------------------------------------
 
@@ -141,7 +148,9 @@ class Transaction:
         if event is not None:
             what = f"round {current.number} of run {current.run_id}"
             state = advance(ROUND_TRANSITIONS, current.state, event, what)
-            changed = replace(changed, state=state, entered={**current.entered, state.value: self._rows.now()})
+            # A round that opens again after an attempt has waited for its agents since it first opened.
+            since = {state.value: self._rows.now()} if state is not RoundState.OPEN else {}
+            changed = replace(changed, state=state, entered={**current.entered, **since})
             self._rows.log(current.run_id, current.number, f"round.{state}", actor, detail or {})
         # What ``count`` counts may have grown since the round was read.
         values = {name: value for name, value in _row(changed).items() if name not in {"refused", "late"}}
@@ -274,7 +283,8 @@ def _run(row: sa.RowMapping) -> Run:
 
 def _round(row: sa.RowMapping) -> Round:
     scores = None if row["scores"] is None else RoundScores.model_validate_json(row["scores"])
-    return Round(**{**row, "state": RoundState(row["state"]), "scores": scores})
+    evaluation = None if row["evaluation"] is None else AgentsEvaluation.model_validate_json(row["evaluation"])
+    return Round(**{**row, "state": RoundState(row["state"]), "scores": scores, "evaluation": evaluation})
 
 
 def _job(row: sa.RowMapping) -> Job:

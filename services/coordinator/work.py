@@ -15,17 +15,9 @@ from services.coordinator.transaction import Transaction
 from shared.errors import BlobTooLarge, LeaseLost, MessageInvalid
 from shared.protocol.codec import require_file
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import (
-    CotuneResult,
-    CotuneTask,
-    EvaluateResult,
-    EvaluateTask,
-    Lease,
-    PrepareResult,
-    Result,
-)
 from shared.protocol.rounds import RoundEvent, RoundState, RunState
 from shared.protocol.tensors import Layout
+from shared.protocol.work import CotuneResult, CotuneTask, EvaluateResult, EvaluateTask, Lease, PrepareResult, Result
 
 
 class WorkDesk:

@@ -43,6 +43,7 @@
     │   ├── ShareInvalid              share_invalid              of a secret, or what it was sealed in
     │   ├── KeyInvalid                key_invalid                of an attempt
     │   ├── StatisticTooLarge         statistic_too_large
+    │   ├── SumImplausible            sum_implausible            of updates, or of what travels beside them
     │   ├── AttemptRefused            attempt_refused            what the coordinator asks for could undo the masks
     │   ├── PolicyRefused             policy_refused             this agent's own policy says no
     │   ├── IllegalTransition         illegal_transition

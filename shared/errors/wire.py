@@ -127,6 +127,12 @@ class StatisticTooLarge(ProtocolError):
     code = "statistic_too_large"
 
 
+class SumImplausible(ProtocolError):
+    """A sum of updates cannot have come from agents that keep the protocol."""
+
+    code = "sum_implausible"
+
+
 class AttemptRefused(ProtocolError):
     """What the coordinator asks of an agent in an attempt could undo the masks: nothing is sent."""
 

@@ -68,11 +68,16 @@ def decode(blob: bytes, layout: Layout) -> dict[str, Array]:
     Raises:
         BlobTruncated, BlobTooLarge, LayoutMismatch, ValuesNotFinite: what is wrong with the blob.
     """
+    return split(flat_numbers(blob, layout), layout)
+
+
+def flat_numbers(blob: bytes, layout: Layout) -> Array:
+    """Return all numbers of ``blob`` in the order in which they travel, shape [parameters]; errors are ``decode``'s."""
     header = canonical_header(layout)
     require_header(blob[: len(header)], len(blob), layout)
     flat = np.frombuffer(blob, dtype="<f4", offset=len(header))
     require_finite(flat, "the adapter")
-    return split(flat, layout)
+    return flat
 
 
 def split(flat: Array, layout: Layout) -> dict[str, Array]:

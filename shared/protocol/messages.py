@@ -8,13 +8,23 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
+from shared.protocol.attempts import Summons
 from shared.protocol.audit import SignedHead
 from shared.protocol.digests import Digest, digest_of
 from shared.protocol.identity import canonical_json
 from shared.protocol.names import RoundNumber, RunId
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.tensors import LayoutSent
-from shared.protocol.terms import FROZEN, LoraTerms, RunTerms, TaskTerms, TrainingTerms
+from shared.protocol.terms import (
+    FROZEN,
+    AggregationName,
+    CohortTerms,
+    LoraTerms,
+    MaskingTerms,
+    RunTerms,
+    TaskTerms,
+    TrainingTerms,
+)
 
 PROTOCOL_VERSION = 1
 PROTOCOL_FIELD = "FedCoLLM-Protocol"
@@ -91,7 +101,9 @@ class Manifest(BaseModel):
     task: TaskTerms
     training: TrainingTerms
     weighting: Literal["unweighted", "examples"]
-    aggregation: Literal["PlaintextAggregation"]
+    aggregation: AggregationName
+    cohort: CohortTerms
+    masking: MaskingTerms
     model_config = FROZEN
 
 
@@ -109,6 +121,15 @@ class PublishedAdapter(BaseModel):
     model_config = FROZEN
 
 
+class AgentsEvaluation(BaseModel):
+    """What the agents' own evaluations of the round's adapter add up to, as far as they make any; never one agent's."""
+
+    examples: Annotated[int, Field(ge=1)]
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    loss: Finite
+    model_config = FROZEN
+
+
 class RoundView(BaseModel):
     """A round as anybody may see it: counts, never who."""
 
@@ -121,7 +142,10 @@ class RoundView(BaseModel):
     accepted: int
     refused: int
     late: int
+    attempts: int
     aggregate_bytes: int | None
+    error_bound: float | None
+    evaluation: AgentsEvaluation | None
     scores: RoundScores | None
     seconds: dict[str, float]
     model_config = FROZEN
@@ -214,9 +238,13 @@ class Assignment(BaseModel):
 
 
 class Wanted(BaseModel):
-    """What the coordinator wants of the agent that asks, the newest adapter that it may have, and the log's head."""
+    """What the coordinator wants of the agent that asks, the newest adapter that it may have, and the log's head.
+
+    ``assignment`` is a round to train for, and ``summons`` the next message of an attempt that it is a member of.
+    """
 
     assignment: Assignment | None
+    summons: Summons | None = None
     published: PublishedAdapter | None
     audit: SignedHead | None = None
     model_config = FROZEN
@@ -231,151 +259,6 @@ class UpdateReceipt(BaseModel):
     digest: Digest
     bytes: int
     received_at: float
-    model_config = FROZEN
-
-
-# --- work -------------------------------------------------------------------------------------------------------
-
-
-class PreparedDigests(BaseModel):
-    """Which models a run was prepared with; a worker that has others may not go on with it."""
-
-    tokenizer: Digest
-    slm: Digest
-    llm: Digest
-    model_config = FROZEN
-
-
-class PrepareTask(BaseModel):
-    """Load both models, make theta^0 and omega^0, and evaluate them (docs/protocol.md step 1)."""
-
-    kind: Literal["prepare"] = "prepare"
-    model_config = FROZEN
-
-
-class CotuneTask(BaseModel):
-    """Co-tune from the aggregate and omega^t (docs/protocol.md step 7)."""
-
-    kind: Literal["cotune"] = "cotune"
-    prepared: PreparedDigests
-    slm_adapter: Digest
-    llm_adapter: Digest
-    seed: Seed
-    model_config = FROZEN
-
-
-class EvaluateTask(BaseModel):
-    """Evaluate the aggregate and the candidates (docs/protocol.md step 8)."""
-
-    kind: Literal["evaluate"] = "evaluate"
-    prepared: PreparedDigests
-    slm_aggregated: Digest
-    slm_adapter: Digest
-    llm_adapter: Digest
-    model_config = FROZEN
-
-
-Task = Annotated[PrepareTask | CotuneTask | EvaluateTask, Field(discriminator="kind")]
-
-
-class PreparedModel(BaseModel):
-    """One model of the pair, and its adapter before any training."""
-
-    base_digest: Digest
-    adapter: Digest
-    layout: LayoutSent
-    adapter_config: dict[str, JsonValue]
-    model_config = FROZEN
-
-
-class PrepareResult(BaseModel):
-    """Answer to a PrepareTask."""
-
-    kind: Literal["prepare"] = "prepare"
-    tokenizer_digest: Digest
-    slm: PreparedModel
-    llm: PreparedModel
-    scores: BaseScores
-    model_config = FROZEN
-
-    @property
-    def digests(self) -> PreparedDigests:
-        """Which models these are."""
-        return PreparedDigests(tokenizer=self.tokenizer_digest, slm=self.slm.base_digest, llm=self.llm.base_digest)
-
-
-class CotuneResult(BaseModel):
-    """Answer to a CotuneTask: the candidates theta^{t+1} and omega^{t+1}, and mean losses in nats."""
-
-    kind: Literal["cotune"] = "cotune"
-    slm_adapter: Digest
-    llm_adapter: Digest
-    steps: Annotated[int, Field(ge=0)]
-    losses: Annotated[dict[Annotated[str, Field(max_length=64)], Finite], Field(max_length=64)]
-    model_config = FROZEN
-
-
-class EvaluateResult(BaseModel):
-    """Answer to an EvaluateTask."""
-
-    kind: Literal["evaluate"] = "evaluate"
-    scores: RoundScores
-    model_config = FROZEN
-
-
-Result = Annotated[PrepareResult | CotuneResult | EvaluateResult, Field(discriminator="kind")]
-
-
-class LeaseRequest(BaseModel):
-    """A worker asks for work."""
-
-    worker: Annotated[str, Field(min_length=1, max_length=128)]
-    wait_seconds: WaitSeconds = 0
-    model_config = FROZEN
-
-
-class Lease(BaseModel):
-    """Work for a worker that is never silent for ``lease_seconds``; ``token`` fences off older leases."""
-
-    job_id: str
-    token: int
-    run_id: RunId
-    round: int
-    terms: RunTerms
-    task: Task
-    lease_seconds: Annotated[float, Field(gt=0)]
-    model_config = FROZEN
-
-
-class LeaseAnswer(BaseModel):
-    """A lease, or nothing yet: ask again."""
-
-    lease: Lease | None
-    model_config = FROZEN
-
-
-class Heartbeat(BaseModel):
-    """The worker is alive and still at it."""
-
-    token: int
-    model_config = FROZEN
-
-
-class ResultRequest(BaseModel):
-    """The work is done."""
-
-    token: int
-    result: Result
-    model_config = FROZEN
-
-
-class FailureRequest(BaseModel):
-    """The work cannot be done, by this worker or any other; or, with ``elsewhere``, perhaps by another."""
-
-    token: int
-    elsewhere: bool = False
-    code: Annotated[str, Field(max_length=64)]
-    message: Message
     model_config = FROZEN
 
 

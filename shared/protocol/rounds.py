@@ -41,6 +41,11 @@ class RoundState(StrEnum):
     """Where a round is."""
 
     OPEN = "open"
+    KEYS = "keys"
+    SHARES = "shares"
+    MASKED = "masked"
+    CONSISTENCY = "consistency"
+    UNMASKING = "unmasking"
     AGGREGATED = "aggregated"
     COTUNING = "cotuning"
     EVALUATING = "evaluating"
@@ -52,6 +57,13 @@ class RoundState(StrEnum):
 class RoundEvent(StrEnum):
     """What can happen to a round."""
 
+    GATHER = "gather"
+    DEAL = "deal"
+    MASK = "mask"
+    CONFIRM = "confirm"
+    UNMASK = "unmask"
+    RETRY = "retry"
+    WEIGH = "weigh"
     AGGREGATE = "aggregate"
     COTUNE = "cotune"
     EVALUATE = "evaluate"
@@ -70,15 +82,28 @@ RUN_TRANSITIONS: Mapping[tuple[RunState, RunEvent], RunState] = {
     (RunState.PAUSED, RunEvent.FAIL): RunState.FAILED,
 }
 
-# Secure aggregation's stages will sit between OPEN and AGGREGATED; the plaintext mode has none.
+# The stages of an attempt, each named for the messages that it takes; the plaintext mode has none of them.
+STAGES = (RoundState.KEYS, RoundState.SHARES, RoundState.MASKED, RoundState.CONSISTENCY, RoundState.UNMASKING)
+
 ROUND_TRANSITIONS: Mapping[tuple[RoundState, RoundEvent], RoundState] = {
+    (RoundState.OPEN, RoundEvent.GATHER): RoundState.KEYS,
+    (RoundState.KEYS, RoundEvent.DEAL): RoundState.SHARES,
+    (RoundState.SHARES, RoundEvent.MASK): RoundState.MASKED,
+    (RoundState.MASKED, RoundEvent.CONFIRM): RoundState.CONSISTENCY,
+    (RoundState.CONSISTENCY, RoundEvent.UNMASK): RoundState.UNMASKING,
+    # Before anything is unmasked an attempt may fail and be made again with fresh keys; afterwards never.
+    **{(stage, RoundEvent.RETRY): RoundState.OPEN for stage in STAGES[:-1]},
+    # The sum of the counts is known: now the updates, weighted by it.
+    (RoundState.UNMASKING, RoundEvent.WEIGH): RoundState.KEYS,
+    (RoundState.UNMASKING, RoundEvent.AGGREGATE): RoundState.AGGREGATED,
     (RoundState.OPEN, RoundEvent.AGGREGATE): RoundState.AGGREGATED,
     (RoundState.AGGREGATED, RoundEvent.COTUNE): RoundState.COTUNING,
     (RoundState.COTUNING, RoundEvent.EVALUATE): RoundState.EVALUATING,
     (RoundState.EVALUATING, RoundEvent.PUBLISH): RoundState.PUBLISHED,
     **{
         (state, event): ended
-        for state in (RoundState.OPEN, RoundState.AGGREGATED, RoundState.COTUNING, RoundState.EVALUATING)
+        for state in RoundState
+        if state not in {RoundState.PUBLISHED, RoundState.REFUSED, RoundState.ABORTED}
         for event, ended in ((RoundEvent.REFUSE, RoundState.REFUSED), (RoundEvent.ABORT, RoundState.ABORTED))
     },
 }

@@ -12,6 +12,11 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 TooLong: TypeAlias = Literal["refuse", "leave_out"]
+AggregationName: TypeAlias = Literal["SecureAggregation", "PlaintextAggregation"]
+
+# Fewer cannot hide anything from each other; more take too long, because each deals shares to each.
+SMALLEST_COHORT = 3
+LARGEST_GROUP = 128
 
 QUESTION = "{question}"
 # What a template's author may have meant for a field: {word}, {{word}}, { word }; no object of JSON, and no sentence.
@@ -157,6 +162,31 @@ class CohortTerms(BaseModel):
             raise ValueError("the minimum count or time of a cohort is above its maximum")
         return self
 
+    @property
+    def group_size(self) -> int:
+        """How many agents one attempt of secure aggregation has at most; a larger cohort is split into groups."""
+        return min(self.max_count, LARGEST_GROUP)
+
+
+class MaskingTerms(BaseModel):
+    """Secure aggregation: how updates are coded, and how long a stage waits (docs/secure-aggregation.md)."""
+
+    model_config = FROZEN
+
+    clip_norm: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1e6,
+            allow_inf_nan=False,
+            description="What an agent has changed in an adapter is scaled down to this L2 norm, and coded in steps "
+            "that grow with it.",
+        ),
+    ] = 50.0
+    stage_seconds: Annotated[
+        float, Field(gt=0, le=86_400, description="How long each of the five stages waits for agents that are silent.")
+    ] = 30.0
+
 
 class GateTerms(BaseModel):
     """Whether an SLM adapter that is worse than the published one is refused."""
@@ -198,5 +228,19 @@ class RunTerms(BaseModel):
         Field(description="The mean of the paper, or one weighted by numbers of examples, which agents then tell."),
     ] = "unweighted"
     aggregation: Annotated[
-        Literal["PlaintextAggregation"], Field(description="The coordinator can read each update: trust it.")
-    ] = "PlaintextAggregation"
+        AggregationName,
+        Field(
+            description="SecureAggregation: the coordinator learns sums of three or more updates and nothing else. "
+            "PlaintextAggregation: it can read each update, which agents refuse unless their own policy allows it."
+        ),
+    ] = "SecureAggregation"
+    masking: MaskingTerms = MaskingTerms()
+
+    @model_validator(mode="after")
+    def _enough_to_hide_among(self) -> Self:
+        if self.aggregation == "SecureAggregation" and self.cohort.min_count < SMALLEST_COHORT:
+            raise ValueError(
+                f"cohort.min_count is {self.cohort.min_count}, and secure aggregation needs {SMALLEST_COHORT} or more: "
+                "of a sum of two each party learns the other's part"
+            )
+        return self

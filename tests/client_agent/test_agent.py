@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from bench.federation import Federation, ManualClock, open_federation
+from bench.federation import Federation, ManualClock, make_agent, open_federation
 from bench.no_op import InProcess, NoOpTrainer
 from services.client_agent.agent import Agent
 from services.client_agent.coordinator_client import CoordinatorClient
@@ -74,7 +74,9 @@ async def opened(everybody: Federation) -> None:
 def agent_of(everybody: Federation, trainer: object, folder: Path, pause: object) -> Agent:
     """Return another agent object of ada's, on her folder."""
     client = CoordinatorClient(everybody.transports["ada"])
-    return Agent(client, trainer, StateFolder(folder / "ada"), everybody.statuses["ada"], pause, slm=SLM)
+    return make_agent(
+        "ada", client, trainer, StateFolder(folder / "ada"), everybody.statuses["ada"], pause=pause, slm=SLM
+    )
 
 
 async def test_an_agent_takes_part_in_a_round(tmp_path: Path, clock: ManualClock) -> None:
@@ -231,7 +233,9 @@ async def test_what_a_coordinator_refuses_is_shown_by_its_code(tmp_path: Path) -
 
     status, pauses = Status(), Pauses(1)
     with pytest.raises(Enough):
-        await Agent(Refusing(), FailingTrainer(), StateFolder(tmp_path), status, pauses, slm=SLM).run()
+        await make_agent(
+            "ada", Refusing(), FailingTrainer(), StateFolder(tmp_path), status, pause=pauses, slm=SLM
+        ).run()
     assert status.view().error == "not_authenticated: no token that this coordinator knows (HTTP 401)"
 
 
@@ -244,7 +248,7 @@ async def test_a_coordinator_that_is_away_is_no_hot_loop(tmp_path: Path) -> None
 
     status, pauses = Status(), Pauses(2)
     with pytest.raises(Enough):
-        await Agent(Away(), FailingTrainer(), StateFolder(tmp_path), status, pauses, slm=SLM).run()
+        await make_agent("ada", Away(), FailingTrainer(), StateFolder(tmp_path), status, pause=pauses, slm=SLM).run()
     assert status.view().error == "unreachable: nobody there"
     assert pauses.seconds == [10.0, 10.0]
 
@@ -257,12 +261,14 @@ async def test_a_coordinator_that_is_away_shows_while_it_is(tmp_path: Path) -> N
         shown.append(status.view().error)
         if len(shown) < 3:
             raise httpx.ConnectError("refused")
-        return httpx.Response(200, json={"assignment": None, "published": None})
+        return httpx.Response(200, json={"assignment": None, "summons": None, "published": None})
 
     away = WithoutSocket(httpx.MockTransport(coordinator))
     async with httpx.AsyncClient(transport=away, base_url="http://away") as client:
         transport = Transport(client, BearerToken(""), status.sent, patience_seconds=None, on_retry=status.retrying)
-        agent = Agent(CoordinatorClient(transport), FailingTrainer(), StateFolder(tmp_path), status, slm=SLM)
+        agent = make_agent(
+            "ada", CoordinatorClient(transport), FailingTrainer(), StateFolder(tmp_path), status, slm=SLM
+        )
         await agent.step(wait_seconds=0)
     assert shown[0] is None
     assert {error.split(" (")[0] for error in shown[1:]} == {"unreachable: http://away/v1/wanted did not answer"}
@@ -329,7 +335,7 @@ async def test_a_restarted_agent_does_not_train_again(tmp_path: Path, clock: Man
     async with with_ada(InProcess(trainer), tmp_path, clock) as everybody:
         await opened(everybody)
         state = StateFolder(tmp_path / "ada")
-        dying = Agent(DeafClient(everybody.transports["ada"]), InProcess(trainer), state, Status(), slm=SLM)
+        dying = make_agent("ada", DeafClient(everybody.transports["ada"]), InProcess(trainer), state, Status(), slm=SLM)
         with pytest.raises(Cut):
             await dying.step(wait_seconds=0)
         assert trainer.trainings == 1
@@ -382,9 +388,9 @@ async def test_a_manifest_that_is_not_the_assignments_is_not_trained_by(tmp_path
         await opened(everybody)
         client = Changing(everybody.transports["ada"])
         with pytest.raises(DigestMismatch, match=f"the manifest of run {RUN}"):
-            await Agent(client, InProcess(trainer), StateFolder(tmp_path / "other"), Status(), slm=SLM).step(
-                wait_seconds=0
-            )
+            await make_agent(
+                "ada", client, InProcess(trainer), StateFolder(tmp_path / "other"), Status(), slm=SLM
+            ).step(wait_seconds=0)
     assert trainer.trainings == 0
 
 

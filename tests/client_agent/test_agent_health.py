@@ -6,10 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bench.federation import ManualClock, open_federation
+from bench.federation import ManualClock, make_agent, open_federation
 from bench.no_op import InProcess, NoOpTrainer
 from services.client_agent import agent
-from services.client_agent.agent import Agent
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
@@ -24,7 +23,7 @@ from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, terms_of
 pytestmark = pytest.mark.anyio
 
 WELL = (200, "ok")
-NOTHING = {"assignment": None, "published": None}
+NOTHING = {"assignment": None, "summons": None, "published": None}
 
 
 class Enough(Exception):
@@ -59,8 +58,14 @@ async def run_against(
     ) as client:
         transport = Transport(client, BearerToken(""), status.sent, patience_seconds=None, on_retry=status.retrying)
         with pytest.raises(Enough):
-            await Agent(
-                CoordinatorClient(transport), InProcess(NoOpTrainer()), StateFolder(folder), status, pause, slm="slm"
+            await make_agent(
+                "ada",
+                CoordinatorClient(transport),
+                InProcess(NoOpTrainer()),
+                StateFolder(folder),
+                status,
+                pause=pause,
+                slm="slm",
             ).run()
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from bench.federation import ManualClock, open_federation
+from bench.federation import ManualClock, make_agent, open_federation
 from bench.no_op import InProcess, NoOpTrainer
-from services.client_agent.agent import Agent
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.state import StateFolder
 from services.client_agent.trainer import Trained, TrainingOrder
@@ -36,7 +35,8 @@ async def test_a_round_can_be_followed_in_the_agents_log(tmp_path: Path, clock: 
     """That it takes part, how long it trained, what it sent, which adapter it holds; no loss and no example."""
     trainers = {"ada": SlowTrainer(clock)}
     async with open_federation(tmp_path, trainers, AddingCoTuner(SLM_LAYOUT, LLM_LAYOUT), clock) as everybody:
-        everybody.agents["ada"] = Agent(
+        everybody.agents["ada"] = make_agent(
+            "ada",
             CoordinatorClient(everybody.transports["ada"]),
             trainers["ada"],
             StateFolder(tmp_path / "ada"),

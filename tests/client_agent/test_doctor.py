@@ -21,7 +21,7 @@ from shared.folders import owned
 from shared.listening import listen
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.models import load_tokenizer
-from shared.protocol.messages import PrepareResult
+from shared.protocol.work import PrepareResult
 from tests.support.federations import begin, coordinator, lease, result_of, terms_of
 from tests.support.served import served
 from tests.support.tapped import tapped

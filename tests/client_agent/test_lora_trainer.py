@@ -28,7 +28,7 @@ from shared.ml.models import add_lora, load_with_lora
 from shared.protocol.codec import encode
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Manifest
-from shared.protocol.terms import LoraTerms, OptimiserTerms, TaskTerms, TrainingTerms
+from shared.protocol.terms import CohortTerms, LoraTerms, MaskingTerms, OptimiserTerms, TaskTerms, TrainingTerms
 from tests.support.tiny_models import tiny_base, tiny_directory, tiny_tokenizer
 
 LORA = LoraTerms(rank=2, alpha=4, dropout=0.1)
@@ -72,6 +72,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
         training=TrainingTerms(epochs=1, batch_size=4, optimiser=OptimiserTerms(learning_rate=1e-2), max_tokens=64),
         weighting="unweighted",
         aggregation="PlaintextAggregation",
+        cohort=CohortTerms(min_count=1, max_count=2, min_seconds=0, max_seconds=1),
+        masking=MaskingTerms(),
     )
     trainer = LoraTrainer(
         slm=str(base),

@@ -5,10 +5,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from services.client_agent.state import StateFolder, StoredUpdate, write_whole
+from services.client_agent.state import StateFolder, StoredUpdate
 from shared.errors import StoreBusy
+from shared.folders import write_whole
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Assignment, PublishedAdapter
 from tests.support.federations import adapter
@@ -121,11 +123,18 @@ UPDATE = StoredUpdate(
     run_id="run",
     round=3,
     manifest=digest_of(b"manifest"),
+    base_model=digest_of(b"base model"),
     adapter=digest_of(THETA[0]),
+    layout=digest_of(b"layout"),
+    clip_norm=50.0,
+    most_parties=4,
+    weighted=False,
     seed=1,
     digest=digest_of(THETA[1]),
     examples=9,
+    blinded_count=12,
 )
+DELTA = np.full(14, 0.5, dtype=np.float32)
 
 
 def assigned(**changes: Any) -> Assignment:  # noqa: ANN401 - fields differ in type
@@ -140,7 +149,7 @@ def test_a_trained_update_is_there_after_a_restart(tmp_path: Path) -> None:
     assert state.trained_update(assigned()) is None
     state.update_file("run", 3).write_bytes(THETA[1])
     assert state.trained_update(assigned()) is None  # a file without its note was perhaps half written
-    state.keep_update(UPDATE)
+    state.keep_update(UPDATE, DELTA)
     assert StateFolder(tmp_path).trained_update(assigned()) == UPDATE
 
 
@@ -158,7 +167,7 @@ def test_an_update_for_something_else_is_not_sent(other: dict[str, Any], tmp_pat
     """Another run, round, manifest, theta or order of the data needs another training."""
     state = StateFolder(tmp_path)
     state.update_file("run", 3).write_bytes(THETA[1])
-    state.keep_update(UPDATE)
+    state.keep_update(UPDATE, DELTA)
     assert state.trained_update(assigned(**other)) is None
 
 
@@ -174,11 +183,11 @@ def test_an_update_that_is_not_whole_is_trained_again(damage: Callable[[StateFol
     """A file that has rotted would be refused whenever it is sent: a new one is made, and it counts."""
     state = StateFolder(tmp_path)
     state.update_file("run", 3).write_bytes(THETA[1])
-    state.keep_update(UPDATE)
+    state.keep_update(UPDATE, DELTA)
     damage(state)
     assert state.trained_update(assigned()) is None
     state.update_file("run", 3).write_bytes(THETA[1])
-    state.keep_update(UPDATE)
+    state.keep_update(UPDATE, DELTA)
     assert state.trained_update(assigned()) == UPDATE
 
 
@@ -188,19 +197,19 @@ def test_a_power_cut_leaves_the_old_update_or_the_new_one(tmp_path: Path, monkey
     for stop_at in range(40):
         state = StateFolder(tmp_path / str(stop_at))
         state.update_file("run", 2).write_bytes(THETA[1])
-        state.keep_update(old)
+        state.keep_update(old, DELTA)
         state.update_file("run", 3).write_bytes(THETA[1])
         with monkeypatch.context() as patch:
             disk = Disk(patch)
             disk.stop_at = stop_at
             with suppress(PowerCut):
-                state.keep_update(UPDATE)
+                state.keep_update(UPDATE, DELTA)
         assert disk.calls[:2] == ["fsync", "fsync"][:stop_at]  # the update is durable before its note is
         again = StateFolder(tmp_path / str(stop_at))
         there = {number for number in (2, 3) if again.trained_update(assigned(round=number))}
         assert there
         seen |= there
-        again.keep_update(UPDATE)
+        again.keep_update(UPDATE, DELTA)
         assert again.trained_update(assigned()) == UPDATE
         if len(disk.calls) < stop_at:
             break
@@ -214,8 +223,8 @@ def test_older_updates_are_forgotten(tmp_path: Path) -> None:
     state = StateFolder(tmp_path)
     for number in (1, 2, 3):
         state.update_file("run", number).write_bytes(THETA[1])
-        state.keep_update(UPDATE.model_copy(update={"round": number}))
-    assert sorted(path.name for path in (tmp_path / "updates").iterdir()) == ["run-3", "run-3.json"]
+        state.keep_update(UPDATE.model_copy(update={"round": number}), DELTA)
+    assert sorted(path.name for path in (tmp_path / "updates").iterdir()) == ["run-3", "run-3.delta", "run-3.json"]
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,8 @@ def order_of(run_name: str, folder: Path) -> TrainingOrder:
         training=TERMS.training,
         weighting="unweighted",
         aggregation="PlaintextAggregation",
+        cohort=TERMS.cohort,
+        masking=TERMS.masking,
     )
     return TrainingOrder(manifest=manifest, adapter=folder / "theta", into=folder / "update", seed=5)
 

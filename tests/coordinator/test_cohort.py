@@ -57,7 +57,7 @@ def test_of_two_racing_updates_of_one_agent_the_first_counts(context: Context) -
     begin(context)
     blobs = [adapter(1.0), adapter(2.0)]
     slots = [
-        context.rounds.receipt("ada", RUN, 1, digest=digest_of(blob), size=len(blob), examples=None)[1]
+        context.updates.receipt("ada", RUN, 1, digest=digest_of(blob), size=len(blob), examples=None)[1]
         for blob in blobs
     ]
     outcomes = []
@@ -65,7 +65,7 @@ def test_of_two_racing_updates_of_one_agent_the_first_counts(context: Context) -
         with context.blobs.receive(size=len(blob)) as incoming:
             incoming.write(blob)
             try:
-                outcomes.append(context.rounds.accept(slot, incoming, digest=digest_of(blob)).digest)
+                outcomes.append(context.updates.accept(slot, incoming, digest=digest_of(blob)).digest)
             except UpdateConflict as error:
                 outcomes.append(error.code)
 

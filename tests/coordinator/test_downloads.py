@@ -2,8 +2,8 @@ import pytest
 
 from services.coordinator.context import Context
 from shared.protocol.digests import digest_of, to_field
-from shared.protocol.messages import FailureRequest, Lease, ResultRequest
 from shared.protocol.rounds import RoundState
+from shared.protocol.work import FailureRequest, Lease, ResultRequest
 from tests.support.federations import (
     RUN,
     adapter,

@@ -6,8 +6,9 @@ import pytest
 
 from services.coordinator.context import Context
 from shared.errors import BlobTooLarge, BlobTruncated, LayoutMismatch, ValuesNotFinite
-from shared.protocol.messages import CotuneResult, Problem
+from shared.protocol.messages import Problem
 from shared.protocol.rounds import RoundState
+from shared.protocol.work import CotuneResult
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, begin, lease, store, submit, work
 from tests.support.hostile_blobs import HOSTILE, Attacked, HostileFile
 from tests.support.requests import assert_nothing_kept, send

@@ -33,8 +33,9 @@ from shared.ml.free_memory import free_bytes
 from shared.ml.models import add_lora, load_base, load_with_lora
 from shared.protocol.codec import decode, encode
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import PreparedDigests, Score
+from shared.protocol.messages import Score
 from shared.protocol.terms import LoraTerms, RunTerms, TaskTerms
+from shared.protocol.work import PreparedDigests
 from tests.support.federations import terms_of
 from tests.support.tiny_models import tiny_directory, tiny_tokenizer
 

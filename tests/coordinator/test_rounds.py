@@ -3,9 +3,10 @@ import pytest
 from bench.federation import ManualClock
 from services.coordinator.context import Context
 from shared.errors import NotFound, RoundClosed
-from shared.protocol.messages import EvaluateResult, RoundScores
+from shared.protocol.messages import RoundScores
 from shared.protocol.rounds import RoundState, RunState, data_seed
 from shared.protocol.terms import CohortTerms, GateTerms
+from shared.protocol.work import EvaluateResult
 from tests.support.federations import (
     AGENTS,
     RUN,

@@ -14,8 +14,9 @@ from services.coordinator.records import Blob, Job, JobState, Round, Run, Update
 from services.coordinator.store import SqlStore, open_store
 from shared.errors import IllegalTransition, NotFound, StorageFull, VersionConflict
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import PrepareTask, RoundScores
+from shared.protocol.messages import RoundScores
 from shared.protocol.rounds import RoundEvent, RoundState, RunEvent, RunState
+from shared.protocol.work import PrepareTask
 from tests.support.federations import score, terms_of
 
 DIGEST = digest_of(b"adapter")

@@ -17,8 +17,8 @@ from shared.errors import (
     ValuesNotFinite,
 )
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import CotuneResult, CotuneTask, EvaluateTask, Lease, PreparedDigests, PrepareResult
 from shared.protocol.rounds import RoundState, RunState, data_seed
+from shared.protocol.work import CotuneResult, CotuneTask, EvaluateTask, Lease, PreparedDigests, PrepareResult
 from tests.support.federations import (
     LLM_LAYOUT,
     RUN,

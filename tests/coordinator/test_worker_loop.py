@@ -16,9 +16,10 @@ from shared.errors import (
     TokenizerMismatch,
 )
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import LONGEST_POLL_SECONDS, PreparedDigests, RoundScores
+from shared.protocol.messages import LONGEST_POLL_SECONDS, RoundScores
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import RunTerms
+from shared.protocol.work import PreparedDigests
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, begin, run_of, submit, terms_of
 from tests.support.pauses import Enough, Pauses

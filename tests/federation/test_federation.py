@@ -26,7 +26,7 @@ from shared.ml.adapters import adapter_tensors
 from shared.ml.models import load_base
 from shared.protocol.codec import decode, encode, read_file
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import PreparedDigests, RoundView
+from shared.protocol.messages import RoundView
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import (
     CohortTerms,
@@ -37,6 +37,7 @@ from shared.protocol.terms import (
     RunTerms,
     TrainingTerms,
 )
+from shared.protocol.work import PreparedDigests
 from tests.support.tiny_models import tiny_directory
 
 pytestmark = pytest.mark.anyio
@@ -60,6 +61,7 @@ class World:
         cotuning = {"passes": 1, "batch_size": 4, "llm_optimiser": optimiser, "slm_optimiser": optimiser}
         fields: dict[str, Any] = {
             "name": "tiny",
+            "aggregation": "PlaintextAggregation",
             "llm": str(self.llm),
             "slm": str(self.slm),
             "seed": 7,

@@ -6,29 +6,21 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from bench.exchange import attempt_terms
 from shared.protocol import messages, terms
+from shared.protocol.attempts import AttemptPlace, KeysWanted
 from shared.protocol.audit import NOTHING, AuditEntry, AuditHead, AuditPage, sealed, sign_head
 from shared.protocol.digests import digest_of
 from shared.protocol.identity import IdentityKey
 from shared.protocol.messages import (
+    AgentsEvaluation,
     Assignment,
     BaseScores,
-    CotuneResult,
-    CotuneTask,
-    EvaluateTask,
     Event,
     EventList,
-    FailureRequest,
-    Lease,
-    LeaseAnswer,
-    LeaseRequest,
     Manifest,
-    PreparedDigests,
-    PreparedModel,
-    PrepareResult,
     Problem,
     PublishedAdapter,
-    ResultRequest,
     RoundScores,
     RoundView,
     RunView,
@@ -39,6 +31,19 @@ from shared.protocol.messages import (
 )
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import CohortTerms, RunTerms, TaskTerms
+from shared.protocol.work import (
+    CotuneResult,
+    CotuneTask,
+    EvaluateTask,
+    FailureRequest,
+    Lease,
+    LeaseAnswer,
+    LeaseRequest,
+    PreparedDigests,
+    PreparedModel,
+    PrepareResult,
+    ResultRequest,
+)
 from tests.support.federations import SLM_LAYOUT, terms_of
 
 GOLDEN = Path(__file__).parent / "wire"
@@ -82,6 +87,9 @@ ON_THE_WIRE: dict[str, BaseModel] = {
         accepted=4,
         refused=1,
         late=1,
+        attempts=1,
+        error_bound=9e-8,
+        evaluation=AgentsEvaluation(examples=40, accuracy=0.75, loss=0.5),
         aggregate_bytes=6_301_184,
         scores=RoundScores(slm_aggregated=SCORE, slm=SCORE, llm=SCORE),
         seconds={"open": 2.0, "aggregated": 1.5},
@@ -92,6 +100,9 @@ ON_THE_WIRE: dict[str, BaseModel] = {
     ),
     "wanted": Wanted(
         assignment=Assignment(run_id="run", round=2, manifest=DIGEST, adapter=DIGEST, seed=11),
+        summons=KeysWanted(
+            place=AttemptPlace(run_id="run", round=1, attempt=1), terms=attempt_terms(members=4, parameters=14)
+        ),
         published=PUBLISHED,
         audit=HEAD,
     ),
@@ -122,6 +133,8 @@ ON_THE_WIRE: dict[str, BaseModel] = {
         training=TERMS.training,
         weighting="unweighted",
         aggregation="PlaintextAggregation",
+        cohort=TERMS.cohort,
+        masking=TERMS.masking,
     ),
     "receipt": UpdateReceipt(
         run_id="run", round=1, agent="clinic", digest=DIGEST, bytes=6_301_184, received_at=1_700_000_001.0

@@ -8,9 +8,10 @@ import numpy as np
 from bench.no_op import SCORE, NoOpCoTuner
 from services.coordinator.worker.loop import Cotuned, PreparedPair
 from shared.protocol.codec import decode, encode
-from shared.protocol.messages import PreparedDigests, RoundScores
+from shared.protocol.messages import RoundScores
 from shared.protocol.tensors import Layout
 from shared.protocol.terms import RunTerms
+from shared.protocol.work import PreparedDigests
 
 
 class AddingCoTuner:

@@ -16,24 +16,19 @@ from services.coordinator.principals import Principals, Role, TokenEntry
 from services.coordinator.worker.loop import CoTuner
 from shared.protocol.codec import encode
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import (
-    BaseScores,
+from shared.protocol.messages import BaseScores, Event, RoundScores, RunView, Score, UpdateReceipt
+from shared.protocol.terms import CohortTerms, CotuningTerms, GateTerms, OptimiserTerms, RunTerms, TrainingTerms
+from shared.protocol.work import (
     CotuneResult,
     CotuneTask,
     EvaluateResult,
     EvaluateTask,
-    Event,
     Lease,
     PreparedModel,
     PrepareResult,
     PrepareTask,
     Result,
-    RoundScores,
-    RunView,
-    Score,
-    UpdateReceipt,
 )
-from shared.protocol.terms import CohortTerms, CotuningTerms, GateTerms, OptimiserTerms, RunTerms, TrainingTerms
 from shared.transport import AsgiApp
 from tests.support.cotuners import AddingCoTuner
 
@@ -47,7 +42,7 @@ ROLES = {"operator": Role.OPERATOR, "viewer": Role.VIEWER, "worker": Role.WORKER
 
 
 def terms_of(**changes: Any) -> RunTerms:  # noqa: ANN401 - fields differ in type
-    """Return terms by which a round of two agents closes at once, or after 10 to 60 seconds with one."""
+    """Return terms of readable updates by which a round of two closes at once, or after 10 to 60 seconds with one."""
     optimiser = OptimiserTerms(learning_rate=1e-3)
     fields: dict[str, Any] = {
         "name": "a run",
@@ -59,6 +54,7 @@ def terms_of(**changes: Any) -> RunTerms:  # noqa: ANN401 - fields differ in typ
         "cotuning": CotuningTerms(batch_size=2, llm_optimiser=optimiser, slm_optimiser=optimiser),
         "cohort": CohortTerms(min_count=1, max_count=2, min_seconds=10, max_seconds=60),
         "gate": GateTerms(enabled=True),
+        "aggregation": "PlaintextAggregation",
     }
     return RunTerms(**{**fields, **changes})
 
@@ -116,12 +112,12 @@ def submit(
     """Send an update as the route does."""
     blob = adapter(value)
     digest = digest_of(blob)
-    receipt, slot = context.rounds.receipt(agent, run_id, number, digest=digest, size=len(blob), examples=examples)
+    receipt, slot = context.updates.receipt(agent, run_id, number, digest=digest, size=len(blob), examples=examples)
     if receipt is not None:
         return receipt
     with context.blobs.receive(size=len(blob)) as incoming:
-        context.rounds.write(slot, incoming, blob)
-        return context.rounds.accept(slot, incoming, digest=digest)
+        context.updates.write(slot, incoming, blob)
+        return context.updates.accept(slot, incoming, digest=digest)
 
 
 def store(context: Context, blob: bytes) -> str:

@@ -27,6 +27,7 @@ from shared.protocol.names import RunId
 
 router = APIRouter(tags=["agents"])
 
+RoundPath = Annotated[int, Path(ge=1, le=1_000_000)]
 Agent = Annotated[Principal, Depends(principal(Role.AGENT))]
 Reader = Annotated[Principal, Depends(principal(Role.AGENT, Role.OPERATOR, Role.VIEWER))]
 
@@ -44,7 +45,9 @@ async def get_wanted(
 ) -> Wanted:
     wanted = await context.changes.poll(
         lambda: context.rounds.wanted(agent.name, declined),
-        ready=lambda answer: bool(answer.assignment or (answer.published and answer.published.digest != holding)),
+        ready=lambda answer: bool(
+            answer.assignment or answer.summons or (answer.published and answer.published.digest != holding)
+        ),
         wait_seconds=wait_seconds,
         gone=connection.is_disconnected,
     )
@@ -83,16 +86,16 @@ async def put_update(
     agent: Agent,
     body: Body,
     run_id: RunPath,
-    number: Annotated[int, Path(ge=1, le=1_000_000)],
+    number: RoundPath,
     digest: AnnouncedDigest,
     size: AnnouncedLength,
     examples: Annotated[int | None, Query(ge=1, le=1_000_000_000)] = None,
 ) -> UpdateReceipt:
     receipt, slot = await asyncio.to_thread(
-        context.rounds.receipt, agent.name, run_id, number, digest=digest, size=size, examples=examples
+        context.updates.receipt, agent.name, run_id, number, digest=digest, size=size, examples=examples
     )
     if receipt is not None:
         return receipt
     with context.blobs.receive(size=size) as incoming:
-        await receive(body, partial(context.rounds.write, slot, incoming))
-        return await asyncio.to_thread(context.rounds.accept, slot, incoming, digest=digest)
+        await receive(body, partial(context.updates.write, slot, incoming))
+        return await asyncio.to_thread(context.updates.accept, slot, incoming, digest=digest)

@@ -23,6 +23,12 @@ BLOB_TYPE = "application/vnd.safetensors"
 RECEIVES_A_BLOB = {
     "requestBody": {"required": True, "content": {BLOB_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
 }
+RECEIVES_NUMBERS = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
 SENDS_A_BLOB: dict[int | str, dict[str, Any]] = {
     200: {"content": {BLOB_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
     206: {"description": "A range of the blob"},

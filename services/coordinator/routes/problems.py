@@ -29,6 +29,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "share_invalid": 422,
     "key_invalid": 422,
     "statistic_too_large": 422,
+    "sum_implausible": 422,
     "attempt_refused": 409,
     "policy_refused": 403,
     "illegal_transition": 409,

@@ -20,14 +20,8 @@ from services.coordinator.routes.bodies import (
 from services.coordinator.routes.problems import problems
 from shared.errors import BlobMissing, BlobTooLarge, LeaseLost, LengthRequired, MessageInvalid, NotFound
 from shared.protocol.digests import DIGEST_PATTERN
-from shared.protocol.messages import (
-    Accepted,
-    FailureRequest,
-    Heartbeat,
-    LeaseAnswer,
-    LeaseRequest,
-    ResultRequest,
-)
+from shared.protocol.messages import Accepted
+from shared.protocol.work import FailureRequest, Heartbeat, LeaseAnswer, LeaseRequest, ResultRequest
 
 router = APIRouter(prefix="/work", tags=["work"])
 

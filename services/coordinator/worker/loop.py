@@ -33,10 +33,10 @@ from shared.errors import (
 )
 from shared.folders import is_whole, owned
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import (
-    LONGEST_POLL_SECONDS,
-    Accepted,
-    BaseScores,
+from shared.protocol.messages import LONGEST_POLL_SECONDS, Accepted, BaseScores, RoundScores
+from shared.protocol.tensors import Layout
+from shared.protocol.terms import RunTerms
+from shared.protocol.work import (
     CotuneResult,
     CotuneTask,
     EvaluateResult,
@@ -52,11 +52,8 @@ from shared.protocol.messages import (
     PrepareTask,
     Result,
     ResultRequest,
-    RoundScores,
     Task,
 )
-from shared.protocol.tensors import Layout
-from shared.protocol.terms import RunTerms
 from shared.transport import Transport
 
 HEARTBEATS_A_LEASE = 6  # so that a few may be late, or lost, before the lease is

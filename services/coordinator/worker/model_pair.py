@@ -20,8 +20,9 @@ from shared.ml.evaluate import EVALUATION_BATCH, evaluate
 from shared.ml.memory import estimate_pair, require_memory
 from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_dtype
 from shared.protocol.codec import encode, read_file
-from shared.protocol.messages import BaseScores, PreparedDigests, RoundScores, Score
+from shared.protocol.messages import BaseScores, RoundScores, Score
 from shared.protocol.terms import LoraTerms, RunTerms
+from shared.protocol.work import PreparedDigests
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, Field, StringConstraints
 
 from shared.errors import AttemptRefused
-from shared.protocol.digests import Digest
+from shared.protocol.codec import canonical_header
+from shared.protocol.digests import Digest, digest_of
 from shared.protocol.identity import PublicKey, Signature, canonical_json, require_signature
 from shared.protocol.names import PrincipalName, RoundNumber, RunId
 from shared.protocol.secagg.coding import Coding
 from shared.protocol.secagg.sealing import require_agreeable
-from shared.protocol.terms import FROZEN
-
-SMALLEST_COHORT = 3
+from shared.protocol.tensors import Layout
+from shared.protocol.terms import FROZEN, SMALLEST_COHORT
 
 # 32 bytes as they travel: base64 for URLs, without padding.
 Bytes32: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
@@ -33,10 +33,15 @@ def threshold_of(members: int) -> int:
     return 2 * members // 3 + 1
 
 
+def layout_digest(layout: Layout) -> str:
+    """Return the digest of a layout: of the header that all blobs of it begin with."""
+    return digest_of(canonical_header(layout))
+
+
 class AttemptTerms(BaseModel):
     """What is known of an attempt when it opens; ``members`` is how many agents are asked for keys.
 
-    ``content`` is updates, or the counts by which updates will be weighted.
+    ``content`` is updates, or the counts by which updates will be weighted; ``total_count`` is what these added up to.
     """
 
     federation: PrincipalName
@@ -53,6 +58,7 @@ class AttemptTerms(BaseModel):
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     most_parties: Annotated[int, Field(ge=SMALLEST_COHORT)]
     weighted: bool
+    total_count: Annotated[int, Field(ge=0)] = 0
     members: Annotated[int, Field(ge=SMALLEST_COHORT)]
     threshold: Annotated[int, Field(ge=1)]
     model_config = FROZEN

@@ -17,6 +17,7 @@ overflow either, so that they are exact.
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,10 @@ from shared.errors import StatisticTooLarge
 from shared.protocol.secagg.masks import Ring
 from shared.protocol.tensors import SLICE, Array
 
+Sum: TypeAlias = npt.NDArray[np.int64]
+
 LARGEST = 2**31 - 1
+MICRO = 1_000_000
 WORD_BITS = 16
 WORDS_A_STATISTIC = 3
 
@@ -107,12 +111,17 @@ def encode(delta: Array, coding: Coding, *, share: float, seed: int) -> Ring:
     return coded
 
 
-def decode_mean(total: Ring, coding: Coding, *, parties: int, total_share: float = 1.0) -> Array:
+def signed(total: Ring) -> Sum:
+    """Return a sum in the ring as the numbers that it stands for, which sums of several groups can be added as."""
+    return total.view(np.int32).astype(np.int64)
+
+
+def decode_mean(total: Sum, coding: Coding, *, parties: int, total_share: float = 1.0) -> Array:
     """Return the mean delta, shape [parameters], of ``parties`` whose coded deltas add up to ``total``."""
     divisor = coding.levels * (total_share if coding.weighted else parties)
     mean = np.empty(total.size, dtype=np.float32)
     for start in range(0, total.size, SLICE):
-        mean[start : start + SLICE] = total[start : start + SLICE].view(np.int32) / divisor
+        mean[start : start + SLICE] = total[start : start + SLICE] / divisor
     return mean
 
 
@@ -131,7 +140,7 @@ def encode_statistics(statistics: Statistics) -> Ring:
     return np.array(words, dtype=np.uint32)
 
 
-def decode_statistics(total: Ring) -> Statistics:
+def decode_statistics(total: Sum) -> Statistics:
     """Return the sums of statistics from the sums of their slots."""
     words = total.reshape(len(FIELDS), WORDS_A_STATISTIC).tolist()
     sums = (sum(word << (WORD_BITS * place) for place, word in enumerate(row)) for row in words)

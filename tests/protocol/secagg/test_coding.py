@@ -22,6 +22,7 @@ from shared.protocol.secagg.coding import (
     encode,
     encode_statistics,
     l2_norm,
+    signed,
 )
 from shared.protocol.secagg.masks import Ring
 from shared.protocol.tensors import SLICE, Array
@@ -62,7 +63,7 @@ def test_no_number_is_wrong_by_more_than_a_level(numbers: list[float], most_part
     """Rounding moves a number to one of its two neighbours."""
     coding = Coding(1.0, most_parties, weighted=False)
     delta = np.array(numbers, dtype=np.float32)
-    mean = decode_mean(encode(delta, coding, share=1, seed=seed), coding, parties=1)
+    mean = decode_mean(signed(encode(delta, coding, share=1, seed=seed)), coding, parties=1)
     float32 = 2.0**-24  # of numbers up to 1
     assert np.all(np.abs(mean.astype(np.float64) - delta) <= coding.error_bound(1) + float32)
 
@@ -121,7 +122,7 @@ def test_coding_goes_on_over_slices() -> None:
     coded = encode(delta, coding, share=1, seed=1)
     assert set(np.unique(coded)) == {0, 1}
     assert not np.array_equal(coded[:10], coded[-10:])
-    mean = decode_mean(coded, coding, parties=1)
+    mean = decode_mean(signed(coded), coding, parties=1)
     assert mean.shape == delta.shape
     assert np.array_equal(mean[-10:] > 0, coded[-10:] == 1)
 
@@ -133,7 +134,9 @@ def test_the_mean_is_within_a_millionth_of_the_clip(parties: int, clip_norm: flo
     coding = Coding(clip_norm, parties, weighted=False)
     deltas = deltas_of(parties, 5_000, clip_norm)
     coded = [encode(delta, coding, share=1, seed=seed) for seed, delta in enumerate(deltas)]
-    error = np.abs(decode_mean(total_of(coded), coding, parties=parties) - np.mean(deltas, axis=0, dtype=np.float64))
+    error = np.abs(
+        decode_mean(signed(total_of(coded)), coding, parties=parties) - np.mean(deltas, axis=0, dtype=np.float64)
+    )
     assert error.max() <= 1e-6 * clip_norm
     assert error.max() <= coding.error_bound(parties) + clip_norm * 2.0**-24
 
@@ -149,7 +152,7 @@ def test_the_weighted_mean_is_within_a_millionth_of_the_clip(parties: int, clip_
         encode(delta, coding, share=share, seed=seed)
         for seed, (delta, share) in enumerate(zip(deltas, shares, strict=True))
     ]
-    mean = decode_mean(total_of(coded), coding, parties=parties, total_share=sum(shares))
+    mean = decode_mean(signed(total_of(coded)), coding, parties=parties, total_share=sum(shares))
     error = np.abs(mean - np.average(np.array(deltas, dtype=np.float64), axis=0, weights=weights))
     assert error.max() <= 1e-6 * clip_norm
     assert error.max() <= coding.error_bound(parties, sum(shares)) + clip_norm * 2.0**-24
@@ -164,7 +167,7 @@ def test_the_weighted_mean_of_survivors_is_within_the_published_bound(lost: set[
     there = [party for party in range(parties) if party not in lost]
     coded = [encode(deltas[party], coding, share=shares[party], seed=party) for party in there]
     total_share = sum(shares[party] for party in there)
-    mean = decode_mean(total_of(coded), coding, parties=len(there), total_share=total_share)
+    mean = decode_mean(signed(total_of(coded)), coding, parties=len(there), total_share=total_share)
     exact = np.average(
         np.array([deltas[party] for party in there], np.float64), axis=0, weights=[weights[party] for party in there]
     )
@@ -201,7 +204,7 @@ def test_sums_of_statistics_are_exact(parties: list[Statistics]) -> None:
     """Nothing of them is rounded, and nothing of one runs over into another."""
     total = total_of([encode_statistics(each) for each in parties])
     assert total.shape == (SLOTS,)
-    assert astuple(decode_statistics(total)) == tuple(map(sum, zip(*map(astuple, parties), strict=True)))
+    assert astuple(decode_statistics(signed(total))) == tuple(map(sum, zip(*map(astuple, parties), strict=True)))
 
 
 def test_the_statistics_of_all_parties_there_may_be_do_not_overflow() -> None:
@@ -209,7 +212,7 @@ def test_the_statistics_of_all_parties_there_may_be_do_not_overflow() -> None:
     largest = Statistics(*[LARGEST_STATISTIC] * len(FIELDS))
     words = encode_statistics(largest).astype(np.uint64) * MOST_PARTIES
     assert words.max() <= LARGEST
-    assert decode_statistics(words.astype(np.uint32)).loss == MOST_PARTIES * LARGEST_STATISTIC
+    assert decode_statistics(signed(words.astype(np.uint32))).loss == MOST_PARTIES * LARGEST_STATISTIC
 
 
 @pytest.mark.parametrize("field", FIELDS)

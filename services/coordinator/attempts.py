@@ -1,0 +1,296 @@
+"""Attempts as their members see them: what each is summoned for, and what it sends (docs/secure-aggregation.md).
+
+Every message is checked when it comes, so that its sender is told what is wrong with it and is the one who is counted.
+The same message again changes nothing; another one for the same stage is a conflict.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from services.coordinator.blobs import IncomingBlob
+from services.coordinator.ports import Clock, Store
+from services.coordinator.records import Attempt, Member, Round, Run
+from services.coordinator.stages import close, expected
+from services.coordinator.transaction import Transaction
+from shared.errors import (
+    BlobTooLarge,
+    BlobTruncated,
+    MessageInvalid,
+    NotAllowed,
+    NotFound,
+    ProtocolError,
+    RoundClosed,
+    UpdateConflict,
+)
+from shared.protocol.attempts import (
+    AttemptPlace,
+    ConsistencyWanted,
+    DealtShares,
+    Enlisted,
+    KeysWanted,
+    MaskedWanted,
+    ReleasedShares,
+    SharesWanted,
+    SignedSurvivors,
+    Summons,
+    UnmaskingWanted,
+)
+from shared.protocol.identity import require_signature, to_text
+from shared.protocol.membership import MembershipCertificate, SignedCertificate
+from shared.protocol.rounds import STAGES, RoundState, RunState
+from shared.protocol.secagg.attempt import Advert, Roster, Survivors, require_advert
+from shared.protocol.secagg.coding import SLOTS
+from shared.protocol.secagg.masks import WORD_BYTES
+
+
+@dataclass(frozen=True)
+class MaskedSlot:
+    """Where a member's masked vector goes, and how long it is."""
+
+    place: AttemptPlace
+    agent: str
+    bytes: int
+
+
+class AttemptDesk:
+    """Takes what agents send in attempts."""
+
+    def __init__(self, store: Store, clock: Clock, *, federation: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._federation = federation
+
+    def ready(self, agent: str, run_id: str, number: int) -> None:
+        """Take an agent's word that its update is trained and stored; the same word again changes nothing.
+
+        Raises:
+            NotFound, RoundClosed: there is no such round, or it takes nobody any more.
+            NotAllowed: the agent is barred from the round.
+            MessageInvalid: the run has no secure aggregation.
+        """
+        with self._store.write() as tx:
+            run, current = tx.run(run_id), tx.round(run_id, number)
+            if run.terms.aggregation != "SecureAggregation":
+                raise MessageInvalid(f"run {run_id} takes updates as they are, and nobody is ready for an attempt")
+            if (why := tx.attempts.barred(current, agent)) is not None:
+                raise NotAllowed(f"{agent} takes no part in round {number} of run {run_id} any more: {why}")
+            if tx.attempts.is_ready(current, agent):
+                return
+            in_time = takes_ready(run, current)
+            if in_time:
+                tx.attempts.add_ready(current, agent)
+                tx.change_round(current, actor=agent, accepted=current.accepted + 1)
+                tx.note(run_id, number, "update.ready", agent, {"ready": current.accepted + 1})
+            else:
+                tx.count(current, "late", actor=agent)
+        if not in_time:
+            raise _over(f"round {number} of run {run_id}", current)
+
+    def announce(self, agent: str, place: AttemptPlace, advert: Advert) -> None:
+        """Take a member's keys."""
+
+        def check(tx: Transaction, attempt: Attempt) -> None:
+            if (advert.keys.agent, advert.keys.identity) != (agent, tx.members.get(agent).key):
+                raise MessageInvalid(
+                    f"these keys are of {advert.keys.agent}, and {agent} has sent them under its own key"
+                )
+            require_advert(attempt.terms, advert)
+
+        self._take(agent, place, RoundState.KEYS, advert.model_dump_json(), check)
+
+    def deal(self, agent: str, place: AttemptPlace, dealt: DealtShares) -> None:
+        """Take a member's sealed shares, one for each other member."""
+
+        def check(_: Transaction, attempt: Attempt) -> None:
+            others = set(expected(attempt, RoundState.SHARES)) - {agent}
+            if dealt.sealed.keys() != others:
+                raise MessageInvalid(f"shares are for each of the {len(others)} other members of the attempt")
+
+        self._take(agent, place, RoundState.SHARES, dealt.model_dump_json(), check)
+
+    def masked_slot(self, agent: str, place: AttemptPlace, *, digest: str, size: int) -> MaskedSlot | None:
+        """Decide, before its first byte is read, whether a masked vector may come; None if it has come before.
+
+        Raises:
+            NotFound, RoundClosed, UpdateConflict, BlobTruncated, BlobTooLarge: it may not.
+        """
+        with self._store.read() as tx:
+            current = tx.round(place.run_id, place.round)
+            if _repeated(tx, current, agent, place=place, stage=RoundState.MASKED, body=digest):
+                return None
+            attempt = _attempt_of(tx, current, agent, place, RoundState.MASKED)
+        length = masked_bytes(attempt)
+        with self._refusals_counted(agent, place):
+            if size != length:
+                kind = BlobTruncated if size < length else BlobTooLarge
+                raise kind(f"the masked vector has {size} bytes, and {length} are what {attempt.terms.label} takes")
+        return MaskedSlot(place, agent, length)
+
+    def write(self, slot: MaskedSlot, incoming: IncomingBlob, chunk: bytes | bytearray) -> None:
+        """Take the next bytes of a masked vector; errors are those of ``IncomingBlob.write``."""
+        with self._refusals_counted(slot.agent, slot.place):
+            incoming.write(chunk)
+
+    def keep_masked(self, slot: MaskedSlot, incoming: IncomingBlob, *, digest: str) -> None:
+        """Keep a masked vector that has come in whole.
+
+        Raises:
+            BlobTruncated, DigestMismatch: it has not.
+            RoundClosed: the stage closed while it came in.
+        """
+        with self._refusals_counted(slot.agent, slot.place):
+            incoming.require(digest)
+        blob = incoming.keep()
+        self._take(slot.agent, slot.place, RoundState.MASKED, digest, lambda tx, _: tx.insert_blob(blob))
+
+    def confirm(self, agent: str, place: AttemptPlace, signed: SignedSurvivors) -> None:
+        """Take a member's signature over the survivors that it was told."""
+
+        def check(_: Transaction, attempt: Attempt) -> None:
+            roster = _roster(attempt)
+            told = Survivors(context=to_text(roster.context), survivors=attempt.survivors or ())
+            what = f"what {agent} was told of the survivors of {attempt.terms.label}"
+            require_signature(roster.keys[agent].identity, "survivors", told, signed.signature, what=what)
+
+        self._take(agent, place, RoundState.CONSISTENCY, signed.model_dump_json(), check)
+
+    def release(self, agent: str, place: AttemptPlace, released: ReleasedShares) -> None:
+        """Take a member's shares: of the own masks of survivors, and of the mask secrets of those who were lost."""
+
+        def check(_: Transaction, attempt: Attempt) -> None:
+            there, lost = set(attempt.survivors or ()), set(attempt.dealers or ()) - set(attempt.survivors or ())
+            if not (released.own_masks.keys() <= there and released.mask_secrets.keys() <= lost):
+                raise MessageInvalid("a share is of a survivor's own mask, or of a lost member's mask secret")
+
+        self._take(agent, place, RoundState.UNMASKING, released.model_dump_json(), check)
+
+    def _take(
+        self,
+        agent: str,
+        place: AttemptPlace,
+        stage: RoundState,
+        body: str,
+        check: Callable[[Transaction, Attempt], None],
+    ) -> None:
+        with self._refusals_counted(agent, place), self._store.write() as tx:
+            run, current = tx.run(place.run_id), tx.round(place.run_id, place.round)
+            if _repeated(tx, current, agent, place=place, stage=stage, body=body):
+                return
+            attempt = _attempt_of(tx, current, agent, place, stage)
+            check(tx, attempt)
+            tx.attempts.add_message(current, stage, agent, body)
+            senders = tx.attempts.senders(current, stage)
+            if all(name in senders for each in tx.attempts.of(current) for name in expected(each, stage)):
+                # Whoever completes a stage closes it; where that must wait, as for a run that is paused, and for the
+                # sum itself, the reconciler is woken.
+                tx.wake()
+                if run.state is RunState.RUNNING:
+                    close(tx, run, current, self._clock())
+
+    @contextmanager
+    def _refusals_counted(self, agent: str, place: AttemptPlace) -> Iterator[None]:
+        """Count a message that is not what it must be, under the name of its sender."""
+        try:
+            yield
+        except (RoundClosed, NotFound):
+            raise
+        except ProtocolError as error:
+            with self._store.write() as tx:
+                current = tx.round(place.run_id, place.round)
+                tx.count(current, "refused", actor=agent)
+                tx.note(place.run_id, place.round, "attempt.refused", agent, {"code": error.code})
+            raise
+
+
+def takes_ready(run: Run, current: Round) -> bool:
+    """Return whether a round takes another ready agent; once counts are weighed, a new one would not be among them."""
+    room = current.accepted < run.terms.cohort.max_count
+    return current.state is RoundState.OPEN and current.total_count is None and room
+
+
+def masked_bytes(attempt: Attempt) -> int:
+    """Return the exact length of a masked vector: its parameters and its slots, four bytes each."""
+    return WORD_BYTES * (attempt.terms.parameters + SLOTS)
+
+
+def summons_of(tx: Transaction, current: Round, agent: str, *, federation: str) -> Summons | None:
+    """Return what an agent is summoned for in a round that is in an attempt; None where nothing is wanted of it."""
+    if current.state not in STAGES:
+        return None
+    attempts = tx.attempts.of(current)
+    attempt = next((each for each in attempts if agent in expected(each, current.state)), None)
+    if attempt is None or tx.attempts.message(current, current.attempt, current.state, agent) is not None:
+        return None
+    place = AttemptPlace(run_id=current.run_id, round=current.number, attempt=current.attempt)
+    summons: Summons
+    match current.state:
+        case RoundState.KEYS:
+            summons = KeysWanted(place=place, terms=attempt.terms)
+        case RoundState.SHARES:
+            members = tuple(_enlisted(tx, advert, federation) for advert in _roster(attempt).adverts)
+            summons = SharesWanted(place=place, members=members)
+        case RoundState.MASKED:
+            dealt = tx.attempts.messages(current, RoundState.SHARES)
+            others = (dealer for dealer in attempt.dealers or () if dealer != agent)
+            sealed = {dealer: DealtShares.model_validate_json(dealt[dealer]).sealed[agent] for dealer in others}
+            summons = MaskedWanted(place=place, sealed=sealed)
+        case RoundState.CONSISTENCY:
+            summons = ConsistencyWanted(place=place, survivors=attempt.survivors or ())
+        case _:
+            signed = tx.attempts.messages(current, RoundState.CONSISTENCY)
+            signers = attempt.signers or ()
+            signatures = {name: SignedSurvivors.model_validate_json(signed[name]).signature for name in signers}
+            summons = UnmaskingWanted(place=place, signatures=signatures)
+    return summons
+
+
+def _enlisted(tx: Transaction, advert: Advert, federation: str) -> Enlisted:
+    return Enlisted(advert=advert, membership=certificate_of(tx.members.get(advert.keys.agent), federation))
+
+
+def certificate_of(member: Member, federation: str) -> SignedCertificate:
+    """Return the certificate of a member that is approved, or raise NotAllowed."""
+    if member.key is None or member.not_after is None or member.signature is None:
+        raise NotAllowed(f"{member.name} is {member.state} and has no certificate: its operator approves it")
+    certificate = MembershipCertificate(
+        federation=federation, name=member.name, key=member.key, not_after=member.not_after
+    )
+    return SignedCertificate(certificate=certificate, signature=member.signature)
+
+
+def _repeated(tx: Transaction, current: Round, agent: str, *, place: AttemptPlace, stage: str, body: str) -> bool:
+    """Return whether this very message was taken before; another one for the same stage is refused."""
+    sent = tx.attempts.message(current, place.attempt, stage, agent)
+    if sent is not None and sent != body:
+        raise UpdateConflict(
+            f"{agent} has sent something else for the stage {stage} of attempt {place.attempt} before: the first "
+            "counts, and it may be sent again as it was"
+        )
+    return sent is not None
+
+
+def _attempt_of(tx: Transaction, current: Round, agent: str, place: AttemptPlace, stage: RoundState) -> Attempt:
+    """Return the attempt whose stage waits for an agent's message.
+
+    Raises:
+        RoundClosed: the stage is over, or has not begun.
+        NotFound: it waits for others.
+    """
+    if current.state is not stage or current.attempt != place.attempt:
+        raise _over(
+            f"the stage {stage} of attempt {place.attempt} of round {place.round} of run {place.run_id}", current
+        )
+    for attempt in tx.attempts.of(current):
+        if agent in expected(attempt, stage):
+            return attempt
+    raise NotFound(f"attempt {place.attempt} of round {place.round} of run {place.run_id} does not wait for {agent}")
+
+
+def _roster(attempt: Attempt) -> Roster:
+    assert attempt.roster is not None  # noqa: S101 - our own invariant: the keys stage has closed
+    return attempt.roster
+
+
+def _over(what: str, current: Round) -> RoundClosed:
+    return RoundClosed(f"{what} takes nothing now, the round is {current.state}: ask what is wanted, and go on there")

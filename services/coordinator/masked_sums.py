@@ -1,0 +1,151 @@
+"""From an attempt whose shares are released to the sum of its updates, checked, and to the round's aggregate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.coordinator.blobs import adapter_chunks
+from services.coordinator.ports import Blobs
+from services.coordinator.records import Attempt, Blob, Round
+from services.coordinator.transaction import Transaction
+from services.coordinator.unmasking import MaskedGroup, Unmasked, Unmasking
+from shared.errors import SumImplausible
+from shared.protocol.attempts import DealtShares, ReleasedShares
+from shared.protocol.codec import canonical_header
+from shared.protocol.messages import AgentsEvaluation
+from shared.protocol.rounds import RoundState
+from shared.protocol.secagg.coding import MICRO, SLOTS, Statistics, decode_mean, decode_statistics, l2_norm
+from shared.protocol.secagg.unmasking import Released
+from shared.protocol.tensors import Layout, parameter_count
+
+# Rounding adds to the norm of a mean; a hundredth of the bound is far more than it can.
+NORM_SLACK = 1.01
+
+
+@dataclass(frozen=True)
+class ClosedAttempt:
+    """An attempt that can be unmasked: its groups, the survivors' vectors, and the shares dealt and released."""
+
+    attempts: Sequence[Attempt]
+    vectors: dict[str, Blob]
+    dealt: dict[str, dict[str, str]]
+    released: dict[str, Released]
+
+    @property
+    def parties(self) -> int:
+        """How many updates are in the sum."""
+        return sum(len(attempt.survivors or ()) for attempt in self.attempts)
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What came of the updates of a round: the aggregate, and what travelled beside it."""
+
+    blob: Blob
+    error_bound: float | None
+    evaluation: AgentsEvaluation | None
+
+
+def closed_attempt(tx: Transaction, current: Round) -> ClosedAttempt:
+    """Read what the stages of an attempt have left."""
+    attempts = tx.attempts.of(current)
+    masked = tx.attempts.messages(current, RoundState.MASKED)
+    vectors = {name: tx.blob(masked[name]) for attempt in attempts for name in attempt.survivors or ()}
+    dealt = {
+        name: DealtShares.model_validate_json(body).sealed
+        for name, body in tx.attempts.messages(current, RoundState.SHARES).items()
+    }
+    released = {
+        name: ReleasedShares.model_validate_json(body)
+        for name, body in tx.attempts.messages(current, RoundState.UNMASKING).items()
+    }
+    return ClosedAttempt(
+        attempts, vectors, dealt, {name: Released(each.own_masks, each.mask_secrets) for name, each in released.items()}
+    )
+
+
+class MaskedSums:
+    """Secure aggregation's part of ``RoundEngine``: everything between the last share and the aggregate."""
+
+    def __init__(self, blobs: Blobs, unmasking: Unmasking) -> None:
+        self._blobs = blobs
+        self._unmasking = unmasking
+
+    def total(self, closed: ClosedAttempt) -> Unmasked:
+        """Return the sum over all groups.
+
+        Raises:
+            ShareInvalid: a mask cannot be taken out of it.
+            BlobMissing, BlobCorrupt: a masked vector is no longer what was stored.
+        """
+        for blob in closed.vectors.values():
+            self._blobs.require_intact(blob)
+        return self._unmasking.total([self._group(attempt, closed) for attempt in closed.attempts])
+
+    @staticmethod
+    def count(closed: ClosedAttempt, unmasked: Unmasked) -> int:
+        """Return what the members' blinded counts add up to, or raise SumImplausible."""
+        statistics = decode_statistics(unmasked.total[-SLOTS:])
+        require_plausible(statistics, parties=closed.parties, weighted=True)
+        return statistics.weight
+
+    def aggregate(self, closed: ClosedAttempt, unmasked: Unmasked, base: Blob, layout: Layout) -> Aggregate:
+        """Store the adapter of the round with the mean of what its agents have changed added to it.
+
+        Raises:
+            SumImplausible: the sum cannot have come from agents that keep the protocol.
+            BlobMissing, BlobCorrupt: the adapter of the round is no longer what was stored.
+        """
+        terms = closed.attempts[0].terms
+        parties = closed.parties
+        statistics = decode_statistics(unmasked.total[-SLOTS:])
+        require_plausible(statistics, parties=parties, weighted=terms.weighted)
+        share = statistics.weight / terms.total_count if terms.weighted else 1.0
+        mean = decode_mean(unmasked.total[:-SLOTS], terms.coding, parties=parties, total_share=share)
+        if (norm := l2_norm(mean)) > terms.clip_norm * NORM_SLACK:
+            raise SumImplausible(
+                f"the mean of {parties} updates has norm {norm:.3g}, and no mean of updates clipped to "
+                f"{terms.clip_norm:g} has: at least one agent does not keep the protocol"
+            )
+        header, flat = canonical_header(layout), np.empty(parameter_count(layout), dtype=np.float32)
+        flat = self._blobs.flat(base, skip=len(header), into=flat) + mean
+        blob = self._blobs.put(adapter_chunks(header, flat), size=len(header) + flat.nbytes)
+        return Aggregate(blob, terms.coding.error_bound(parties, share), _evaluation(statistics))
+
+    def _group(self, attempt: Attempt, closed: ClosedAttempt) -> MaskedGroup:
+        assert attempt.roster is not None  # noqa: S101 - our own invariants: its stages have closed
+        assert attempt.dealers is not None  # noqa: S101
+        assert attempt.survivors is not None  # noqa: S101
+        assert attempt.signers is not None  # noqa: S101
+        return MaskedGroup(
+            roster=attempt.roster,
+            dealt={name: closed.dealt[name] for name in attempt.dealers},
+            survivors=attempt.survivors,
+            vectors=tuple(self._blobs.path(closed.vectors[name].digest) for name in attempt.survivors),
+            released={name: closed.released[name] for name in attempt.signers if name in closed.released},
+        )
+
+
+def require_plausible(statistics: Statistics, *, parties: int, weighted: bool) -> None:
+    """Raise SumImplausible unless statistics can be sums of what agents count."""
+    if statistics.correct > statistics.total or (statistics.loss and not statistics.total):
+        raise SumImplausible(
+            f"the agents' evaluations add up to {statistics.correct} right answers of {statistics.total}: at least one "
+            "agent does not keep the protocol"
+        )
+    if weighted and statistics.weight < parties:
+        raise SumImplausible(
+            f"the updates of {parties} agents weigh {statistics.weight} in all, and each weighs 1 or more: at least "
+            "one agent does not keep the protocol"
+        )
+
+
+def _evaluation(statistics: Statistics) -> AgentsEvaluation | None:
+    if not statistics.total:
+        return None
+    return AgentsEvaluation(
+        examples=statistics.total,
+        accuracy=statistics.correct / statistics.total,
+        loss=statistics.loss / MICRO / statistics.total,
+    )

@@ -1,0 +1,209 @@
+"""The stages of an attempt: who must still answer, when a stage closes, and what follows (docs/secure-aggregation.md).
+
+Each function is one step inside a transaction. A stage closes when everybody who is expected has answered, or when its
+time is over and the threshold has; what happened before anything is unmasked can be done again with fresh keys.
+"""
+
+import math
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from services.coordinator.manifest import manifest_of
+from services.coordinator.progress import SYSTEM, came_to_nothing
+from services.coordinator.records import Attempt, Round, Run
+from services.coordinator.transaction import Transaction
+from shared.protocol.attempts import SignedSurvivors
+from shared.protocol.messages import manifest_digest
+from shared.protocol.rounds import STAGES, RoundEvent, RoundState
+from shared.protocol.secagg.attempt import Advert, AttemptTerms, Content, Roster, layout_digest, threshold_of
+from shared.protocol.tensors import parameter_count
+
+# An attempt that fails this often in one round does so for a reason that another one does not mend.
+MOST_ATTEMPTS = 5
+
+_RANDOM = secrets.SystemRandom()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Who of an attempt has answered the stage that it is at, in the order of their names."""
+
+    attempt: Attempt
+    names: tuple[str, ...]
+
+
+def gather(tx: Transaction, run: Run, current: Round, *, federation: str) -> Round:
+    """Open an attempt among the agents that are ready, in random groups where they are more than one can have."""
+    ready = tx.attempts.ready(current)
+    groups = _groups(ready, run.terms.cohort.group_size)
+    return _open(tx, run, current, RoundEvent.GATHER, groups=groups, federation=federation)
+
+
+def weigh(tx: Transaction, run: Run, current: Round, *, total_count: int, federation: str) -> Round:
+    """Open the attempt whose updates are weighted by counts that are now known, among those whose counts these are."""
+    groups = [list(attempt.survivors or ()) for attempt in tx.attempts.of(current)]
+    for agent in set(tx.attempts.ready(current)).difference(*groups):
+        tx.attempts.remove_ready(current, agent)
+    return _open(tx, run, current, RoundEvent.WEIGH, groups=groups, federation=federation, total_count=total_count)
+
+
+def close(tx: Transaction, run: Run, current: Round, now: float) -> bool:
+    """Close the stage that a round is at, if that is to be; return whether its sum can be unmasked now."""
+    stage, senders = current.state, tx.attempts.senders(current, current.state)
+    answers = [
+        Answers(attempt, tuple(name for name in expected(attempt, stage) if name in senders))
+        for attempt in tx.attempts.of(current)
+    ]
+    silent = [name for each in answers for name in expected(each.attempt, stage) if name not in senders]
+    if silent and now - current.entered[stage] < run.terms.masking.stage_seconds:
+        return False
+    if (reason := _too_few(run, stage, answers)) is not None:
+        _fail(tx, run, current, now=now, silent=silent, reason=reason)
+        return False
+    if stage is RoundState.UNMASKING:
+        return True
+    messages = {} if stage is RoundState.MASKED else tx.attempts.messages(current, stage)
+    if stage is RoundState.CONSISTENCY and (accused := _unreadable(answers, messages)):
+        reason = "shares were dealt that too few can read"
+        _fail(tx, run, current, now=now, silent=silent, barred=accused, reason=reason)
+        return False
+    _go_on(tx, current, answers, messages, lost=len(silent))
+    return False
+
+
+def expected(attempt: Attempt, stage: RoundState) -> Sequence[str]:
+    """Return whose message a stage of an attempt waits for."""
+    roster = () if attempt.roster is None else tuple(attempt.roster.holders)
+    whose = (attempt.members, roster, attempt.dealers, attempt.survivors, attempt.signers)
+    return dict(zip(STAGES, whose, strict=True))[stage] or ()
+
+
+def _too_few(run: Run, stage: RoundState, answers: Sequence[Answers]) -> str | None:
+    """Return why a stage that waits no longer cannot be gone on from, if that is so."""
+    there = sum(len(each.names) for each in answers)
+    for attempt, names in ((each.attempt, each.names) for each in answers):
+        if len(names) < attempt.terms.threshold:
+            asked = len(expected(attempt, stage))
+            return f"at the stage {stage} {len(names)} of {asked} answered, and {attempt.terms.threshold} are needed"
+    if stage is RoundState.MASKED and there < run.terms.cohort.min_count:
+        return f"{there} masked vectors came, and the cohort's min_count is {run.terms.cohort.min_count}"
+    return None
+
+
+def _go_on(
+    tx: Transaction, current: Round, answers: Sequence[Answers], messages: Mapping[str, str], *, lost: int
+) -> None:
+    """Note who has answered a stage, and begin the next."""
+    event = {
+        RoundState.KEYS: RoundEvent.DEAL,
+        RoundState.SHARES: RoundEvent.MASK,
+        RoundState.MASKED: RoundEvent.CONFIRM,
+        RoundState.CONSISTENCY: RoundEvent.UNMASK,
+    }[current.state]
+    tx.change_round(current, event, actor=SYSTEM, detail={"attempt": current.attempt, "lost": lost})
+    for attempt, names in ((each.attempt, each.names) for each in answers):
+        match current.state:
+            case RoundState.KEYS:
+                adverts = tuple(Advert.model_validate_json(messages[name]) for name in sorted(names))
+                tx.attempts.change(attempt, roster=Roster(terms=attempt.terms, adverts=adverts))
+            case RoundState.SHARES:
+                tx.attempts.change(attempt, dealers=names)
+            case RoundState.MASKED:
+                tx.attempts.change(attempt, survivors=names)
+            case _:
+                tx.attempts.change(attempt, signers=names)
+
+
+def _unreadable(answers: Sequence[Answers], messages: Mapping[str, str]) -> dict[str, str]:
+    """Return the dealers whose shares too few can read for their masks to be undone, and why each is barred."""
+    accused = {}
+    for attempt, names in ((each.attempt, each.names) for each in answers):
+        cannot = [SignedSurvivors.model_validate_json(messages[name]).unreadable for name in names]
+        for dealer in attempt.dealers or ():
+            count = sum(dealer in unreadable for unreadable in cannot)
+            if len(names) - count < attempt.terms.threshold:
+                accused[dealer] = f"{count} of {len(names)} members cannot read the shares that it has dealt"
+    return accused
+
+
+def _fail(
+    tx: Transaction,
+    run: Run,
+    current: Round,
+    *,
+    now: float,
+    silent: Collection[str],
+    reason: str,
+    barred: Mapping[str, str] | None = None,
+) -> None:
+    """End an attempt: back to the open round where nothing was unmasked yet, and else the round comes to nothing."""
+    for agent, why in (barred or {}).items():
+        tx.note(run.id, current.number, "attempt.accused", agent, {"reason": why})
+    if current.state is RoundState.UNMASKING or current.attempt >= MOST_ATTEMPTS:
+        came_to_nothing(tx, run, current, RoundEvent.ABORT, reason, now=now)
+        return
+    for agent in silent:
+        tx.attempts.remove_ready(current, agent)  # if it is there again, it says so
+    for agent, why in (barred or {}).items():
+        tx.attempts.bar(current, agent, why)
+    tx.change_round(
+        current,
+        RoundEvent.RETRY,
+        actor=SYSTEM,
+        detail={"attempt": current.attempt, "reason": reason},
+        accepted=len(tx.attempts.ready(current)),
+    )
+
+
+def _open(
+    tx: Transaction,
+    run: Run,
+    current: Round,
+    event: RoundEvent,
+    *,
+    groups: Sequence[Sequence[str]],
+    federation: str,
+    total_count: int | None = None,
+) -> Round:
+    number, members = current.attempt + 1, sum(map(len, groups))
+    total_count = current.total_count if total_count is None else total_count
+    detail = {"attempt": number, "members": members, "groups": len(groups)}
+    current = tx.change_round(
+        current, event, actor=SYSTEM, detail=dict(detail), attempt=number, accepted=members, total_count=total_count
+    )
+    for group, names in enumerate(groups):
+        terms = _terms(run, current, group, members=len(names), federation=federation)
+        tx.attempts.insert(Attempt(run.id, current.number, number, group, terms, tuple(sorted(names))))
+    return current
+
+
+def _terms(run: Run, current: Round, group: int, *, members: int, federation: str) -> AttemptTerms:
+    manifest, weighted = manifest_of(run), run.terms.weighting == "examples"
+    content: Content = "counts" if weighted and current.total_count is None else "updates"
+    return AttemptTerms(
+        federation=federation,
+        run_id=run.id,
+        round=current.number,
+        attempt=current.attempt,
+        group=group,
+        content=content,
+        manifest=manifest_digest(manifest),
+        base_model=manifest.slm_digest,
+        adapter=current.slm_adapter,
+        layout=layout_digest(manifest.layout),
+        parameters=parameter_count(manifest.layout) if content == "updates" else 0,
+        clip_norm=manifest.masking.clip_norm,
+        most_parties=manifest.cohort.group_size,
+        weighted=weighted,
+        total_count=current.total_count or 0,
+        members=members,
+        threshold=threshold_of(members),
+    )
+
+
+def _groups(agents: Sequence[str], size: int) -> list[list[str]]:
+    """Return the agents in random groups of at most ``size``, as even as can be; one group where that is enough."""
+    count = math.ceil(len(agents) / size)
+    drawn = _RANDOM.sample(agents, len(agents))
+    return [drawn[place::count] for place in range(count)]
