@@ -6,8 +6,8 @@
     <folder>/audit-head.json         the newest head of the coordinator's audit log that it was told
     <folder>/audit-broken.json       two heads that cannot be of one log, if it was told such
     <folder>/ledger/                 what has left this machine (``egress_ledger.py``)
-    <folder>/updates/<run>-<round>   a trained update, complete once the .json beside it is there; .delta is what it has
-                                     changed, and .coded that as integers, rounded once
+    <folder>/updates/<run>-<round>   a trained update, complete once the .json beside it is there; .changed is what it
+                                     has changed, as integers that were rounded once
     <folder>/attempts/               what was said in attempts (``attempt_journal``)
     <folder>/spent.json              the last round of each run whose update has been unmasked in a sum
     <folder>/taken.json              when this agent took part in which round, of the last day
@@ -36,7 +36,7 @@ from shared.protocol.digests import Digest
 from shared.protocol.messages import Assignment, PublishedAdapter
 from shared.protocol.names import RoundNumber, RunId
 from shared.protocol.secagg.attempt import AttemptTerms, Content
-from shared.protocol.secagg.coding import MICRO, Statistics, encode, encode_statistics
+from shared.protocol.secagg.coding import MICRO, Coding, Statistics, encode, encode_statistics
 from shared.protocol.secagg.masks import Ring
 from shared.protocol.tensors import Array
 from shared.protocol.terms import FROZEN
@@ -67,6 +67,11 @@ class StoredUpdate(BaseModel):
     counted: bool = False
     evaluation: LocalEvaluation | None = None
     model_config = FROZEN
+
+    @property
+    def coding(self) -> Coding:
+        """How it becomes integers."""
+        return Coding(self.clip_norm, self.most_parties, self.weighted)
 
     @property
     def statistics(self) -> Statistics:
@@ -175,13 +180,14 @@ class StateFolder:
     def keep_update(self, update: StoredUpdate, delta: Array) -> None:
         """Make a trained update, whose file is there, durable, and forget those of other rounds.
 
-        ``delta``, shape [parameters], is what it has changed in the adapter, clipped.
+        ``delta``, shape [parameters], is what it has changed in the adapter, clipped. It is stored as the integers that
+        every attempt masks, rounded once; where updates are weighted these follow from the sum of the weights.
         """
         file, note = self.update_file(update.run_id, update.round), self._note(update.run_id, update.round)
         sync(file)
-        changed = self._beside(update, "delta")
-        write_whole(changed, delta.tobytes())
-        self._beside(update, "coded").unlink(missing_ok=True)
+        changed = self._beside(update, "changed")
+        stored = delta if update.weighted else encode(delta, update.coding, share=1.0, seed=update.seed)
+        write_whole(changed, stored.tobytes())
         write_whole(note, update.model_dump_json().encode())
         for other in self._updates.iterdir():
             if other not in {file, note, changed}:
@@ -222,12 +228,13 @@ class StateFolder:
             raise AttemptRefused(
                 f"the counts of {terms.label} are said to add up to {terms.total_count}, less than mine"
             )
-        coded = self._beside(update, "coded")
-        if not coded.exists():
-            share = update.examples / terms.total_count if update.weighted else 1.0
-            delta = np.frombuffer(self._beside(update, "delta").read_bytes(), dtype="<f4")
-            write_whole(coded, encode(delta, terms.coding, share=share, seed=update.seed).tobytes())
-        return np.concatenate([np.frombuffer(coded.read_bytes(), dtype="<u4"), encode_statistics(update.statistics)])
+        stored = self._beside(update, "changed").read_bytes()
+        if update.weighted:
+            share, delta = update.examples / terms.total_count, np.frombuffer(stored, dtype="<f4")
+            coded = encode(delta, update.coding, share=share, seed=update.seed)
+        else:
+            coded = np.frombuffer(stored, dtype="<u4")
+        return np.concatenate([coded, encode_statistics(update.statistics)])
 
     def spend(self, update: StoredUpdate, content: Content) -> None:
         """Note, before shares are released, that an update or its count is in a sum, and goes into no other."""

@@ -224,7 +224,7 @@ def test_older_updates_are_forgotten(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         state.update_file("run", number).write_bytes(THETA[1])
         state.keep_update(UPDATE.model_copy(update={"round": number}), DELTA)
-    assert sorted(path.name for path in (tmp_path / "updates").iterdir()) == ["run-3", "run-3.delta", "run-3.json"]
+    assert sorted(path.name for path in (tmp_path / "updates").iterdir()) == ["run-3", "run-3.changed", "run-3.json"]
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,8 @@ def clipped(delta: Array, clip_norm: float) -> Array:
 def l2_norm(values: npt.NDArray[np.floating]) -> float:
     """Return the L2 norm of a vector, added up in double precision."""
     slices = (values[start : start + SLICE].astype(np.float64) for start in range(0, values.size, SLICE))
-    return math.sqrt(sum(float(piece @ piece) for piece in slices))
+    # Not by BLAS, whose threads spin where there are few cores for many processes.
+    return math.sqrt(math.fsum(np.square(piece, out=piece).sum() for piece in slices))
 
 
 def encode(delta: Array, coding: Coding, *, share: float, seed: int) -> Ring:
