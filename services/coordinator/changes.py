@@ -1,10 +1,14 @@
 """Wakes whoever waits for the store to change: long polls and the reconciler."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 Answer = TypeVar("Answer")
+
+# Of one principal at once. An agent has one, or two after its connection broke; workers may share a name.
+MOST_WAITING = 64
 
 
 class ClientGone(Exception):
@@ -18,6 +22,7 @@ class Changes:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bell = asyncio.Event()
         self._stopped = False
+        self._waiting: Counter[str] = Counter()  # by principals, of whom there are not many
 
     def ring(self) -> None:
         """Wake everybody who waits now."""
@@ -37,11 +42,15 @@ class Changes:
         self,
         ask: Callable[[], Answer],
         *,
+        who: str,
         ready: Callable[[Answer], bool],
         wait_seconds: float,
         gone: Callable[[], Awaitable[bool]],
     ) -> Answer:
         """Ask, in a thread, until the answer is ready, ``wait_seconds`` have passed or it is told to stop.
+
+        Each change wakes everybody. Of the polls of ``who`` no more than ``MOST_WAITING`` wait at once, and the others
+        are answered with what there is.
 
         Returns:
             The last answer.
@@ -56,9 +65,13 @@ class Changes:
                 raise ClientGone
             answer = await asyncio.to_thread(ask)
             remaining = deadline - asyncio.get_running_loop().time()
-            if ready(answer) or remaining <= 0 or self._stopped:
+            if ready(answer) or remaining <= 0 or self._stopped or self._waiting[who] >= MOST_WAITING:
                 return answer
-            await self._wait(bell, remaining)
+            self._waiting[who] += 1
+            try:
+                await self._wait(bell, remaining)
+            finally:
+                self._waiting[who] -= 1
 
     def _current(self) -> asyncio.Event:
         self._loop = asyncio.get_running_loop()

@@ -165,7 +165,7 @@ async def test_a_long_poll_is_no_slow_body(context: Context) -> None:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             fields = {"FedCoLLM-Protocol": "1", "Authorization": f"Bearer {token_of('ada')}"}
             answer = await http.get(f"/v1/wanted?wait_seconds={3 * SILENCE_SECONDS}", headers=fields)
-    assert answer.json() == {"assignment": None, "published": None}
+    assert answer.json()["assignment"] is None
 
 
 async def test_what_is_no_request_passes() -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from services.coordinator.changes import MOST_WAITING
 from services.coordinator.context import Context
 from tests.support.federations import RUN, begin, client, kinds, submit, terms_of, theta_of, work
 from tests.support.requests import assert_problem
@@ -109,3 +110,20 @@ async def test_nobody_waits_longer_than_the_protocol_allows(wait: str, context: 
     """A wait that is no number of 0 to 25 seconds is refused."""
     async with client(context, "ada") as http:
         assert_problem(await http.get(f"/v1/wanted?wait_seconds={wait}"), 422, "message_invalid")
+
+
+async def test_one_agent_does_not_wait_a_thousand_times(context: Context) -> None:
+    """Each change wakes all who wait: what one of them asks beyond a few polls is answered at once, and others wait."""
+    context.lifecycle.create(RUN, terms_of(), actor="operator")
+    async with client(context, "ada") as ada, client(context, "bob") as bob:
+        polls = [asyncio.create_task(ada.get("/v1/wanted?wait_seconds=25")) for _ in range(MOST_WAITING + 3)]
+        other = asyncio.create_task(bob.get("/v1/wanted?wait_seconds=25"))
+        while context.changes._waiting != {"ada": MOST_WAITING, "bob": 1}:
+            await asyncio.sleep(0)
+        while sum(poll.done() for poll in polls) < 3:
+            await asyncio.sleep(0)
+        assert sum(poll.done() for poll in polls) == 3
+        context.changes.stop()
+        for poll in (*polls, other):
+            assert (await poll).json()["assignment"] is None
+    assert not +context.changes._waiting

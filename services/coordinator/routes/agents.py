@@ -45,6 +45,7 @@ async def get_wanted(
 ) -> Wanted:
     wanted = await context.changes.poll(
         lambda: context.rounds.wanted(agent.name, declined),
+        who=agent.name,
         ready=lambda answer: bool(
             answer.assignment or answer.summons or (answer.published and answer.published.digest != holding)
         ),

@@ -67,7 +67,7 @@ def list_rounds(context: AnyContext, _: Viewer, run_id: RunPath) -> RoundList:
 @router.get("/{run_id}/events", summary="Follow the run's log", responses=problems(NotFound))
 async def list_events(
     context: AnyContext,
-    _: Viewer,
+    viewer: Viewer,
     connection: Request,
     run_id: RunPath,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
@@ -75,6 +75,7 @@ async def list_events(
 ) -> EventList:
     events = await context.changes.poll(
         lambda: context.lifecycle.events(run_id, after=after),
+        who=viewer.name,
         ready=bool,
         wait_seconds=wait_seconds,
         gone=connection.is_disconnected,

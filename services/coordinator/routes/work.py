@@ -34,6 +34,7 @@ BlobDigest = Annotated[str, Path(pattern=DIGEST_PATTERN)]
 async def lease(context: AnyContext, worker: Worker, connection: Request, request: LeaseRequest) -> LeaseAnswer:
     granted = await context.changes.poll(
         lambda: context.work.lease(worker.name, request.worker),
+        who=worker.name,
         ready=bool,
         wait_seconds=request.wait_seconds,
         gone=connection.is_disconnected,
