@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from services.coordinator.manifest import manifest_of
 from services.coordinator.progress import SYSTEM, came_to_nothing
-from services.coordinator.records import Attempt, Round, Run
+from services.coordinator.records import Attempt, Detail, Round, Run
 from services.coordinator.transaction import Transaction
 from shared.protocol.attempts import SignedSurvivors
 from shared.protocol.messages import manifest_digest
@@ -111,6 +111,7 @@ def _go_on(
                 tx.attempts.change(attempt, dealers=names)
             case RoundState.MASKED:
                 tx.attempts.change(attempt, survivors=names)
+                _audit(tx, attempt, "attempt.masked", {"survivors": list(names)})
             case _:
                 tx.attempts.change(attempt, signers=names)
 
@@ -174,8 +175,16 @@ def _open(
     )
     for group, names in enumerate(groups):
         terms = _terms(run, current, group, members=len(names), federation=federation)
-        tx.attempts.insert(Attempt(run.id, current.number, number, group, terms, tuple(sorted(names))))
+        attempt = Attempt(run.id, current.number, number, group, terms, tuple(sorted(names)))
+        tx.attempts.insert(attempt)
+        _audit(tx, attempt, "attempt.opened", {"members": list(attempt.members), "threshold": terms.threshold})
     return current
+
+
+def _audit(tx: Transaction, attempt: Attempt, action: str, detail: Detail) -> None:
+    """Log who is in an attempt; a run's events, which everybody may see, say how many."""
+    subject = f"run/{attempt.run_id}/round/{attempt.round}/attempt/{attempt.number}"
+    tx.audit.append(SYSTEM, action, subject, {"group": attempt.group, **detail})
 
 
 def _terms(run: Run, current: Round, group: int, *, members: int, federation: str) -> AttemptTerms:

@@ -24,6 +24,7 @@ from tests.support.federations import (
     begin,
     cancelled,
     coordinator,
+    federation,
     lease,
     play_round,
     submit,
@@ -32,8 +33,9 @@ from tests.support.federations import (
 )
 from tests.support.members import certificate, enrolment, invited
 
-# The log itself, what has a line in it already, and bytes under their digests, which mean nothing by themselves.
-NOT_WATCHED = {"audit", "events", "blobs"}
+# The log itself; what has a line in it already; bytes under their digests, which mean nothing by themselves; and what
+# members have sent at a stage, whose end has a line.
+NOT_WATCHED = {"audit", "events", "blobs", "attempt_messages"}
 # That a worker is alive is nobody's decision.
 SIGNS_OF_LIFE = {"expires_at", "renewed_at"}
 
@@ -145,10 +147,35 @@ def submit_nonsense(context: Context, agent: str) -> None:
     """Send what has the right length and is no adapter."""
     blob = b"\x80" * len(adapter(1.0))
     digest = digest_of(blob)
-    _, slot = context.rounds.receipt(agent, RUN, 1, digest=digest, size=len(blob), examples=None)
+    _, slot = context.updates.receipt(agent, RUN, 1, digest=digest, size=len(blob), examples=None)
     with context.blobs.receive(size=len(blob)) as incoming:
-        context.rounds.write(slot, incoming, blob)
-        context.rounds.accept(slot, incoming, digest=digest)
+        context.updates.write(slot, incoming, blob)
+        context.updates.accept(slot, incoming, digest=digest)
+
+
+@pytest.mark.anyio
+async def test_an_attempt_leaves_lines_that_say_who_is_in_it(tmp_path: Path, clock: ManualClock) -> None:
+    """Who was ready, who was a member, and whose update is in the sum: so much an audit must know."""
+    agents = ("ada", "bob", "cleo", "dan")
+    cohort = CohortTerms(min_count=3, max_count=4, min_seconds=10, max_seconds=60)
+    terms = terms_of(aggregation="SecureAggregation", cohort=cohort)
+    async with federation(tmp_path, clock, agents=agents) as everybody:
+        lines = Lines(everybody.context)
+        await everybody.start(RUN, terms)
+        said: list[str] = []
+        while "coordinator round.masked run/run/round/1" not in said:
+            await everybody.step()
+            said += lines.since()
+        del everybody.agents["bob"]
+        await everybody.step()
+        clock.advance(terms.masking.stage_seconds)
+        await everybody.finish(RUN)
+        page = everybody.context.audit.page(after=0, limit=500)
+    assert f"coordinator attempt.opened run/{RUN}/round/1/attempt/1" in said
+    told = {entry.action: entry.detail for entry in page.entries if entry.action.startswith("attempt.")}
+    assert told["attempt.opened"] == {"group": 0, "members": [*agents], "threshold": 3}
+    assert told["attempt.masked"] == {"group": 0, "survivors": ["ada", "cleo", "dan"]}
+    assert {entry.actor for entry in page.entries if entry.action == "update.ready"} == {*agents}
 
 
 def test_members_come_and_go_with_a_line_each(context: Context) -> None:
