@@ -125,6 +125,9 @@ class AttemptMember:
             _require_same(record.roster, roster, "members", record.terms)
             return record
         self._require_members(record, roster, wanted)
+        # Certified or not: whether these organisations exist is for people to see.
+        members = ", ".join(sorted(roster.holders))
+        log.info("agent.masks", run_id=place.run_id, round=place.round, attempt=place.attempt, members=members)
         secrets = _secrets(record)
         sealed, own = deal(roster, self._standing.name, secrets)
         changes = {"roster": roster, "dealt": sealed, "own_shares": StoredShares.of(own)}

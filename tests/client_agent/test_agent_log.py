@@ -12,8 +12,9 @@ from bench.no_op import InProcess, NoOpTrainer
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.state import StateFolder
 from services.client_agent.trainer import Trained, TrainingOrder
+from shared.protocol.terms import CohortTerms
 from tests.support.cotuners import AddingCoTuner
-from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, terms_of
+from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, federation, terms_of
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +56,16 @@ async def test_a_round_can_be_followed_in_the_agents_log(tmp_path: Path, clock: 
         {"event": "agent.sent", **of_round, "bytes": len(adapter(0.0))},
         {"event": "agent.holds", **of_round, "digest": view.published.digest},
     ]
+
+
+async def test_with_whom_an_agent_masks_is_told_to_its_organisation(tmp_path: Path, clock: ManualClock) -> None:
+    """An operator could certify members that nobody runs; who knows whom there should be can see that."""
+    cohort = CohortTerms(min_count=3, max_count=3, min_seconds=10, max_seconds=60)
+    async with federation(tmp_path, clock, agents=("ada", "bob", "cleo")) as everybody:
+        await everybody.start(RUN, terms_of(aggregation="SecureAggregation", cohort=cohort))
+        with capture_logs() as lines:
+            await everybody.finish(RUN)
+    assert [line["members"] for line in lines if line["event"] == "agent.masks"] == ["ada, bob, cleo"] * 3
 
 
 def test_what_a_library_will_change_one_day_is_no_line_of_a_services_log() -> None:
