@@ -84,7 +84,7 @@ class CotuneResult(BaseModel):
     kind: Literal["cotune"] = "cotune"
     slm_adapter: Digest
     llm_adapter: Digest
-    steps: Annotated[int, Field(ge=0)]
+    steps: Annotated[int, Field(ge=0, lt=2**53)]
     losses: Annotated[dict[Annotated[str, Field(max_length=64)], Finite], Field(max_length=64)]
     model_config = FROZEN
 
