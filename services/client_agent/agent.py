@@ -211,6 +211,7 @@ class Agent:
         file = self._state.adapter(digest)
         if not await asyncio.to_thread(self._state.has_adapter, digest):
             size = blob_bytes(manifest.layout)
+            self._policy.require_adapter(size, manifest)
             self._status.received_bytes += await self._coordinator.fetch_adapter(digest, file, size=size)
         await asyncio.to_thread(require_file, file, manifest.layout)
 

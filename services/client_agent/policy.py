@@ -42,6 +42,10 @@ class Policy(BaseModel):
     most_rounds_a_day: Annotated[
         int | None, Field(ge=0, description="In so many rounds this agent takes part within 24 hours.")
     ] = None
+    largest_adapter_bytes: Annotated[
+        int,
+        Field(gt=0, description="The most that is fetched of one adapter, which a run's manifest gives the size of."),
+    ] = 1 << 32
     allow_plaintext: Annotated[
         bool, Field(description="Send updates that the coordinator can read, in runs with PlaintextAggregation.")
     ] = False
@@ -68,6 +72,14 @@ class Policy(BaseModel):
             raise PolicyRefused(
                 f"policy.smallest_cohort is {self.smallest_cohort}, and {label} goes on with "
                 f"{manifest.cohort.min_count}"
+            )
+
+    def require_adapter(self, size: int, manifest: Manifest) -> None:
+        """Raise PolicyRefused if an adapter of a run has more bytes than this machine makes room for."""
+        if size > self.largest_adapter_bytes:
+            raise PolicyRefused(
+                f"policy.largest_adapter_bytes is {self.largest_adapter_bytes}, and an adapter of run "
+                f"{manifest.run_id} has {size}"
             )
 
     def require_rounds(self, within_a_day: int) -> None:

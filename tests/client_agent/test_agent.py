@@ -11,6 +11,7 @@ from bench.federation import Federation, ManualClock, make_agent, open_federatio
 from bench.no_op import InProcess, NoOpTrainer
 from services.client_agent.agent import Agent
 from services.client_agent.coordinator_client import CoordinatorClient
+from services.client_agent.policy import Policy
 from services.client_agent.state import StateFolder
 from services.client_agent.status import Phase, Status
 from services.client_agent.status_page import create_status_page
@@ -24,6 +25,7 @@ from shared.errors import (
     LayoutMismatch,
     LoraMismatch,
     LossNotFinite,
+    PolicyRefused,
     RemoteProblem,
     TokenizerMismatch,
     TrainerStopped,
@@ -119,6 +121,25 @@ async def test_agents_receive_theta_after_co_tuning_not_the_average(tmp_path: Pa
     difference = np.frombuffer(held[-56:], "<f4") - np.frombuffer(aggregate[-56:], "<f4")
     np.testing.assert_allclose(difference, 1, rtol=1e-6)
     assert digest_of(aggregate).removeprefix("sha256:") not in {path.name for path in (tmp_path / "ada").rglob("*")}
+
+
+async def test_no_more_is_fetched_than_the_policy_makes_room_for(tmp_path: Path, clock: ManualClock) -> None:
+    """A manifest may name any size: an adapter of one byte more than the agent's own rule allows is not asked for."""
+    size = len(adapter(0.0))
+    async with federation(tmp_path, clock) as everybody:
+        await opened(everybody)
+        for limit in (size - 1, size):
+            policy = Policy(allow_plaintext=True, largest_adapter_bytes=limit)
+            client = CoordinatorClient(everybody.transports["ada"])
+            folder, status = StateFolder(tmp_path / "ada"), everybody.statuses["ada"]
+            agent = make_agent("ada", client, InProcess(NoOpTrainer()), folder, status, slm=SLM, policy=policy)
+            if limit < size:
+                with pytest.raises(PolicyRefused, match=rf"largest_adapter_bytes is {limit}, .* has {size}"):
+                    await agent.step(wait_seconds=0)
+                assert status.received_bytes == 0
+            else:
+                await agent.step(wait_seconds=0)
+                assert status.received_bytes == size
 
 
 class HostileCoordinator(CoordinatorClient):
