@@ -14,8 +14,8 @@ import numpy as np
 
 from shared.protocol.secagg.attempt import Roster
 from shared.protocol.secagg.coding import SLOTS, Sum, signed
-from shared.protocol.secagg.masks import WORD_BYTES, Ring
-from shared.protocol.secagg.unmasking import Mask, Released, masks_left, remove
+from shared.protocol.secagg.masks import WORD_BYTES, Mask, Ring
+from shared.protocol.secagg.unmasking import Released, masks_left, remove
 
 PIECE_WORDS = 1 << 20
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from shared.errors import AttemptRefused, ShareInvalid, SignatureInvalid
 from shared.protocol.identity import IdentityKey, require_signature, to_text
 from shared.protocol.secagg.attempt import Advert, AnnouncedKeys, AttemptTerms, KeysOfAttempt, Roster, Survivors
-from shared.protocol.secagg.masks import Ring, add_mask
+from shared.protocol.secagg.masks import Mask, Ring, add_masks
 from shared.protocol.secagg.sealing import (
     AttemptSecrets,
     Shares,
@@ -81,11 +81,12 @@ def open_shares(
 
 def mask(vector: Ring, roster: Roster, me: str, secrets: AttemptSecrets, *, dealers: Iterable[str]) -> None:
     """Mask a coded vector in place: y_u = x_u + PRG(b_u) + sum over v in U2 of +-PRG(s_uv), + where u is after v."""
-    add_mask(vector, own_mask_key(secrets.own_mask, roster.context, me))
+    masks = [Mask(own_mask_key(secrets.own_mask, roster.context, me))]
     for peer in dealers:
         if peer != me:
             key = pair_mask_key(secrets.mask, roster.keys[peer].mask_key, roster.context, me, peer)
-            add_mask(vector, key, negative=me < peer)
+            masks.append(Mask(key, negative=me < peer))
+    add_masks(vector, masks)
 
 
 def sign_survivors(roster: Roster, identity: IdentityKey, survivors: tuple[str, ...]) -> str:

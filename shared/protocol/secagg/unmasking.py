@@ -12,7 +12,7 @@ from itertools import islice
 from shared.errors import ShareInvalid
 from shared.protocol.identity import from_text
 from shared.protocol.secagg.attempt import AnnouncedKeys, Roster
-from shared.protocol.secagg.masks import Ring, add_mask
+from shared.protocol.secagg.masks import Mask, Ring, add_masks
 from shared.protocol.secagg.sealing import Kind, commitment_to, is_dealt, own_mask_key, pair_mask_key, public_of
 from shared.protocol.secagg.shamir import SECRET_BYTES, combine
 
@@ -26,16 +26,8 @@ class Released:
 
 
 @dataclass(frozen=True)
-class Mask:
-    """A mask that is left in the sum: its key, and whether it is in it with a minus."""
-
-    key: bytes
-    negative: bool
-
-
-@dataclass(frozen=True)
 class Masks:
-    """All masks that are left in the sum, and the members whose released shares were wrong."""
+    """All masks that are left in the sum as they are in it, and the members whose released shares were wrong."""
 
     masks: tuple[Mask, ...]
     wrong: frozenset[str]
@@ -62,7 +54,7 @@ def masks_left(
         kind: Kind = "own_mask" if dealer in survivors else "mask_secret"
         secret = _secret_of(roster, dealer, kind, sealed=dealt[dealer], released=released, wrong=wrong)
         if dealer in survivors:
-            masks.append(Mask(own_mask_key(secret, roster.context, dealer), negative=False))
+            masks.append(Mask(own_mask_key(secret, roster.context, dealer)))
         else:
             for peer in sorted(survivors):
                 key = pair_mask_key(secret, roster.keys[peer].mask_key, roster.context, dealer, peer)
@@ -72,8 +64,7 @@ def masks_left(
 
 def remove(masks: tuple[Mask, ...], total: Ring, *, start: int = 0) -> None:
     """Take masks out of ``total`` in place, a range of the sum that begins at word ``start``, a multiple of four."""
-    for each in masks:
-        add_mask(total, each.key, negative=not each.negative, start=start)
+    add_masks(total, (mask.opposite for mask in masks), start=start)
 
 
 def _secret_of(

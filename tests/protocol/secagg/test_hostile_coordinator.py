@@ -11,7 +11,7 @@ from shared.protocol.digests import digest_of
 from shared.protocol.identity import IdentityKey
 from shared.protocol.membership import CERTIFICATE, MembershipCertificate, SignedCertificate, require_member
 from shared.protocol.secagg.attempt import Roster, require_roster, require_survivors, require_terms
-from shared.protocol.secagg.masks import Ring
+from shared.protocol.secagg.masks import Mask, Ring, add_masks
 from shared.protocol.secagg.member import (
     announce,
     open_shares,
@@ -20,7 +20,6 @@ from shared.protocol.secagg.member import (
     sign_survivors,
 )
 from shared.protocol.secagg.sealing import own_mask_key
-from shared.protocol.secagg.unmasking import Mask, remove
 
 NAMES = ("agent-1", "agent-2", "agent-3", "agent-4")
 PARAMETERS = 4_000
@@ -50,7 +49,7 @@ def test_another_adapter_shown_to_one_member_makes_noise_of_the_sum(members: lis
     for roster, member in zip(rosters, members, strict=True):
         total += masked_vector(np.zeros(PARAMETERS, dtype=np.uint32), roster, member, NAMES)
         own = own_mask_key(member.secrets.own_mask, roster.context, member.name)
-        remove((Mask(own, negative=False),), total)
+        add_masks(total, [Mask(own, negative=True)])
     assert abs(bits_of(total) - 0.5) < 5 * 0.5 / np.sqrt(32 * PARAMETERS)
 
 
@@ -165,5 +164,5 @@ def test_a_vector_that_came_too_late_stays_masked(members: list[Member]) -> None
     assert "agent-4" in mask_secrets
     assert "agent-4" not in own_masks
     pairs = masked_vector(np.zeros(PARAMETERS, dtype=np.uint32), roster, members[3], NAMES)
-    remove((Mask(own_mask_key(members[3].secrets.own_mask, roster.context, "agent-4"), negative=False),), pairs)
+    add_masks(pairs, [Mask(own_mask_key(members[3].secrets.own_mask, roster.context, "agent-4"), negative=True)])
     assert abs(bits_of(late - pairs) - 0.5) < 5 * 0.5 / np.sqrt(32 * PARAMETERS)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.protocol.secagg.masks import PIECE_BYTES, WORD_BYTES, Ring, add_mask
+from shared.protocol.secagg.masks import PIECE_BYTES, WORD_BYTES, Mask, Ring, add_masks
 
 KEY = bytes(range(32))
 PIECE = PIECE_BYTES // WORD_BYTES
@@ -14,7 +14,7 @@ PIECE = PIECE_BYTES // WORD_BYTES
 def mask_of(key: bytes, words: int, *, start: int = 0) -> Ring:
     """Return a mask as a vector."""
     vector: Ring = np.zeros(words, dtype=np.uint32)
-    add_mask(vector, key, start=start)
+    add_masks(vector, [Mask(key)], start=start)
     return vector
 
 
@@ -40,9 +40,9 @@ def test_masks_are_the_key_stream_of_the_standard() -> None:
 def test_a_range_of_a_vector_can_be_masked_apart(*, words: int, blocks: int, negative: bool) -> None:
     """A mask from a start on is that part of the whole mask."""
     whole: Ring = np.zeros(4 * blocks + words, dtype=np.uint32)
-    add_mask(whole, KEY, negative=negative)
+    add_masks(whole, [Mask(KEY, negative)])
     part: Ring = np.zeros(words, dtype=np.uint32)
-    add_mask(part, KEY, negative=negative, start=4 * blocks)
+    add_masks(part, [Mask(KEY, negative)], start=4 * blocks)
     assert np.array_equal(whole[4 * blocks :], part)
 
 
@@ -51,11 +51,21 @@ def test_minus_undoes_plus_at_every_length(words: int) -> None:
     """Whether or not a vector is a whole number of pieces or blocks."""
     vector = np.random.default_rng(1).integers(0, 2**32, words, dtype=np.uint32)
     masked = vector.copy()
-    add_mask(masked, KEY)
+    add_masks(masked, [Mask(KEY)])
     assert np.array_equal(masked, vector + mask_of(KEY, words))
     assert words == 0 or not np.array_equal(masked, vector)
-    add_mask(masked, KEY, negative=True)
+    add_masks(masked, [Mask(KEY).opposite])
     assert np.array_equal(masked, vector)
+
+
+@given(st.lists(st.builds(Mask, st.binary(min_size=32, max_size=32), st.booleans()), max_size=6))
+def test_many_masks_are_the_sum_of_each(masks: list[Mask]) -> None:
+    """Added to a vector at once, and taken away one by one in another order."""
+    vector = np.arange(PIECE + 7, dtype=np.uint32)
+    add_masks(vector, masks)
+    for mask in reversed(masks):
+        add_masks(vector, [mask.opposite])
+    assert np.array_equal(vector, np.arange(PIECE + 7))
 
 
 def test_pieces_are_one_stream() -> None:
@@ -84,7 +94,7 @@ def test_keys_that_differ_in_one_bit_give_unrelated_masks(bit: int) -> None:
 def test_a_mask_hides_what_it_is_added_to() -> None:
     """A masked constant is spread over the whole ring: all 256 upper bytes are as frequent as chance has it."""
     vector: Ring = np.full(256_000, 7, dtype=np.uint32)
-    add_mask(vector, KEY)
+    add_masks(vector, [Mask(KEY)])
     counts = np.bincount(vector >> 24, minlength=256)
     chi_squared = float(np.sum((counts - 1000) ** 2 / 1000))
     assert abs(chi_squared - 255) < 5 * np.sqrt(2 * 255)
