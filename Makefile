@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo check fix test test-all bench-round bench-demo clean
+.PHONY: help install demo check fix test test-all bench-round bench-private bench-demo clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,9 @@ test-all: install ## the slow tests too
 
 bench-round: install ## time and bytes of a round without training
 	$(BIN)/python -m bench.round
+
+bench-private: install ## figures of secure aggregation, beside Flower's
+	$(BIN)/python -m bench.private
 
 bench-demo: install ## the demo task over three seeds, with its controls
 	$(BIN)/python -m bench.demo

@@ -1,0 +1,165 @@
+"""The figures of secure aggregation: how exact it is, how long it takes beside Flower's SecAgg+, and how many bytes.
+
+    python -m bench.private [--peers FOLDER] [--repeats 5]
+
+Seconds are those of this machine while nothing else runs on it; each repeat has both systems one after the other.
+"""
+
+import argparse
+import asyncio
+import os
+import platform
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+from bench import flower
+from bench.command_line import record, whole
+from bench.private_attempt import masked_attempt, unmask
+from bench.private_bytes import request_bytes
+from bench.private_oracle import exactness, weights_of
+from services.coordinator.blobs import FileBlobs
+from services.coordinator.unmasking import Unmasking, processes
+from shared.protocol.secagg.coding import SLOTS
+
+PARTIES, PARAMETERS, LOST = 50, 1_000_000, 5
+GROUPS, GROUP_SIZE = 8, 125
+
+
+def machine(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Iterator[str]:
+    """Yield what figures are of: the command, the machine, the load on it, and the versions."""
+    yield f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {' '.join(record(parser, options))}"
+    names = [line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")]
+    yield f"{os.cpu_count()} x {names[0] if names else platform.machine()}, load {os.getloadavg()[0]:.1f} before"
+    packages = " ".join(f"{name} {version(name)}" for name in ("numpy", "cryptography"))
+    yield f"Python {platform.python_version()}, {packages}"
+
+
+def errors() -> Iterator[str]:
+    """Yield how exact sums and means are."""
+    yield "error of the mean against float64 (and the bound published), multiples of the clip; wanted: 1e-6 or less"
+    for parties in (4, 10, 50):
+        tenth, spread = range(max(1, parties // 10)), weights_of(parties)
+        for what, weights, lost in (
+            ("unweighted", None, ()),
+            ("unweighted", None, tenth),
+            ("weights spread from 1 to 1,000,000", spread, ()),
+            ("weights spread from 1 to 1,000,000", spread, tenth),
+            ("weights spread from 1 to 1,000,000, the heaviest lost", spread, [parties - 1]),
+            ("all weights 1 but one of 1,000,000, and that one lost", [1] * (parties - 1) + [10**6], [parties - 1]),
+        ):
+            found = exactness(parties, weights=weights, lost=lost)
+            bits = "bit-exact" if found.bit_exact else "NOT BIT-EXACT"
+            yield f"  n = {parties:2}, {len(lost)} lost: sum {bits}, {found.error:.0e} ({found.bound:.0e}), {what}"
+
+
+def beside_flower(python: Path, repeats: int) -> Iterator[str]:
+    """Yield what agents and coordinators take, ours and Flower's."""
+    yield (
+        f"beside {flower.PACKAGE}'s SecAgg+: n = {PARTIES}, {PARAMETERS:,} parameters, {LOST} lost with their masked "
+        f"vectors, a threshold of {2 * PARTIES // 3 + 1} both; median of {repeats} (least to most)"
+    )
+    ours, theirs = [], []
+    with unmasking_processes() as unmasking, tempfile.TemporaryDirectory() as folder:
+        blobs = FileBlobs(Path(folder))
+        for repeat in range(repeats + 1):
+            masked = masked_attempt(PARTIES, PARAMETERS, LOST, blobs)
+            watch = unmask(masked, blobs, unmasking)
+            for blob in masked.blobs:
+                blobs.remove(blob.digest)
+            if repeat == 0:
+                first = watch.seconds  # its processes start with it
+                continue
+            coordinator = (masked.checking.seconds + watch.seconds, masked.checking.cpu_seconds + watch.cpu_seconds)
+            ours.append((masked.agent, coordinator))
+            theirs.append(flower.sec_agg_plus(python, parties=PARTIES, parameters=PARAMETERS, lost=LOST))
+    for clock, unit in enumerate(("seconds", "of a processor's seconds")):
+        agents, coordinators = ([each[who][clock] for each in ours] for who in (0, 1))
+        yield _compared(f"  agent, {unit}", agents, [each.agent[clock] for each in theirs], wanted=12)
+        yield _compared(f"  coordinator, {unit}", coordinators, [each.coordinator[clock] for each in theirs], wanted=40)
+    yield f"  the coordinator's first unmasking, whose processes start with it: {first:.3f} seconds"
+    yield f"  bytes of a masked vector: ours {4 * (PARAMETERS + SLOTS):,}, Flower's {theirs[0].masked_bytes:,}"
+    yield f"  error of Flower's mean, numbers of 0.1, all weights its max_weight: {theirs[0].error:.1e}"
+
+
+def many_agents(parameters: int) -> Iterator[str]:
+    """Yield what the coordinator takes to unmask many agents in groups."""
+    lost = [GROUP_SIZE * (group + 1) // 10 - GROUP_SIZE * group // 10 for group in range(GROUPS)]
+    seconds, checking = [], []
+    with unmasking_processes() as unmasking:
+        for silent in lost:
+            with tempfile.TemporaryDirectory() as folder:
+                blobs = FileBlobs(Path(folder))
+                masked = masked_attempt(GROUP_SIZE, parameters, silent, blobs)
+                seconds.append(unmask(masked, blobs, unmasking).seconds)
+                checking.append(masked.checking.seconds)
+    yield (
+        f"{GROUPS * GROUP_SIZE:,} agents in {GROUPS} groups, {sum(lost)} lost with their masked vectors, "
+        f"{parameters:,} parameters"
+    )
+    yield f"  coordinator, from stored vectors and shares to the sum: {sum(seconds):.1f} s in all (wanted: 10 or less)"
+    yield f"  and {sum(checking):.1f} s before, to check the keys and the signatures that came"
+    yield "  (one group after the other, each with all of its agents' real messages; nothing was sent over a network)"
+
+
+async def sizes() -> list[str]:
+    """Return how many bytes an agent sends in a round."""
+    sent = await request_bytes(PARTIES, PARAMETERS, LOST)
+    return [
+        f"an agent's {sent.requests} requests of a round, with their heads; n = {PARTIES}, {PARAMETERS:,} parameters",
+        f"  {sent.bytes:,} bytes, {sent.bytes / PARAMETERS:.4f} a parameter (wanted: 4.05 or less)",
+        f"  of which the masked vector {sent.masked:,} = 4 x ({PARAMETERS:,} + {SLOTS})",
+    ]
+
+
+@contextmanager
+def unmasking_processes() -> Iterator[Unmasking]:
+    """Give what the coordinator unmasks with, and end its processes afterwards."""
+    unmasking = Unmasking(processes)
+    try:
+        yield unmasking
+    finally:
+        unmasking.close()
+
+
+def _compared(what: str, ours: Sequence[float], theirs: Sequence[float], *, wanted: int) -> str:
+    ratios = [their / our for our, their in zip(ours, theirs, strict=True)]
+    return (
+        f"{what}: {_range(ours, '.3f')}, Flower {_range(theirs, '.2f')}, ratio {_range(ratios, '.0f')}, wanted {wanted}"
+    )
+
+
+def _range(values: Collection[float], form: str) -> str:
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def _cpu_info() -> Sequence[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def main() -> None:
+    """Measure, and print each figure when it is there."""
+    parser = argparse.ArgumentParser(prog="python -m bench.private", description=__doc__)
+    parser.add_argument("--peers", type=Path, help="folder for Flower's environment, to use it again")
+    parser.add_argument("--repeats", type=whole(1), default=3, help="of the comparison with Flower")
+    parser.add_argument("--parameters", type=whole(1), default=PARAMETERS, help="of the 1,000 agents' updates")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for line in machine(parser, options):
+            print(line)
+        for line in (*errors(), *asyncio.run(sizes())):
+            print(line, flush=True)
+        python = flower.installed(options.peers or Path(folder))
+        for line in beside_flower(python, options.repeats):
+            print(line, flush=True)
+        for line in many_agents(options.parameters):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
