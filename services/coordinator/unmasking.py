@@ -17,7 +17,8 @@ from shared.protocol.secagg.coding import SLOTS, Sum, signed
 from shared.protocol.secagg.masks import WORD_BYTES, Mask, Ring
 from shared.protocol.secagg.unmasking import Released, masks_left, remove
 
-PIECE_WORDS = 1 << 20
+# A megabyte: a sum of a million numbers has pieces for each process, and a piece stays in a processor's cache.
+PIECE_WORDS = 1 << 18
 
 # Words that are read or unmasked; below it, in a tenth of a second, a process costs more than it saves.
 WORTH_A_PROCESS = 1 << 26
