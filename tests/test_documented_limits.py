@@ -1,0 +1,36 @@
+"""The table of limits in docs/protocol.md is what the code says."""
+
+import re
+from pathlib import Path
+
+from services.coordinator import app, changes
+from services.coordinator.connections import BoundedConnection
+from services.coordinator.settings import Settings
+from shared import answers
+from shared.protocol import codec, tensors
+
+SECTION = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text().split("\n## Limits\n")[1].split("\n## ")[0]
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in SECTION.splitlines() if line.startswith("| ")]
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20}
+
+
+def numbers(what: str) -> list[float]:
+    """Return the numbers of the row that begins so, in bytes and seconds."""
+    (row,) = (row for row in ROWS if row[0].startswith(what))
+    found = re.findall(r"(\d[\d,]*)(?: (KiB|MiB))?", row[1])
+    return [float(number.replace(",", "")) * UNITS.get(unit, 1) for number, unit in found]
+
+
+def test_the_table_of_limits_is_the_codes() -> None:
+    """Each number of it is a constant or a default."""
+    settings = {name: field.default for name, field in Settings.model_fields.items()}
+    assert numbers("head of a request") == [BoundedConnection.head_bytes, BoundedConnection.head_seconds]
+    assert numbers("body of an answered request") == [BoundedConnection.linger_seconds]
+    assert numbers("JSON body") == [app.MAX_JSON_BYTES]
+    assert numbers("silence in a body") == [settings["body_silence_seconds"]]
+    assert f"{settings['body_bytes_per_second']:,.0f} bytes a second" in SECTION
+    assert numbers("polls of one party") == [changes.MOST_WAITING]
+    assert numbers("answer that a client keeps") == [answers.MOST_BYTES]
+    assert numbers("pause that a client") == [answers.LONGEST_PAUSE_SECONDS]
+    assert numbers("header of a blob") == [codec.MAX_PARSED_BYTES]
+    assert numbers("layout") == [tensors.MAX_TENSORS, tensors.MAX_RANK, tensors.MAX_NAME_CHARACTERS]
