@@ -14,7 +14,7 @@ from services.client_agent.attempts import AttemptMember
 from services.client_agent.audit_watch import AuditWatch
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.policy import Policy
-from services.client_agent.state import StateFolder, StoredUpdate
+from services.client_agent.state import DAY_SECONDS, StateFolder, StoredUpdate
 from services.client_agent.status import Phase, Status
 from services.client_agent.trainer import Progress, Trainer, TrainingOrder
 from shared.errors import (
@@ -23,6 +23,7 @@ from shared.errors import (
     DigestMismatch,
     FedCoLLMError,
     FederationMismatch,
+    KeyInvalid,
     ModelError,
     NotFound,
     PolicyRefused,
@@ -41,7 +42,15 @@ PAUSE_AFTER_FAILURE_SECONDS = 10.0
 TOO_LATE = frozenset({RoundClosed.code, UpdateConflict.code, NotFound.code})
 
 # What this agent cannot do for a run, or what it will not.
-REFUSALS = (ModelError, PolicyRefused, AttemptRefused, SignatureInvalid, CertificateExpired, FederationMismatch)
+REFUSALS = (
+    ModelError,
+    PolicyRefused,
+    AttemptRefused,
+    SignatureInvalid,
+    CertificateExpired,
+    FederationMismatch,
+    KeyInvalid,
+)
 
 log = structlog.get_logger()
 
@@ -106,6 +115,8 @@ class Agent:
             await self._willingly(wanted.summons.place.run_id, self._answer(wanted.summons))
         elif wanted.assignment is not None:
             await self._willingly(wanted.assignment.run_id, self._take_part(wanted.assignment))
+        else:
+            self._state.journal.forget_older(self._clock() - DAY_SECONDS)
         self._status.succeed()
 
     async def _willingly(self, run_id: str, doing: Awaitable[None]) -> None:

@@ -1,10 +1,11 @@
 """What an agent has said in the attempts that it takes part in: on the disk, synced, before it is sent.
 
-    <folder>/attempts/<run>-<round>-<attempt>.json     keys, what was shown, and what was answered
-    <folder>/attempts/<run>-<round>-<attempt>.masked   the one masked vector
+    <folder>/attempts/<run>-<round>.json     the round's newest attempt: keys, what was shown, and what was answered
+    <folder>/attempts/<run>-<round>.masked   its one masked vector
 
 An answer is made once. Asked again, by a coordinator that restarted or by one that hopes for another answer, the agent
-sends the same bytes; shown something else than before, it refuses. Secrets are gone once shares are released.
+sends the same bytes; shown something else than before, it refuses. Secrets are gone once shares are released, and
+otherwise once the round is over, or after a day.
 """
 
 from pathlib import Path
@@ -80,52 +81,75 @@ class AttemptRecord(BaseModel):
 
 
 class AttemptJournal:
-    """The attempts' part of an agent's state folder."""
+    """The attempts' part of an agent's state folder: of each round, the newest attempt that it has announced keys for.
+
+    Keys for another attempt take the place of those before, in one rename: no two attempts of a round can be answered.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Use (and make) the folder, which nobody but this agent may read."""
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def find(self, place: AttemptPlace) -> AttemptRecord | None:
-        """Return what is known of an attempt; None where nothing is, or it was damaged."""
+    def find(self, run_id: str, number: int) -> AttemptRecord | None:
+        """Return what is known of the newest attempt of a round; None where this agent has announced no keys.
+
+        Raises:
+            AttemptRefused: the record was damaged, and what was said by it is not said anew.
+        """
+        note = self._beside(run_id, number, "json")
         try:
-            return AttemptRecord.model_validate_json(self._note(place).read_bytes())
-        except (FileNotFoundError, ValidationError):
+            return AttemptRecord.model_validate_json(note.read_bytes())
+        except FileNotFoundError:
             return None
+        except ValidationError:
+            raise AttemptRefused(
+                f"{note} was damaged, and says no more what this agent has answered in round {number} of run {run_id}: "
+                "it answers nothing in that round any more; check the disk"
+            ) from None
 
     def get(self, place: AttemptPlace) -> AttemptRecord:
         """Return what is known of an attempt in which this agent has announced keys.
 
         Raises:
-            AttemptRefused: it has not, or has forgotten them.
+            AttemptRefused: it has not, or has announced others for a later attempt, or the record was damaged.
         """
-        record = self.find(place)
-        if record is None:
+        record = self.find(place.run_id, place.round)
+        if record is None or record.terms.attempt != place.attempt:
             raise AttemptRefused(
                 f"this agent has no keys of attempt {place.attempt} of round {place.round} of run {place.run_id}: it "
-                "answers in the attempts that it has announced keys for"
+                "answers in the newest attempt of a round that it has announced keys for"
             )
         return record
 
-    def keep(self, place: AttemptPlace, record: AttemptRecord) -> AttemptRecord:
+    def keep(self, record: AttemptRecord) -> AttemptRecord:
         """Make a record durable; it is on the disk when this returns."""
-        write_whole(self._note(place), record.model_dump_json(exclude_none=True).encode(), mode=0o600)
+        note = self._beside(record.terms.run_id, record.terms.round, "json")
+        write_whole(note, record.model_dump_json(exclude_none=True).encode(), mode=0o600)
         return record
 
     def vector(self, place: AttemptPlace) -> Path:
-        """Return where the masked vector of an attempt lies or will lie."""
-        return self._folder / f"{_name(place)}.masked"
+        """Return where the masked vector of a round's newest attempt lies or will lie."""
+        return self._beside(place.run_id, place.round, "masked")
 
-    def forget(self, run_id: str) -> None:
-        """Delete what is known of a run's attempts: their keys are of no use any more, and must not be found."""
+    def forget(self, run_id: str, *, below: int) -> None:
+        """Delete what is known of the rounds of a run before ``below``: they are past their attempts."""
         for file in self._folder.iterdir():
-            if file.name.rsplit("-", 2)[0] == run_id:
+            of_run, number = round_of(file)
+            if of_run == run_id and number < below:
                 file.unlink()
 
-    def _note(self, place: AttemptPlace) -> Path:
-        return self._folder / f"{_name(place)}.json"
+    def forget_older(self, than: float) -> None:
+        """Delete what was last written before ``than``, seconds since 1970: secrets of attempts that led nowhere."""
+        for file in self._folder.iterdir():
+            if file.stat().st_mtime < than:
+                file.unlink()
+
+    def _beside(self, run_id: str, number: int, what: str) -> Path:
+        return self._folder / f"{run_id}-{number}.{what}"
 
 
-def _name(place: AttemptPlace) -> str:
-    return f"{place.run_id}-{place.round}-{place.attempt}"
+def round_of(file: Path) -> tuple[str, int]:
+    """Return the run and the number of the round that a file is called after."""
+    run_id, _, number = file.name.split(".")[0].rpartition("-")
+    return run_id, int(number)

@@ -104,22 +104,26 @@ class AttemptMember:
     # --- a stage each -------------------------------------------------------------------------------------------
 
     def _announced(self, place: AttemptPlace, terms: AttemptTerms) -> AttemptRecord:
-        """Make keys for an attempt that fits what this agent has trained."""
+        """Make keys for an attempt that fits what this agent has trained; those of the attempt before are gone then."""
         self._require_fitting(place, terms)
-        record = self._journal.find(place)
-        if record is not None:
+        record = self._journal.find(place.run_id, place.round)
+        if record is not None and record.terms.attempt == place.attempt:
             _require_same(record.terms, terms, "terms", terms)
             return record
+        if record is not None and record.terms.attempt > place.attempt:
+            raise AttemptRefused(
+                f"{terms.label} is over: this agent has announced keys for attempt {record.terms.attempt}"
+            )
         require_terms(terms)
         self._policy.require_attempt(terms)
         secrets = AttemptSecrets.generate()
         advert = announce(terms, self._standing.name, self._standing.key, secrets)
-        self._journal.forget(place.run_id)
-        return self._journal.keep(place, AttemptRecord(terms=terms, advert=advert, secrets=StoredSecrets.of(secrets)))
+        return self._journal.keep(AttemptRecord(terms=terms, advert=advert, secrets=StoredSecrets.of(secrets)))
 
     def _dealt(self, place: AttemptPlace, wanted: SharesWanted) -> AttemptRecord:
         """Deal shares of this attempt's secrets to members that the operator has certified."""
         record = self._journal.get(place)
+        secrets = _secrets(record)
         roster = Roster(terms=record.terms, adverts=tuple(each.advert for each in wanted.members))
         if record.roster is not None:
             _require_same(record.roster, roster, "members", record.terms)
@@ -128,31 +132,30 @@ class AttemptMember:
         # Certified or not: whether these organisations exist is for people to see.
         members = ", ".join(sorted(roster.holders))
         log.info("agent.masks", run_id=place.run_id, round=place.round, attempt=place.attempt, members=members)
-        secrets = _secrets(record)
         sealed, own = deal(roster, self._standing.name, secrets)
         changes = {"roster": roster, "dealt": sealed, "own_shares": StoredShares.of(own)}
-        return self._journal.keep(place, record.model_copy(update=changes))
+        return self._journal.keep(record.model_copy(update=changes))
 
     def _masked(self, place: AttemptPlace, wanted: MaskedWanted) -> AttemptRecord:
         """Mask the update, once; the same vector is sent again for as long as it is asked for."""
         record = self._journal.get(place)
-        if record.sealed is not None:
-            _require_same(record.sealed, wanted.sealed, "sealed shares", record.terms)
+        secrets = _secrets(record)
         file = self._journal.vector(place)
         if record.masked is not None:
+            _require_same(record.sealed, wanted.sealed, "sealed shares", record.terms)
             if not is_whole(file, record.masked):
                 raise AttemptRefused(f"the masked vector of {record.terms.label} was damaged, and no other may be made")
             return record
         roster, me = _roster(record), self._standing.name
-        open_shares(roster, me, _secrets(record), wanted.sealed)  # raises where the dealers cannot be
+        open_shares(roster, me, secrets, wanted.sealed)  # raises where the dealers cannot be
         dealers = sorted({*wanted.sealed, me})
         self._policy.require_cohort(len(dealers), record.terms)
         vector = self._state.coded_vector(self._require_fitting(place, record.terms), record.terms)
-        mask(vector, roster, me, _secrets(record), dealers=dealers)
+        mask(vector, roster, me, secrets, dealers=dealers)
         content = vector.tobytes()
         write_whole(file, content)
         changes = {"sealed": wanted.sealed, "masked": digest_of(content)}
-        return self._journal.keep(place, record.model_copy(update=changes))
+        return self._journal.keep(record.model_copy(update=changes))
 
     def _confirmed(self, place: AttemptPlace, wanted: ConsistencyWanted) -> SignedSurvivors:
         """Sign the survivors that this agent was told first."""
@@ -166,7 +169,7 @@ class AttemptMember:
         _, unreadable = open_shares(roster, me, _secrets(record), record.sealed or {})
         signature = sign_survivors(roster, self._standing.key, survivors)
         confirmed = SignedSurvivors(signature=signature, unreadable=unreadable)
-        self._journal.keep(place, record.model_copy(update={"survivors": survivors, "confirmed": confirmed}))
+        self._journal.keep(record.model_copy(update={"survivors": survivors, "confirmed": confirmed}))
         return confirmed
 
     def _released(self, place: AttemptPlace, wanted: UnmaskingWanted) -> ReleasedShares:
@@ -185,9 +188,11 @@ class AttemptMember:
             dealers=self._dealers(record),
         )
         released = ReleasedShares(own_masks=own_masks, mask_secrets=mask_secrets)
-        self._state.spend(self._require_fitting(place, record.terms), record.terms.content)
+        # Spent first: where the power fails in between, the attempt goes on without this agent, and no other has it.
+        self._state.require_unspent(place.run_id, place.round, record.terms.content)
+        self._state.spend(place.run_id, place.round, record.terms.content)
         wiped = {"released": released, "secrets": None, "own_shares": None, "sealed": None, "dealt": None}
-        self._journal.keep(place, record.model_copy(update=wiped))
+        self._journal.keep(record.model_copy(update=wiped))
         self._journal.vector(place).unlink(missing_ok=True)
         return released
 

@@ -9,7 +9,7 @@
     <folder>/updates/<run>-<round>   a trained update, complete once the .json beside it is there; .changed is what it
                                      has changed, as integers that were rounded once
     <folder>/attempts/               what was said in attempts (``attempt_journal``)
-    <folder>/spent.json              the last round of each run whose update has been unmasked in a sum
+    <folder>/spent.json              the last round of each run whose update, or count, has been unmasked in a sum
     <folder>/taken.json              when this agent took part in which round, of the last day
     <folder>/digests.json            what the base model is, by its files (``Settings.digest_cache``)
     <folder>/slm-adapter/            the newest adapter as a PEFT directory, for whoever uses it here
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
-from services.client_agent.attempt_journal import AttemptJournal
+from services.client_agent.attempt_journal import AttemptJournal, round_of
 from services.client_agent.trainer import LocalEvaluation
 from shared.adapter_folder import CONFIG, WEIGHTS
 from shared.errors import AttemptRefused
@@ -37,18 +37,26 @@ from shared.protocol.messages import Assignment, PublishedAdapter
 from shared.protocol.names import RoundNumber, RunId
 from shared.protocol.secagg.attempt import AttemptTerms, Content
 from shared.protocol.secagg.coding import MICRO, Coding, Statistics, encode, encode_statistics
-from shared.protocol.secagg.masks import Ring
+from shared.protocol.secagg.masks import WORD_BYTES, Ring
 from shared.protocol.tensors import Array
 from shared.protocol.terms import FROZEN
 
 DAY_SECONDS = 86_400.0
 
 
+# An agent that takes part in more runs at once than this trains some updates again.
+RUNS_KEPT = 4
+
+# What terms of an attempt and an update have in common, because the manifest says it.
+FIXED_BY_MANIFEST = ("manifest", "base_model", "adapter", "layout", "clip_norm", "most_parties", "weighted")
+
+
 class StoredUpdate(BaseModel):
     """An update that was trained for a round: by ``manifest``, from ``adapter``, in the order of ``seed``.
 
     What follows from the manifest is kept beside its digest, because an attempt must say the same. ``blinded_count`` is
-    what this agent tells of ``examples`` where updates are weighted, ``counted`` that it has told it.
+    what this agent tells of ``examples`` where updates are weighted, ``total_count`` what it was told first that all
+    counts add up to.
     """
 
     run_id: RunId
@@ -64,7 +72,7 @@ class StoredUpdate(BaseModel):
     digest: Digest
     examples: int
     blinded_count: int
-    counted: bool = False
+    total_count: int | None = None
     evaluation: LocalEvaluation | None = None
     model_config = FROZEN
 
@@ -79,6 +87,17 @@ class StoredUpdate(BaseModel):
         told = self.evaluation or LocalEvaluation(loss=0.0, correct=0, total=0)
         weight = self.examples if self.weighted else 0
         return Statistics(round(told.loss * MICRO), told.correct, told.total, weight)
+
+
+class Spent(BaseModel):
+    """The last rounds of a run whose update, and whose count, has been unmasked in a sum; 0 for none."""
+
+    updates: RoundNumber = 0
+    counts: RoundNumber = 0
+    model_config = FROZEN
+
+
+SPENT = TypeAdapter(dict[str, Spent])
 
 
 class AuditContradiction(BaseModel):
@@ -99,7 +118,7 @@ class StateFolder:
         self._adapters = root / "adapters"
         self._updates = root / "updates"
         self._adapters.mkdir(parents=True, exist_ok=True)
-        self._updates.mkdir(exist_ok=True)
+        self._updates.mkdir(mode=0o700, exist_ok=True)  # what this organisation's data has changed is its own
         self.journal = AttemptJournal(root / "attempts")
 
     @contextmanager
@@ -162,6 +181,7 @@ class StateFolder:
         for other in self._adapters.iterdir():
             if other != file:
                 other.unlink()
+        self.journal.forget(published.run_id, below=published.round + 1)
 
     def update_file(self, run_id: str, number: int) -> Path:
         """Return where the update of a round lies or will lie."""
@@ -178,7 +198,7 @@ class StateFolder:
         return update if same and is_whole(self.update_file(update.run_id, update.round), update.digest) else None
 
     def keep_update(self, update: StoredUpdate, delta: Array) -> None:
-        """Make a trained update, whose file is there, durable, and forget those of other rounds.
+        """Make a trained update, whose file is there, durable, and forget the run's other rounds.
 
         ``delta``, shape [parameters], is what it has changed in the adapter, clipped. It is stored as the integers that
         every attempt masks, rounded once; where updates are weighted these follow from the sum of the weights.
@@ -189,9 +209,13 @@ class StateFolder:
         stored = delta if update.weighted else encode(delta, update.coding, share=1.0, seed=update.seed)
         write_whole(changed, stored.tobytes())
         write_whole(note, update.model_dump_json().encode())
+        notes = sorted(self._updates.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        others = [(run_id, number) for run_id, number in map(round_of, notes) if run_id != update.run_id]
+        kept = {(update.run_id, update.round), *others[: RUNS_KEPT - 1]}
         for other in self._updates.iterdir():
-            if other not in {file, note, changed}:
+            if round_of(other) not in kept:
                 other.unlink()
+        self.journal.forget(update.run_id, below=update.round)
 
     # --- attempts -----------------------------------------------------------------------------------------------
 
@@ -201,33 +225,51 @@ class StateFolder:
         Raises:
             AttemptRefused: it was trained for something else, is not there, or has been unmasked in a sum before.
         """
-        self.require_unspent(terms.run_id, terms.round)
+        self.require_unspent(terms.run_id, terms.round, terms.content)
         try:
             update = StoredUpdate.model_validate_json(self._note(terms.run_id, terms.round).read_bytes())
+            parameters = self._beside(update, "changed").stat().st_size // WORD_BYTES
         except (FileNotFoundError, ValidationError):
             raise AttemptRefused(f"this agent has trained nothing for {terms.label}") from None
-        for field in ("manifest", "base_model", "adapter", "layout", "clip_norm", "most_parties", "weighted"):
-            if getattr(update, field) != getattr(terms, field):
+        counts = terms.content == "counts"
+        trained_for = {field: getattr(update, field) for field in FIXED_BY_MANIFEST}
+        trained_for["parameters"] = 0 if counts else parameters
+        for field, value in trained_for.items():
+            if getattr(terms, field) != value:
                 raise AttemptRefused(
                     f"the {field} of {terms.label} is {getattr(terms, field)}, and this agent's update was trained for "
-                    f"{getattr(update, field)}"
+                    f"{value}"
                 )
-        if update.counted and terms.content == "counts":
-            raise AttemptRefused(f"this agent has told its count for round {terms.round} of run {terms.run_id} before")
+        if counts and not update.weighted:
+            raise AttemptRefused(f"{terms.label} asks for counts, and nothing in its run is weighted by them")
+        return self._weighed(update, terms) if update.weighted and not counts else update
+
+    def _weighed(self, update: StoredUpdate, terms: AttemptTerms) -> StoredUpdate:
+        """Return an update with what all counts add up to, which is what this agent was told first.
+
+        A coordinator that could try one total after the other would learn below which this agent refuses.
+
+        Raises:
+            AttemptRefused: it is another total, or less than this agent's own count.
+        """
+        if update.total_count is None:
+            update = update.model_copy(update={"total_count": terms.total_count})
+            write_whole(self._note(update.run_id, update.round), update.model_dump_json().encode())
+        if terms.total_count != update.total_count:
+            raise AttemptRefused(
+                f"the counts of {terms.label} are said to add up to {terms.total_count}, and were said to add up to "
+                f"{update.total_count} before"
+            )
+        if terms.total_count < update.blinded_count:
+            raise AttemptRefused(
+                f"the counts of {terms.label} are said to add up to {terms.total_count}, less than this agent has told"
+            )
         return update
 
     def coded_vector(self, update: StoredUpdate, terms: AttemptTerms) -> Ring:
-        """Return what this agent adds to the sum of an attempt, unmasked, shape [parameters + slots].
-
-        Raises:
-            AttemptRefused: its weight is more than what all weights are said to be.
-        """
+        """Return what this agent adds to the sum of an attempt that fits its update, shape [parameters + slots]."""
         if terms.content == "counts":
             return encode_statistics(Statistics(weight=update.blinded_count))
-        if update.weighted and update.examples > terms.total_count:
-            raise AttemptRefused(
-                f"the counts of {terms.label} are said to add up to {terms.total_count}, less than mine"
-            )
         stored = self._beside(update, "changed").read_bytes()
         if update.weighted:
             share, delta = update.examples / terms.total_count, np.frombuffer(stored, dtype="<f4")
@@ -236,28 +278,36 @@ class StateFolder:
             coded = np.frombuffer(stored, dtype="<u4")
         return np.concatenate([coded, encode_statistics(update.statistics)])
 
-    def spend(self, update: StoredUpdate, content: Content) -> None:
+    def spend(self, run_id: str, number: int, content: Content) -> None:
         """Note, before shares are released, that an update or its count is in a sum, and goes into no other."""
-        if content == "counts":
-            note = self._note(update.run_id, update.round)
-            write_whole(note, update.model_copy(update={"counted": True}).model_dump_json().encode())
-            return
         spent = self._spent()
-        write_whole(self._root / "spent.json", json.dumps(spent | {update.run_id: update.round}).encode())
+        of_run = spent.get(run_id, Spent()).model_copy(update={content: number})
+        write_whole(self._root / "spent.json", SPENT.dump_json(spent | {run_id: of_run}))
 
-    def require_unspent(self, run_id: str, number: int) -> None:
-        """Raise AttemptRefused if an update of this round, or of a later one, has been unmasked in a sum before."""
-        if number <= (last := self._spent().get(run_id, 0)):
-            raise AttemptRefused(
-                f"round {number} of run {run_id} is asked for, and this agent's update of round {last} has been in a "
-                "sum: two sums that differ by one update would tell it"
-            )
+    def require_unspent(self, run_id: str, number: int, content: Content = "updates") -> None:
+        """Raise AttemptRefused if an update of this round, or of a later one, has been unmasked in a sum before.
 
-    def _spent(self) -> dict[str, int]:
+        Where counts are asked for, an update's count must not have been in a sum either.
+        """
+        spent = self._spent().get(run_id, Spent())
+        for what, last in (("update", spent.updates), ("count", spent.counts if content == "counts" else 0)):
+            if number <= last:
+                raise AttemptRefused(
+                    f"round {number} of run {run_id} is asked for, and this agent's {what} of round {last} has been in "
+                    "a sum: two sums that differ by one agent would tell it"
+                )
+
+    def _spent(self) -> dict[str, Spent]:
+        file = self._root / "spent.json"
         try:
-            return TypeAdapter(dict[str, int]).validate_json((self._root / "spent.json").read_bytes())
+            return SPENT.validate_json(file.read_bytes())
         except FileNotFoundError:
             return {}
+        except ValidationError:
+            raise AttemptRefused(
+                f"{file} was damaged, and says no more which updates have been in a sum: none goes into one until you "
+                "have put the file back, or deleted it after the last round of every run; check the disk"
+            ) from None
 
     # --- how often ----------------------------------------------------------------------------------------------
 

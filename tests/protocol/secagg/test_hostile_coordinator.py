@@ -55,7 +55,13 @@ def test_another_adapter_shown_to_one_member_makes_noise_of_the_sum(members: lis
 
 @pytest.mark.parametrize(
     "change",
-    [{"adapter": digest_of(b"another")}, {"attempt": 2}, {"clip_norm": 2.0}, {"manifest": digest_of(b"altered")}],
+    [
+        {"adapter": digest_of(b"another")},
+        {"attempt": 2},
+        {"clip_norm": 2.0},
+        {"manifest": digest_of(b"altered")},
+        {"total_count": 100},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_who_was_shown_something_else_is_noticed_by_the_others(
