@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from services.client_agent.trainer import LocalEvaluation, Progress, Trained, TrainingOrder
 from services.client_agent.trainer_process import SyncTrainer
 from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
 from shared.protocol.codec import encode, read_file
@@ -36,12 +36,25 @@ class NoOpTrainer:
         shift = shift_of(order.seed)
         update = encode({name: values + shift for name, values in tensors.items()})
         order.into.write_bytes(update)
-        return Trained(digest=digest_of(update), examples=1 + order.seed % 100, steps=1, mean_loss=0.0)
+        return Trained(
+            digest=digest_of(update),
+            examples=1 + order.seed % 100,
+            steps=1,
+            mean_loss=0.0,
+            evaluation=evaluation_of(order.seed, order.manifest.evaluation_examples),
+        )
 
 
 def shift_of(seed: int) -> np.float32:
     """Return what ``NoOpTrainer`` adds under this seed."""
     return np.float32(np.random.default_rng(seed).normal())
+
+
+def evaluation_of(seed: int, examples: int) -> LocalEvaluation | None:
+    """Return what ``NoOpTrainer`` tells of an evaluation on ``examples`` examples under this seed."""
+    if not examples:
+        return None
+    return LocalEvaluation(loss=examples * (seed % 7 + 0.25), correct=seed % (examples + 1), total=examples)
 
 
 class InProcess:

@@ -30,6 +30,7 @@ from shared.errors import (
     RemoteProblem,
     RoundClosed,
     SignatureInvalid,
+    TooFewExamples,
     UpdateConflict,
 )
 from shared.protocol.attempts import Summons
@@ -44,6 +45,7 @@ TOO_LATE = frozenset({RoundClosed.code, UpdateConflict.code, NotFound.code})
 # What this agent cannot do for a run, or what it will not.
 REFUSALS = (
     ModelError,
+    TooFewExamples,
     PolicyRefused,
     AttemptRefused,
     SignatureInvalid,

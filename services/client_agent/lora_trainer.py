@@ -1,20 +1,24 @@
 """Local training of the SLM's LoRA on the private data (Alg. 1, client loop; docs/protocol.md step 3)."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
 
-from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from services.client_agent.trainer import LocalEvaluation, Progress, Trained, TrainingOrder
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
 from shared.devices import DtypeName
-from shared.errors import BaseModelMismatch, LoraMismatch, TokenizerMismatch
+from shared.errors import BaseModelMismatch, LoraMismatch, TokenizerMismatch, TooFewExamples
 from shared.ml.adapters import adapter_layout, adapter_tensors, load_adapter
 from shared.ml.digests import SAME_FILES, base_model_digest, tokenizer_digest
-from shared.ml.encoding import Encoded, encode_examples
-from shared.ml.memory import estimate, largest_batch, require_memory
+from shared.ml.encoding import Encoded, EncodedChoices, encode_choices, encode_examples
+from shared.ml.evaluate import EVALUATION_BATCH, evaluate
+from shared.ml.memory import estimate, evaluation_batches, largest_batch, require_memory
 from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_dtype
 from shared.ml.train import train_local
 from shared.protocol.codec import encode, read_file
@@ -22,6 +26,17 @@ from shared.protocol.digests import digest_of
 from shared.protocol.messages import Manifest
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What is kept between the rounds of a run."""
+
+    manifest: Manifest
+    model: PeftModel
+    examples: Sequence[Encoded]
+    own: Sequence[EncodedChoices]
+    vocab_size: int
 
 
 class LoraTrainer:
@@ -32,49 +47,59 @@ class LoraTrainer:
         *,
         slm: str,
         data: DataSource,
+        evaluation: DataSource | None = None,
         device: str,
         dtype: DtypeName,
         digest_cache: Path,
         gradient_checkpointing: bool = False,
     ) -> None:
+        """``evaluation`` are examples that are not trained on, for runs that ask for an evaluation on such."""
         require_dtype(dtype)
         self._slm = slm
         self._data = data
+        self._evaluation = evaluation
         self._device = pick_device(device)
         self._dtype = dtype
         self._gradient_checkpointing = gradient_checkpointing
         self._digest_cache = digest_cache
-        self._loaded: tuple[Manifest, PeftModel, list[Encoded], int] | None = None
+        self._loaded: _Loaded | None = None
         log.info("trainer.ready", device=str(self._device), dtype=dtype)
 
     def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
-        """Train one update and write it to the order's file.
+        """Train one update and write it to the order's file, after an evaluation of the adapter if the run asks for it.
 
         Raises:
             BaseModelMismatch, TokenizerMismatch, LoraMismatch, ContextTooShort: this machine's model is not the run's.
             MemoryTooSmall: this machine has no room for it.
-            DataError, LossNotFinite: what is wrong with the data or the training.
+            DataError, LossNotFinite: what is wrong with the data, the evaluation or the training.
         """
-        model, examples, vocab_size = self._load(order.manifest)
-        load_adapter(model, read_file(order.adapter, order.manifest.layout))
+        loaded = self._load(order.manifest)
+        load_adapter(loaded.model, read_file(order.adapter, order.manifest.layout))
+        evaluation = _evaluated(loaded)
         terms = order.manifest.training
         report = train_local(
-            model,
-            examples,
+            loaded.model,
+            loaded.examples,
             epochs=terms.epochs,
             batch_size=terms.batch_size,
             optimiser=terms.optimiser,
             seed=order.seed,
-            vocab_size=vocab_size,
+            vocab_size=loaded.vocab_size,
             on_step=lambda step, steps, loss: on_progress(Progress(step=step, steps=steps, loss=loss)),
         )
-        update = encode(adapter_tensors(model))
+        update = encode(adapter_tensors(loaded.model))
         order.into.write_bytes(update)
-        return Trained(digest=digest_of(update), examples=len(examples), steps=report.steps, mean_loss=report.mean_loss)
+        return Trained(
+            digest=digest_of(update),
+            examples=len(loaded.examples),
+            steps=report.steps,
+            mean_loss=report.mean_loss,
+            evaluation=evaluation,
+        )
 
-    def _load(self, manifest: Manifest) -> tuple[PeftModel, list[Encoded], int]:
-        """Return model, data and vocabulary for this manifest, after comparing everything that can be compared."""
-        if self._loaded is None or self._loaded[0] != manifest:
+    def _load(self, manifest: Manifest) -> _Loaded:
+        """Return model and data for this manifest, after comparing everything that can be compared."""
+        if self._loaded is None or self._loaded.manifest != manifest:
             self._loaded = None  # before the next model is loaded: this machine may have no room for two
             tokenizer = load_tokenizer(self._slm)
             if (actual := tokenizer_digest(tokenizer)) != manifest.tokenizer_digest:
@@ -93,11 +118,13 @@ class LoraTrainer:
                 max_tokens=manifest.training.max_tokens,
                 too_long=manifest.task.too_long,
             )
+            own = own_examples(self._evaluation, tokenizer, manifest)
             needed = estimate(
                 self._slm,
                 dtype=self._dtype,
                 lora=manifest.slm_lora,
                 training=largest_batch(examples, manifest.training.batch_size),
+                evaluation=evaluation_batches(own),
                 gradient_checkpointing=self._gradient_checkpointing,
             )
             require_memory(needed, self._device)
@@ -115,5 +142,48 @@ class LoraTrainer:
                     f"LoRA on {self._slm} does not give the manifest's {len(manifest.layout)} tensors: "
                     "install the release that the coordinator runs"
                 )
-            self._loaded = (manifest, model, examples, len(tokenizer))
-        return self._loaded[1:]
+            self._loaded = _Loaded(manifest, model, examples, own, len(tokenizer))
+        return self._loaded
+
+
+def own_examples(
+    source: DataSource | None, tokenizer: PreTrainedTokenizerBase, manifest: Manifest
+) -> list[EncodedChoices]:
+    """Return what this agent evaluates a run's adapters on; nothing where the run asks for no evaluation.
+
+    Raises:
+        TooFewExamples: there are fewer than the run asks for. With a part of them, or with nothing, this agent's share
+            in the sum would be another than everybody's, and others' easier to tell.
+        DataError: what is wrong with them, as with the private examples.
+    """
+    wanted = manifest.evaluation_examples
+    if not wanted:
+        return []
+    asks = f"run {manifest.run_id} has each agent evaluate on {wanted} examples of its own that it does not train on"
+    if source is None:
+        raise TooFewExamples(f"{asks}: to take part, set evaluation.path to a file of such examples")
+    own = encode_choices(
+        tokenizer,
+        read_examples(source, manifest.task),
+        max_tokens=manifest.training.max_tokens,
+        too_long=manifest.task.too_long,
+    )
+    if len(own) < wanted:
+        raise TooFewExamples(f"{asks}, and {source.path} has {len(own)} that fit: to take part, add examples")
+    return own
+
+
+def _evaluated(loaded: _Loaded) -> LocalEvaluation | None:
+    """Evaluate the adapter that is loaded, if the run asks for it, on as many examples as it asks for.
+
+    Others are drawn each time, and nobody can foresee which: two rounds that begin with the same adapter then differ
+    by more than one agent's answers.
+    """
+    count = loaded.manifest.evaluation_examples
+    if not count:
+        return None
+    drawn = random.SystemRandom().sample(loaded.own, count)
+    found = evaluate(
+        loaded.model, drawn, batch_size=EVALUATION_BATCH, vocab_size=loaded.vocab_size, on_batch=lambda: None
+    )
+    return LocalEvaluation(loss=found.loss * count, correct=round(found.accuracy * count), total=count)

@@ -28,6 +28,13 @@ class Settings(BaseSettings):
     state_dir: Annotated[Path, Field(description="Folder of adapters, updates and the ledger; one agent owns it.")]
     slm: Annotated[ModelReference, Field(description="The SLM: a Hugging Face directory or id.")]
     data: Annotated[DataSource, Field(description="The private examples.")]
+    evaluation: Annotated[
+        DataSource | None,
+        Field(
+            description="Examples that are not trained on, for runs that have each agent evaluate on such and learn "
+            "what all agents' evaluations add up to; without them this agent takes no part in such runs."
+        ),
+    ] = None
     ca_file: CaFile = None
     insecure: Insecure = False
     policy: Annotated[Policy, Field(description="What this agent is willing to do; no coordinator can change it.")] = (

@@ -42,7 +42,11 @@ class Progress(BaseModel):
 
 
 class LocalEvaluation(BaseModel):
-    """This agent's own evaluation of a round's adapter: its summed loss in nats, and right answers of how many."""
+    """This agent's own evaluation of a round's adapter: its summed loss in nats, and right answers of how many.
+
+    Of completions, the answers' tokens that are right count as their share of all, so that both kinds are out of
+    ``total`` examples.
+    """
 
     loss: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     correct: Annotated[int, Field(ge=0)]
@@ -53,7 +57,7 @@ class LocalEvaluation(BaseModel):
 class Trained(BaseModel):
     """A training has ended well; the update's file has this digest. Losses are for this machine's eyes only.
 
-    ``evaluation`` is of the round's adapter as it came, where this agent has examples to evaluate on.
+    ``evaluation`` is of the round's adapter as it came, where the manifest asks for one.
     """
 
     kind: Literal["trained"] = "trained"

@@ -91,6 +91,7 @@ def lora_trainer(config: Path | None) -> SyncTrainer:
     return LoraTrainer(
         slm=settings.slm,
         data=settings.data,
+        evaluation=settings.evaluation,
         device=settings.device,
         dtype=settings.dtype,
         gradient_checkpointing=settings.gradient_checkpointing,

@@ -60,7 +60,8 @@ KINDS: Sequence[Kind] = (
         "masked",
         "PUT",
         f"{ATTEMPT}/masked",
-        "sends its update, masked: unreadable alone, only the sum over the organisations of an attempt can be read",
+        "sends its update, and what it has evaluated if the run asks for that, masked: unreadable alone, only the sum "
+        "over the organisations of an attempt can be read",
         "policy.smallest_cohort",
     ),
     Kind("consistency", "PUT", f"{ATTEMPT}/consistency", "signs whose masked updates are in the sum"),

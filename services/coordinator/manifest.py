@@ -24,6 +24,7 @@ def manifest_of(run: Run) -> Manifest:
         aggregation=run.terms.aggregation,
         cohort=run.terms.cohort,
         masking=run.terms.masking,
+        evaluation_examples=run.terms.evaluation_examples,
     )
 
 

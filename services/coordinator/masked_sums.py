@@ -87,11 +87,15 @@ class MaskedSums:
     def count(closed: ClosedAttempt, unmasked: Unmasked) -> int:
         """Return what the members' blinded counts add up to, or raise SumImplausible."""
         statistics = decode_statistics(unmasked.total[-SLOTS:])
-        require_plausible(statistics, parties=closed.parties, weighted=True)
+        require_plausible(statistics, parties=closed.parties, weighted=True, evaluated=0)
         return statistics.weight
 
-    def aggregate(self, closed: ClosedAttempt, unmasked: Unmasked, base: Blob, layout: Layout) -> Aggregate:
+    def aggregate(
+        self, closed: ClosedAttempt, unmasked: Unmasked, base: Blob, layout: Layout, evaluated: int
+    ) -> Aggregate:
         """Store the adapter of the round with the mean of what its agents have changed added to it.
+
+        ``evaluated`` is on how many examples each agent has evaluated.
 
         Raises:
             SumImplausible: the sum cannot have come from agents that keep the protocol.
@@ -100,7 +104,7 @@ class MaskedSums:
         terms = closed.attempts[0].terms
         parties = closed.parties
         statistics = decode_statistics(unmasked.total[-SLOTS:])
-        require_plausible(statistics, parties=parties, weighted=terms.weighted)
+        require_plausible(statistics, parties=parties, weighted=terms.weighted, evaluated=evaluated)
         share = statistics.weight / terms.total_count if terms.weighted else 1.0
         mean = decode_mean(unmasked.total[:-SLOTS], terms.coding, parties=parties, total_share=share)
         if (norm := l2_norm(mean)) > terms.clip_norm * NORM_SLACK:
@@ -127,12 +131,13 @@ class MaskedSums:
         )
 
 
-def require_plausible(statistics: Statistics, *, parties: int, weighted: bool) -> None:
-    """Raise SumImplausible unless statistics can be sums of what agents count."""
-    if statistics.correct > statistics.total or (statistics.loss and not statistics.total):
+def require_plausible(statistics: Statistics, *, parties: int, weighted: bool, evaluated: int) -> None:
+    """Raise SumImplausible unless statistics can be sums of what agents count, each on ``evaluated`` examples."""
+    examples = parties * evaluated
+    if statistics.total != examples or statistics.correct > examples or (statistics.loss and not examples):
         raise SumImplausible(
-            f"the agents' evaluations add up to {statistics.correct} right answers of {statistics.total}: at least one "
-            "agent does not keep the protocol"
+            f"the agents' evaluations add up to {statistics.correct} right answers of {statistics.total}, and "
+            f"{parties} agents evaluate on {examples} examples in all: at least one does not keep the protocol"
         )
     if weighted and statistics.weight < parties:
         raise SumImplausible(

@@ -160,7 +160,8 @@ class RoundEngine:
             base = tx.blob(closing.slm_adapter)
         unmasked = self._sums.total(closed)
         counts = closed.attempts[0].terms.content == "counts"
-        aggregate = None if counts else self._sums.aggregate(closed, unmasked, base, prepared_layout(run))
+        evaluated = run.terms.evaluation_examples
+        aggregate = None if counts else self._sums.aggregate(closed, unmasked, base, prepared_layout(run), evaluated)
         with self._store.write() as tx:
             for agent in sorted(unmasked.wrong):
                 tx.note(run_id, closing.number, "attempt.accused", agent, {"reason": "it has released a wrong share"})

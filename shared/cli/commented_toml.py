@@ -27,8 +27,13 @@ def commented_toml(kind: type[BaseModel], values: Mapping[str, Any], *, head: st
     return "\n".join([*_comment(head), *_settings(kind, values, ())]) + "\n"
 
 
-def _settings(kind: type[BaseModel], values: Mapping[str, Any], table: tuple[str, ...]) -> Iterator[str]:
-    """Yield the settings of one table, and then the tables inside it: TOML wants them in this order."""
+def _settings(
+    kind: type[BaseModel], values: Mapping[str, Any], table: tuple[str, ...], *, absent: bool = False
+) -> Iterator[str]:
+    """Yield the settings of one table, and then the tables inside it: TOML wants them in this order.
+
+    Of a table that is ``absent``, those inside are too, and their heads are comments like all the rest.
+    """
     inner = {name: model for name, field in kind.model_fields.items() if (model := _model(field)) is not None}
     begun = False
     for name, field in kind.model_fields.items():
@@ -40,10 +45,12 @@ def _settings(kind: type[BaseModel], values: Mapping[str, Any], table: tuple[str
         yield from _comment(field.description or "")
         yield f"{name} = {_toml(values[name])}" if values.get(name) is not None else f"# {name} = {_usual(field)}"
     for name, model in inner.items():
+        field = kind.model_fields[name]
+        gone = absent or (values.get(name) is None and not field.is_required() and field.default is None)
         yield ""
-        yield from _comment(kind.model_fields[name].description or _first_line(model))
-        yield f"[{'.'.join((*table, name))}]"
-        yield from _settings(model, values.get(name, {}), (*table, name))
+        yield from _comment(field.description or _first_line(model))
+        yield f"{'# ' * gone}[{'.'.join((*table, name))}]"
+        yield from _settings(model, values.get(name) or {}, (*table, name), absent=gone)
 
 
 def _comment(text: str) -> Iterator[str]:

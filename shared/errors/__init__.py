@@ -10,7 +10,8 @@
     │   ├── DataChanged               data_changed               while it was read
     │   ├── AnswersMixed              data_answers_mixed
     │   ├── AnswerNotAmongChoices     data_answer_not_in_choices
-    │   └── ExampleTooLong            data_example_too_long
+    │   ├── ExampleTooLong            data_example_too_long
+    │   └── TooFewExamples            data_too_few               to evaluate on, as a run asks
     ├── ModelError                                               base model, tokenizer or LoRA do not fit
     │   ├── ModelUnreadable           model_unreadable
     │   ├── MemoryTooSmall            memory_too_small           this machine's, for what was asked of it

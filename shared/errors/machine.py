@@ -68,6 +68,12 @@ class ExampleTooLong(DataError):
     code = "data_example_too_long"
 
 
+class TooFewExamples(DataError):
+    """A run has agents evaluate on more examples than this one has for that."""
+
+    code = "data_too_few"
+
+
 class ModelError(FedCoLLMError):
     """Base model, tokenizer or LoRA do not fit together."""
 

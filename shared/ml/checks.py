@@ -13,9 +13,16 @@ from shared.findings import Finding, failed, ok, warning
 from shared.ml.checkpoint import context_length
 from shared.ml.digests import base_model_digest
 from shared.ml.digests import tokenizer_digest as digest_of_tokenizer
-from shared.ml.encoding import Encoded, encode_choices, encode_examples
+from shared.ml.encoding import Encoded, EncodedChoices, encode_choices, encode_examples
 from shared.ml.free_memory import free_bytes
-from shared.ml.memory import Estimate, estimate, estimate_pair, largest_batch, require_memory
+from shared.ml.memory import (
+    Estimate,
+    estimate,
+    estimate_pair,
+    evaluation_batches,
+    largest_batch,
+    require_memory,
+)
 from shared.ml.models import load_tokenizer, lora_targets, pick_device, read_configuration, require_context
 from shared.protocol.terms import LoraTerms, RunTerms, TaskTerms
 
@@ -78,13 +85,12 @@ def data(source: DataSource, task: TaskTerms, model: str, *, max_tokens: int | N
     return ok(detail)
 
 
-def no_overlap(auxiliary: DataSource, validation: DataSource, task: TaskTerms) -> Finding:
+def no_overlap(learnt: DataSource, measured: DataSource, task: TaskTerms) -> Finding:
     """Check that nothing is both learnt from and measured on."""
-    learnt, measured = read_examples(auxiliary, task), read_examples(validation, task)
-    both = len(_contents(learnt) & _contents(measured))
+    both = len(_contents(read_examples(learnt, task)) & _contents(read_examples(measured, task)))
     if both:
         return warning(
-            f"{both} example(s) are in both {auxiliary.path} and {validation.path}",
+            f"{both} example(s) are in both {learnt.path} and {measured.path}",
             "remove them from one of the two: accuracy is measured on what was learnt by heart",
         )
     return ok("no example is in both")
@@ -101,6 +107,7 @@ def device(name: str) -> Finding:
 def memory_to_train(
     model: str,
     source: DataSource,
+    evaluation: DataSource | None,
     task: TaskTerms,
     *,
     lora: LoraTerms,
@@ -110,12 +117,14 @@ def memory_to_train(
     gradient_checkpointing: bool,
     device: str,
 ) -> Finding:
-    """Compare what an agent's training will take with what is free, as the trainer will."""
+    """Compare what an agent's training and evaluation will take with what is free, as the trainer will."""
+    own = [] if evaluation is None else _encoded_choices(evaluation, task, model, max_tokens)
     needed = estimate(
         model,
         dtype=dtype,
         lora=lora,
         training=largest_batch(_encoded(source, task, model, max_tokens), batch_size),
+        evaluation=evaluation_batches(own),
         gradient_checkpointing=gradient_checkpointing,
     )
     return _fits(needed, device)
@@ -132,16 +141,10 @@ def memory_to_cotune(
 ) -> Finding:
     """Compare what both models will take with what is free, as the worker will."""
     limit = terms.training.max_tokens
-    scored_on = encode_choices(
-        load_tokenizer(terms.slm),
-        read_examples(validation, terms.task),
-        max_tokens=limit,
-        too_long=terms.task.too_long,
-    )
     needed = estimate_pair(
         terms,
         _encoded(auxiliary, terms.task, terms.slm, limit),
-        scored_on,
+        _encoded_choices(validation, terms.task, terms.slm, limit),
         dtype=dtype,
         gradient_checkpointing=gradient_checkpointing,
     )
@@ -156,6 +159,15 @@ def _fits(needed: Estimate, device: str) -> Finding:
 
 def _encoded(source: DataSource, task: TaskTerms, model: str, max_tokens: int | None) -> list[Encoded]:
     return encode_examples(
+        load_tokenizer(model),
+        read_examples(source, task),
+        max_tokens=max_tokens or NO_LIMIT,
+        too_long=task.too_long,
+    )
+
+
+def _encoded_choices(source: DataSource, task: TaskTerms, model: str, max_tokens: int | None) -> list[EncodedChoices]:
+    return encode_choices(
         load_tokenizer(model),
         read_examples(source, task),
         max_tokens=max_tokens or NO_LIMIT,

@@ -20,7 +20,7 @@ from shared.errors import DataEmpty, LossNotFinite
 from shared.ml.encoding import Encoded, EncodedChoices, collate
 from shared.ml.losses import answer_labels, answer_logits
 
-# Sequences of a batch, where a worker evaluates: what memory takes is counted with it.
+# Sequences of a batch, where a worker or an agent evaluates: what memory takes is counted with it.
 EVALUATION_BATCH = 32
 
 # Of one batch. A token's logits are as many floats as the tokenizer has entries: 1,024 of 150,000 are 0.6 GB.

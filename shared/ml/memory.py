@@ -128,22 +128,30 @@ class Shape:
 
 
 def estimate(
-    model: str | Path, *, dtype: DtypeName, lora: LoraTerms, training: Load, gradient_checkpointing: bool = False
+    model: str | Path,
+    *,
+    dtype: DtypeName,
+    lora: LoraTerms,
+    training: Load,
+    evaluation: Sequence[Load] = (),
+    gradient_checkpointing: bool = False,
 ) -> Estimate:
-    """Return what training a model will take, beside the process as it is before.
+    """Return what training a model will take, or evaluating it if that is more, beside the process as it is before.
 
     Args:
         model: a folder in Hugging Face format, or a hub id.
         dtype: of the frozen base.
         lora: rank and targets.
         training: the largest step.
+        evaluation: the batches in which it is evaluated.
         gradient_checkpointing: whether activations are computed again for the backward pass.
 
     Raises:
         ModelUnreadable, LoraTargetMissing: the model is none that could be tuned.
     """
     shape = shape_of(model, dtype=dtype, lora=lora, gradient_checkpointing=gradient_checkpointing)
-    return shape.held + shape.training(training) + _FIRST_STEP
+    working = max(shape.training(training), shape.evaluation(evaluation), key=lambda one: one.total_bytes)
+    return shape.held + working + _FIRST_STEP
 
 
 def estimate_pair(
@@ -224,7 +232,7 @@ def largest_batch(encoded: Sequence[Encoded], batch_size: int) -> Load:
 
 
 def evaluation_batches(examples: Sequence[EncodedChoices]) -> list[Load]:
-    """Return the batches in which a worker evaluates."""
+    """Return the batches in which a worker or an agent evaluates."""
     sequences = [example.choices for example in examples]
     found = []
     for shared, chosen in batches(sequences, EVALUATION_BATCH):

@@ -19,6 +19,7 @@ from shared.protocol.terms import (
     FROZEN,
     AggregationName,
     CohortTerms,
+    EvaluationCount,
     LoraTerms,
     MaskingTerms,
     RunTerms,
@@ -104,6 +105,7 @@ class Manifest(BaseModel):
     aggregation: AggregationName
     cohort: CohortTerms
     masking: MaskingTerms
+    evaluation_examples: EvaluationCount
     model_config = FROZEN
 
 
@@ -122,7 +124,10 @@ class PublishedAdapter(BaseModel):
 
 
 class AgentsEvaluation(BaseModel):
-    """What the agents' own evaluations of the round's adapter add up to, as far as they make any; never one agent's."""
+    """What the agents' own evaluations of the adapter that the round began with add up to; never one agent's.
+
+    Each has evaluated on equally many examples. Accuracy and loss are means over the agents of what ``Score`` has.
+    """
 
     examples: Annotated[int, Field(ge=1)]
     accuracy: Annotated[float, Field(ge=0, le=1)]

@@ -13,6 +13,7 @@ Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 TooLong: TypeAlias = Literal["refuse", "leave_out"]
 AggregationName: TypeAlias = Literal["SecureAggregation", "PlaintextAggregation"]
+EvaluationCount = Annotated[int, Field(ge=0, le=100_000)]
 
 # Fewer cannot hide anything from each other; more take too long, because each deals shares to each.
 SMALLEST_COHORT = 3
@@ -235,6 +236,14 @@ class RunTerms(BaseModel):
         ),
     ] = "SecureAggregation"
     masking: MaskingTerms = MaskingTerms()
+    evaluation_examples: Annotated[
+        EvaluationCount,
+        Field(
+            description="Each agent evaluates the adapter of a round, before it trains, on so many examples of its own "
+            "that it does not train on; the coordinator learns what all of these add up to. An agent that has fewer "
+            "takes no part. 0: nobody evaluates."
+        ),
+    ] = 0
 
     @model_validator(mode="after")
     def _enough_to_hide_among(self) -> Self:
@@ -242,5 +251,14 @@ class RunTerms(BaseModel):
             raise ValueError(
                 f"cohort.min_count is {self.cohort.min_count}, and secure aggregation needs {SMALLEST_COHORT} or more: "
                 "of a sum of two each party learns the other's part"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _evaluations_in_sums_alone(self) -> Self:
+        if self.evaluation_examples and self.aggregation == "PlaintextAggregation":
+            raise ValueError(
+                f"evaluation_examples is {self.evaluation_examples}, and agents tell what they evaluate in masked sums "
+                "alone: set it to 0, or aggregation to SecureAggregation"
             )
         return self

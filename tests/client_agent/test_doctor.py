@@ -21,6 +21,7 @@ from shared.folders import owned
 from shared.listening import listen
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.models import load_tokenizer
+from shared.protocol.terms import CohortTerms, RunTerms
 from shared.protocol.work import PrepareResult
 from tests.support.federations import begin, coordinator, lease, result_of, terms_of
 from tests.support.served import served
@@ -83,6 +84,18 @@ def context(tmp_path: Path) -> Iterator[Context]:
         yield opened
 
 
+def begin_on(context: Context, slm: Path, terms: RunTerms) -> None:
+    """Make, start and prepare a run of the model that is installed."""
+    context.lifecycle.create("run", terms, actor="operator")
+    context.lifecycle.start("run", actor="operator")
+    granted = lease(context)
+    prepared = result_of(context, granted)
+    assert isinstance(prepared, PrepareResult)
+    own = prepared.slm.model_copy(update={"base_digest": base_model_digest(slm)})
+    of_slm = {"slm": own, "tokenizer_digest": tokenizer_digest(load_tokenizer(slm))}
+    context.work.complete(granted.job_id, granted.token, prepared.model_copy(update=of_slm), actor="worker")
+
+
 def test_a_good_installation_is_well(installed: Installation):
     """Nothing failed, nothing was left out, and the exit code says so."""
     told = installed.run()
@@ -109,14 +122,7 @@ def test_a_run_of_this_model_must_have_texts_that_it_takes(
 ):
     """However short the examples are that are here: the trainer would refuse it too."""
     training = terms_of().training.model_copy(update={"max_tokens": max_tokens})
-    context.lifecycle.create("run", terms_of(training=training), actor="operator")
-    context.lifecycle.start("run", actor="operator")
-    granted = lease(context)
-    prepared = result_of(context, granted)
-    assert isinstance(prepared, PrepareResult)
-    own = prepared.slm.model_copy(update={"base_digest": base_model_digest(slm)})
-    of_slm = {"slm": own, "tokenizer_digest": tokenizer_digest(load_tokenizer(slm))}
-    context.work.complete(granted.job_id, granted.token, prepared.model_copy(update=of_slm), actor="worker")
+    begin_on(context, slm, terms_of(training=training))
     found = installed.findings()["run"]
     assert found[0] == verdict
     assert said in found[1]
@@ -210,6 +216,45 @@ def test_a_text_that_the_model_cannot_take_is_told(installed: Installation):
     verdict, said = installed.findings()["data"]
     assert verdict == "failed"
     assert "takes 128" in said
+
+
+OWN = '{"question": "When?", "choices": ["x", "y"], "answer": "y"}\n' * 2
+
+
+def test_examples_to_evaluate_on_are_looked_at_like_the_private_ones(installed: Installation):
+    """Where there are any: they can be read, and none of them is trained on."""
+    assert "evaluation data" not in installed.findings()
+    installed.settings["evaluation.path"] = "own.jsonl"
+    assert "own.jsonl" in installed.findings()["evaluation data"][1]
+    (installed.folder / "own.jsonl").write_text(OWN)
+    found = installed.findings()
+    assert (found["evaluation data"][0], found["separate data"][0]) == ("ok", "ok")
+    (installed.folder / "own.jsonl").write_text(OWN + ROWS)
+    verdict, said = installed.findings()["separate data"]
+    assert verdict == "warning"
+    assert "1 example(s) are in both" in said
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict", "said"),
+    [
+        ("", "failed", "run run has each agent evaluate on 2 examples of its own"),
+        (OWN[: len(OWN) // 2], "failed", "own.jsonl has 1 that fit"),
+        (OWN, "ok", "evaluates on 2 of 2 examples"),
+    ],
+)
+def test_a_run_that_agents_evaluate_in_must_find_enough_to_evaluate_on(
+    installed: Installation, context: Context, slm: Path, rows: str, verdict: str, said: str
+):
+    """What the trainer would refuse is known before: no examples, too few of them, or all is well."""
+    cohort = CohortTerms(min_count=3, max_count=3, min_seconds=0, max_seconds=60)
+    begin_on(context, slm, terms_of(aggregation="SecureAggregation", cohort=cohort, evaluation_examples=2))
+    if rows:
+        installed.settings["evaluation.path"] = "own.jsonl"
+        (installed.folder / "own.jsonl").write_text(rows)
+    found = installed.findings()["run"]
+    assert found[0] == verdict, found
+    assert said in found[1]
 
 
 def test_a_completion_file_is_read_as_such(installed: Installation):

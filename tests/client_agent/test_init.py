@@ -197,9 +197,23 @@ def test_without_questions_every_option_counts_and_json_says_what_was_written(fo
     assert settings.state_dir == folder / "etc" / "state"
 
 
+def test_examples_to_evaluate_on_are_taken_like_the_private_ones(folder: Path):
+    """Who says so by an option gets a table for them, with columns that fit; nobody is asked for it."""
+    (folder / "own.csv").write_text("Q,A,B,Key\nWhen?,x,y,A\n")
+    told = init(*options(data="sheet.csv", evaluation="own.csv"), "--yes")
+    assert told.exit_code == ExitCode.DONE, told.output
+    settings = read_settings(Settings, folder / "agent.toml")
+    assert settings.evaluation is not None
+    assert settings.evaluation.path == folder / "own.csv"
+    assert settings.evaluation.columns == settings.data.columns
+    assert init(*options(), "--yes", "--force").exit_code == ExitCode.DONE
+    assert read_settings(Settings, folder / "agent.toml").evaluation is None
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"evaluation": "./data.jsonl"}, "is the file of the private examples, and no example may be in both"),
         ({"slm": None}, "say it with --slm"),
         ({"slm": "/nowhere"}, "--slm: there is no folder /nowhere"),
         ({"data": "dat.jsonl"}, "--data: there is no 'dat.jsonl' in"),

@@ -1,7 +1,7 @@
 import json
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,24 @@ import torch
 
 from services.client_agent import lora_trainer
 from services.client_agent.lora_trainer import LoraTrainer
-from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from services.client_agent.trainer import LocalEvaluation, Progress, Trained, TrainingOrder
+from shared.data.examples import read_examples
 from shared.data.source import DataSource
 from shared.errors import (
     BaseModelMismatch,
     ContextTooShort,
+    DataUnreadable,
     ExampleTooLong,
     LoraMismatch,
     MemoryTooSmall,
     TokenizerMismatch,
+    TooFewExamples,
 )
 from shared.ml import memory
 from shared.ml.adapters import adapter_layout, adapter_tensors
 from shared.ml.digests import base_model_digest, tokenizer_digest
+from shared.ml.encoding import EncodedChoices, encode_choices
+from shared.ml.evaluate import Evaluation, evaluate
 from shared.ml.free_memory import free_bytes
 from shared.ml.models import add_lora, load_with_lora
 from shared.protocol.codec import encode
@@ -50,6 +55,13 @@ class Site:
         return self.trainer.train(order, on_progress)
 
 
+def trainer_of(folder: Path, **settings: Any) -> LoraTrainer:  # noqa: ANN401 - settings differ in type
+    """Return a trainer of the model and the data in a folder."""
+    usual: dict[str, Any] = {"device": "cpu", "dtype": "float32", "digest_cache": folder / "digests.json"}
+    data = DataSource(path=folder / "data.jsonl")
+    return LoraTrainer(slm=str(folder / "slm"), data=data, **(usual | settings))
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     """A machine with a tiny SLM and ten examples, on one thread."""
@@ -58,6 +70,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
     base = tiny_directory(tmp_path / "slm")
     rows = ({"question": f"{number} is", "choices": ["red", "blue"], "answer": "red"} for number in range(10))
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = ({"question": f"{word} is", "choices": ["red", "blue"], "answer": "blue"} for word in ("a", "b", "c", "d"))
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
     model = add_lora(tiny_base(), rank=2, alpha=4, dropout=0.1, targets=None, seed=0)
     (tmp_path / "theta").write_bytes(encode(adapter_tensors(model)))
     manifest = Manifest(
@@ -74,15 +88,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
         aggregation="PlaintextAggregation",
         cohort=CohortTerms(min_count=1, max_count=2, min_seconds=0, max_seconds=1),
         masking=MaskingTerms(),
+        evaluation_examples=0,
     )
-    trainer = LoraTrainer(
-        slm=str(base),
-        data=DataSource(path=tmp_path / "data.jsonl"),
-        device="cpu",
-        dtype="float32",
-        digest_cache=tmp_path / "digests.json",
-    )
-    yield Site(tmp_path, trainer, manifest)
+    yield Site(tmp_path, trainer_of(tmp_path), manifest)
     torch.set_num_threads(threads)
 
 
@@ -128,14 +136,7 @@ def test_nothing_is_trained_beyond_the_models_context(site: Site) -> None:
 def test_activations_that_are_computed_again_change_no_byte(site: Site) -> None:
     """The setting is this machine's own: nobody can tell from its update, dropout included."""
     kept = site.train().digest
-    saving = LoraTrainer(
-        slm=str(site.folder / "slm"),
-        data=DataSource(path=site.folder / "data.jsonl"),
-        device="cpu",
-        dtype="float32",
-        digest_cache=site.folder / "digests.json",
-        gradient_checkpointing=True,
-    )
+    saving = trainer_of(site.folder, gradient_checkpointing=True)
     assert Site(site.folder, saving, site.manifest).train().digest == kept
 
 
@@ -154,14 +155,7 @@ def test_the_model_is_held_and_estimated_as_the_agents_settings_say(
 
     for name in ("estimate", "train_local"):
         monkeypatch.setattr(lora_trainer, name, recorded(name, getattr(lora_trainer, name)))
-    saving = LoraTrainer(
-        slm=str(site.folder / "slm"),
-        data=DataSource(path=site.folder / "data.jsonl"),
-        device="cpu",
-        dtype="bfloat16",
-        digest_cache=site.folder / "digests.json",
-        gradient_checkpointing=True,
-    )
+    saving = trainer_of(site.folder, dtype="bfloat16", gradient_checkpointing=True)
     Site(site.folder, saving, site.manifest).train()
     _, estimated = asked["estimate"]
     assert (estimated["dtype"], estimated["gradient_checkpointing"]) == ("bfloat16", True)
@@ -215,3 +209,83 @@ def test_a_run_says_what_becomes_of_completions_that_are_too_long(site: Site) ->
         site.train(task=task)
     trained = site.train(task=task.model_copy(update={"too_long": "leave_out"}))
     assert (trained.examples, trained.steps) == (7, 2)
+
+
+@pytest.fixture
+def evaluating(site: Site) -> Site:
+    """The same machine, with four examples that are not trained on."""
+    return replace(site, trainer=trainer_of(site.folder, evaluation=DataSource(path=site.folder / "own.jsonl")))
+
+
+def test_a_rounds_adapter_is_evaluated_before_it_is_trained(evaluating: Site) -> None:
+    """As it came, on as many examples as the run asks for; the update is the same, to the byte, as without."""
+    trained = evaluating.train(evaluation_examples=4)
+    model = add_lora(tiny_base(), rank=2, alpha=4, dropout=0.1, targets=None, seed=0)
+    examples = read_examples(DataSource(path=evaluating.folder / "own.jsonl"), TaskTerms())
+    encoded = encode_choices(tiny_tokenizer(), examples, max_tokens=64)
+    expected = evaluate(model, encoded, batch_size=32, vocab_size=260, on_batch=lambda: None)
+    assert trained.evaluation is not None
+    assert (trained.evaluation.correct, trained.evaluation.total) == (sum(expected.correct), 4)
+    assert trained.evaluation.loss == pytest.approx(4 * expected.loss, rel=1e-6)
+    assert (trained.examples, trained.digest) == (10, evaluating.train().digest)
+
+
+def test_of_completions_it_is_the_share_of_tokens_that_counts(
+    evaluating: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the coordinator's scores, where no completion must be right as a whole: 61 % of four are 2.44."""
+    found = Evaluation(accuracy=0.61, loss=2.0, examples=4, chance=0.0, correct=(False,) * 4)
+    monkeypatch.setattr(lora_trainer, "evaluate", lambda *_, **__: found)
+    told = evaluating.train(evaluation_examples=4).evaluation
+    assert told == LocalEvaluation(loss=8.0, correct=2, total=4)
+
+
+def test_nothing_is_evaluated_where_the_run_does_not_ask_for_it(evaluating: Site) -> None:
+    """Nor is the file read, so that what is wrong with it stops nobody."""
+    (evaluating.folder / "own.jsonl").unlink()
+    assert evaluating.train().evaluation is None
+    with pytest.raises(DataUnreadable, match=r"own\.jsonl"):
+        evaluating.train(evaluation_examples=4)
+
+
+def test_as_many_examples_as_the_run_asks_for_are_drawn_anew_each_round(
+    evaluating: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of those that are here, none twice, and whatever the seed of the round: it is the coordinator's."""
+    seen: list[frozenset[EncodedChoices]] = []
+
+    def recorded(model: Any, examples: Sequence[EncodedChoices], **settings: Any) -> Any:  # noqa: ANN401 - passed on
+        seen.append(frozenset(examples))
+        return evaluate(model, examples, **settings)
+
+    monkeypatch.setattr(lora_trainer, "evaluate", recorded)
+    for _ in range(20):  # with six pairs to draw, all alike once in 6^19 times
+        evaluating.train(evaluation_examples=2)
+    assert {len(drawn) for drawn in seen} == {2}
+    assert len(set(seen)) > 1
+
+
+def test_an_agent_without_enough_examples_of_its_own_takes_no_part(site: Site, evaluating: Site) -> None:
+    """Its part in the sum would be smaller than the others', who could be told apart the more easily."""
+    with pytest.raises(TooFewExamples, match=r"evaluate on 4 examples .*: to take part, set evaluation\.path"):
+        site.train(evaluation_examples=4)
+    with pytest.raises(TooFewExamples, match=r"evaluate on 5 examples .*own\.jsonl has 4 that fit: .* add examples"):
+        evaluating.train(evaluation_examples=5)
+    (site.folder / "own.jsonl").write_text(
+        "".join(json.dumps({"prompt": "x" * (100 * (number < 1)) + "y", "answer": "z"}) + "\n" for number in range(4))
+    )
+    task = TaskTerms(kind="completion", template="{question}", too_long="leave_out")
+    (site.folder / "data.jsonl").write_text(json.dumps({"prompt": "x", "answer": "y"}))
+    with pytest.raises(TooFewExamples, match=r"has 3 that fit"):
+        evaluating.train(evaluation_examples=4, task=task)
+
+
+def test_what_evaluation_takes_is_estimated_before_a_model_is_loaded(
+    evaluating: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is more than a step of the training."""
+    rows = [{"question": "why " * 5, "choices": [f"{word} red" for word in "abcdefgh"], "answer": "a red"}] * 4
+    (evaluating.folder / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 1_000_000)
+    with pytest.raises(MemoryTooSmall, match=r"GB activations of evaluation, .* GB logits of evaluation"):
+        evaluating.train(evaluation_examples=4)

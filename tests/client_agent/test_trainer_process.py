@@ -45,6 +45,7 @@ def order_of(run_name: str, folder: Path) -> TrainingOrder:
         aggregation="PlaintextAggregation",
         cohort=TERMS.cohort,
         masking=TERMS.masking,
+        evaluation_examples=0,
     )
     return TrainingOrder(manifest=manifest, adapter=folder / "theta", into=folder / "update", seed=5)
 

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "data.md").read_text()
 TABLES: dict[str, type[BaseModel]] = {
     "data": DataSource,
+    "evaluation": DataSource,
     "auxiliary": DataSource,
     "validation": DataSource,
     "task": TaskTerms,
@@ -103,10 +104,11 @@ def test_the_fact_of_an_openbookqa_question_may_be_given(tmp_path: Path):
 def test_what_the_document_shows_are_settings():
     """Each block of it, with the defaults that its table names."""
     blocks = re.findall(r"```toml\n(.*?)```", DOCUMENT, flags=re.DOTALL)
-    assert len(blocks) == 4
-    assert {table for block in blocks for table in shown(block)} == {"data", "validation", "task"}
+    assert len(blocks) == 5
+    tables = {name: table for block in blocks for name, table in shown(block).items()}
+    assert tables.keys() == {"data", "evaluation", "validation", "task"}
     usual = Columns()
-    assert shown(blocks[-1])["task"] == TaskTerms()
+    assert tables["task"] == TaskTerms()
     for name, value in re.findall(r"^\| `(\w+)` \|.*\| `\"(\w+)\"` \|$", DOCUMENT, flags=re.MULTILINE):
         assert getattr(usual, name) == value
     assert re.findall(r"^\| `(\w+)` \| (?:mult|comp|both)", DOCUMENT, flags=re.MULTILINE) == list(Columns.model_fields)

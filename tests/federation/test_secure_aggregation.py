@@ -1,18 +1,24 @@
 """Whole rounds with secure aggregation, in memory: the coordinator learns sums, and nobody is lost for nothing."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench.federation import Federation, ManualClock
-from bench.no_op import shift_of
+from bench.federation import Federation, ManualClock, open_federation
+from bench.no_op import InProcess, NoOpTrainer, evaluation_of, shift_of
+from services.client_agent.trainer import LocalEvaluation, Progress, Trained, TrainingOrder
 from services.coordinator.records import Round
+from shared.errors import TooFewExamples
 from shared.protocol.codec import decode
+from shared.protocol.messages import AgentsEvaluation
 from shared.protocol.rounds import RoundState, RunState, data_seed
 from shared.protocol.secagg.coding import Coding
 from shared.protocol.terms import CohortTerms, MaskingTerms
-from tests.support.federations import RUN, SLM_LAYOUT, federation, terms_of
+from tests.support.cotuners import AddingCoTuner
+from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, federation, terms_of
 
 pytestmark = pytest.mark.anyio
 
@@ -85,3 +91,103 @@ async def test_weights_are_in_the_mean_and_in_no_message(tmp_path: Path) -> None
         mean = np.average([shift_of(seed) for seed in seeds], weights=weights)
         assert np.allclose(aggregate_of(opened, 1), mean, atol=1e-6)
         assert round_of(opened).attempt == 2
+
+
+async def test_the_coordinator_learns_what_all_evaluations_add_up_to(tmp_path: Path) -> None:
+    """Exactly, under either weighting; each agent's part has travelled beneath a mask, and as often as its update."""
+    told = [evaluation_of(data_seed(1, 1, name), 10) for name in FOUR]
+    for weighting in ("unweighted", "examples"):
+        async with federation(tmp_path / weighting, ManualClock(), agents=FOUR) as opened:
+            await opened.start(RUN, terms_of(weighting=weighting, evaluation_examples=10, **SECURE))
+            assert (await opened.finish(RUN)).state is RunState.FINISHED
+            found = (await opened.rounds(RUN)).rounds[0].evaluation
+        assert found == AgentsEvaluation(
+            examples=40,
+            accuracy=sum(each.correct for each in told if each) / 40,
+            loss=sum(each.loss for each in told if each) / 40,
+        )
+
+
+async def test_nothing_is_told_of_an_evaluation_that_the_run_does_not_ask_for(tmp_path: Path) -> None:
+    """The slots hold zeros, and a round has no evaluation."""
+    async with federation(tmp_path, ManualClock(), agents=FOUR) as opened:
+        await opened.start(RUN, terms_of(**SECURE))
+        await opened.finish(RUN)
+        assert (await opened.rounds(RUN)).rounds[0].evaluation is None
+
+
+class Lying(NoOpTrainer):
+    """Tells of another evaluation than the run asks for."""
+
+    def __init__(self, told: LocalEvaluation | None) -> None:
+        super().__init__()
+        self._told = told
+
+    def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+        """Train as the others do."""
+        return super().train(order, on_progress).model_copy(update={"evaluation": self._told})
+
+
+@pytest.mark.parametrize("asked", [0, 10])
+@pytest.mark.parametrize(
+    "told",
+    [
+        LocalEvaluation(loss=1.0, correct=1, total=11),  # more examples than the others
+        LocalEvaluation(loss=1.0, correct=50, total=10),  # more right answers than all have examples
+        LocalEvaluation(loss=1.0, correct=0, total=0),  # none, and yet a loss
+    ],
+)
+async def test_a_round_whose_evaluations_cannot_be_is_refused(
+    tmp_path: Path, asked: int, told: LocalEvaluation
+) -> None:
+    """At least one agent does not keep the protocol, and then its update is not to be trusted either."""
+    trainers = {name: InProcess(NoOpTrainer()) for name in FOUR} | {"bob": InProcess(Lying(told))}
+    cotuner = AddingCoTuner(SLM_LAYOUT, LLM_LAYOUT)
+    async with open_federation(tmp_path, trainers, cotuner, ManualClock()) as opened:
+        await opened.start(RUN, terms_of(evaluation_examples=asked, **SECURE))
+        while not (rounds := (await opened.rounds(RUN)).rounds) or rounds[0].ended_at is None:
+            await opened.step()
+    assert rounds[0].state is RoundState.REFUSED
+    assert "sum_implausible: the agents' evaluations add up to" in str(rounds[0].reason)
+
+
+class Unable(NoOpTrainer):
+    """Has nothing to evaluate on."""
+
+    def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+        """Train where no evaluation is asked for."""
+        if order.manifest.evaluation_examples:
+            raise TooFewExamples("there are none")
+        return super().train(order, on_progress)
+
+
+async def test_an_agent_that_cannot_evaluate_takes_no_part(tmp_path: Path) -> None:
+    """The sums are those of the three others, in equal parts."""
+    unable, clock = Unable(), ManualClock()
+    trainers = {name: InProcess(NoOpTrainer()) for name in FOUR} | {"dan": InProcess(unable)}
+    async with open_federation(tmp_path, trainers, AddingCoTuner(SLM_LAYOUT, LLM_LAYOUT), clock) as opened:
+        await opened.start(RUN, terms_of(evaluation_examples=10, **SECURE))
+        for _ in range(20):
+            with suppress(TooFewExamples):
+                await opened.step()
+            clock.advance(3)
+        found = (await opened.rounds(RUN)).rounds[0]
+        assert found.state is RoundState.PUBLISHED
+        assert (found.accepted, found.evaluation and found.evaluation.examples) == (3, 30)
+        assert unable.trainings == 0
+
+
+async def test_an_agent_that_cannot_evaluate_is_there_for_the_next_run(tmp_path: Path) -> None:
+    """Its coordinator is told that it declines the one, and wants it for the other."""
+    unable = Unable()
+    trainers = {"bob": InProcess(unable)}
+    async with open_federation(tmp_path, trainers, AddingCoTuner(SLM_LAYOUT, LLM_LAYOUT), ManualClock()) as opened:
+        await opened.start(RUN, terms_of(evaluation_examples=10, **SECURE))
+        with pytest.raises(TooFewExamples):
+            for _ in range(3):
+                await opened.step()
+        await opened.start("other", terms_of(**SECURE))
+        for _ in range(3):
+            with suppress(TooFewExamples):
+                await opened.step()
+        assert unable.trainings == 1

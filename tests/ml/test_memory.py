@@ -117,6 +117,14 @@ def test_evaluation_takes_the_batches_that_it_makes():
     ]
 
 
+def test_what_is_trained_and_evaluated_takes_what_the_larger_of_both_takes(folder: Path):
+    """One comes after the other, in the same memory."""
+    small, large = (parts(folder, evaluation=[Load(rows, 32, 8)]) for rows in (1, 100))
+    assert small == parts(folder)
+    assert large.keys() == {WEIGHTS, TUNED, f"{ACTIVATIONS} of evaluation", f"{LOGITS} of evaluation", "libraries"}
+    assert sum(large.values()) > sum(small.values())
+
+
 def test_two_models_are_held_and_co_tuned_at_once_and_evaluated_one_after_the_other(folder: Path):
     """What takes most of that counts; each part says whose it is."""
     terms = terms_of(llm=str(folder), slm=str(folder))

@@ -135,6 +135,7 @@ ON_THE_WIRE: dict[str, BaseModel] = {
         aggregation="PlaintextAggregation",
         cohort=TERMS.cohort,
         masking=TERMS.masking,
+        evaluation_examples=0,
     ),
     "receipt": UpdateReceipt(
         run_id="run", round=1, agent="clinic", digest=DIGEST, bytes=6_301_184, received_at=1_700_000_001.0

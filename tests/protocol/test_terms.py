@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from shared.protocol.terms import TaskTerms
+from shared.protocol.terms import CohortTerms, TaskTerms
+from tests.support.federations import terms_of
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,12 @@ def test_a_template_has_no_other_field(template: str, found: str):
     with pytest.raises(ValidationError, match=r"no other field") as caught:
         TaskTerms(template=template)
     assert f"here is {found}, which" in str(caught.value)
+
+
+def test_agents_evaluate_in_runs_that_add_up_masked_sums_alone():
+    """Under PlaintextAggregation the coordinator would be told what each has measured."""
+    cohort = CohortTerms(min_count=3, max_count=4, min_seconds=0, max_seconds=1)
+    secure = terms_of(aggregation="SecureAggregation", cohort=cohort, evaluation_examples=100)
+    assert secure.evaluation_examples == 100
+    with pytest.raises(ValidationError, match=r"in masked sums alone: set it to 0, or aggregation to Secure"):
+        terms_of(evaluation_examples=100)

@@ -1,6 +1,7 @@
 """``fedcollm-agent doctor``: what is wrong with this installation, and what to do about it."""
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -15,6 +16,7 @@ from shared.cli.reachability import PATIENCE_SECONDS, reaching
 from shared.configuration import read_settings
 from shared.credentials import BearerToken
 from shared.data.proposal import likely_kind
+from shared.data.source import DataSource
 from shared.egress import TrafficCount
 from shared.errors import ConfigurationError
 from shared.findings import Check, Finding, Verdict, examine, failed, ok, summary, table
@@ -48,6 +50,7 @@ def checks(config: Path | None) -> list[Check]:
         told = failed(str(error))
         return [installed, Check("settings", lambda: told)]
     cache = settings.digest_cache if settings.state_dir.is_dir() else None
+    evaluated = () if settings.evaluation is None else ("evaluation data",)
     return [
         installed,
         Check("settings", lambda: ok(str(config or "from the environment"))),
@@ -65,9 +68,10 @@ def checks(config: Path | None) -> list[Check]:
         Check("token file", lambda: token(settings.token_file)),
         Check("SLM", lambda: _base_model(settings.slm), after=("packages",)),
         Check("SLM weights", lambda: _weights(settings.slm, cache), after=("SLM",)),
-        Check("data", lambda: _data(settings), after=("SLM",)),
+        Check("data", lambda: _data(settings.data, settings), after=("SLM",)),
+        *_of_evaluation(settings),
         Check("device", lambda: _device(settings.device), after=("packages",)),
-        Check("memory", lambda: _memory(settings), after=("data", "device")),
+        Check("memory", lambda: _memory(settings), after=("data", *evaluated, "device")),
         Check("threads", lambda: threads(settings.threads)),
         *reaching(
             settings.coordinator_url,
@@ -77,8 +81,14 @@ def checks(config: Path | None) -> list[Check]:
             ledger=_ledger(settings),
             ask=_wanted,
         ),
-        Check("run", lambda: _run(settings, cache), after=("token accepted", "SLM weights", "data")),
+        Check("run", lambda: _run(settings, cache), after=("token accepted", "SLM weights", "data", *evaluated)),
     ]
+
+
+def _of_evaluation(settings: Settings) -> Iterator[Check]:
+    if (own := settings.evaluation) is not None:
+        yield Check("evaluation data", lambda: _data(own, settings), after=("SLM",))
+        yield Check("separate data", lambda: _no_overlap(own, settings), after=("data", "evaluation data"))
 
 
 # What needs torch is imported by the check itself: that takes seconds, and torch may not be installed.
@@ -102,11 +112,17 @@ def _device(name: str) -> Finding:
     return device(name)
 
 
-def _data(settings: Settings) -> Finding:
-    """Check the private examples as a run would read them, by the kind of task that they are probably for."""
+def _data(source: DataSource, settings: Settings) -> Finding:
+    """Check examples as a run would read them, by the kind of task that they are probably for."""
     from shared.ml.checks import data
 
-    return data(settings.data, TaskTerms(kind=likely_kind(settings.data)), settings.slm)
+    return data(source, TaskTerms(kind=likely_kind(source)), settings.slm)
+
+
+def _no_overlap(own: DataSource, settings: Settings) -> Finding:
+    from shared.ml.checks import no_overlap
+
+    return no_overlap(settings.data, own, TaskTerms(kind=likely_kind(settings.data)))
 
 
 def _memory(settings: Settings) -> Finding:
@@ -116,6 +132,7 @@ def _memory(settings: Settings) -> Finding:
     found = memory_to_train(
         settings.slm,
         settings.data,
+        settings.evaluation,
         TaskTerms(kind=likely_kind(settings.data)),
         lora=LoraTerms(),
         batch_size=USUAL_BATCH,
@@ -140,7 +157,9 @@ async def _wanted(transport: Transport) -> str:
 
 def _run(settings: Settings, cache: Path | None) -> Finding:
     """Compare this machine with what the run that is going on expects."""
+    from services.client_agent.lora_trainer import own_examples
     from shared.ml.checks import context, data, memory_to_train, other_model
+    from shared.ml.models import load_tokenizer
 
     manifest = asyncio.run(_manifest(settings))
     if manifest is None:
@@ -158,9 +177,11 @@ def _run(settings: Settings, cache: Path | None) -> Finding:
     found = data(settings.data, manifest.task, settings.slm, max_tokens=terms.max_tokens)
     if found.verdict is not Verdict.OK:
         return found
+    own = own_examples(settings.evaluation, load_tokenizer(settings.slm), manifest)
     room = memory_to_train(
         settings.slm,
         settings.data,
+        settings.evaluation if own else None,
         manifest.task,
         lora=manifest.slm_lora,
         batch_size=terms.batch_size,
@@ -169,7 +190,8 @@ def _run(settings: Settings, cache: Path | None) -> Finding:
         gradient_checkpointing=settings.gradient_checkpointing,
         device=settings.device,
     )
-    return ok(f"{manifest.run_id}: its base model; {found.detail}; {room.detail}")
+    evaluated = f"; evaluates on {manifest.evaluation_examples} of {len(own)} examples" if own else ""
+    return ok(f"{manifest.run_id}: its base model; {found.detail}{evaluated}; {room.detail}")
 
 
 async def _manifest(settings: Settings) -> Manifest | None:

@@ -16,6 +16,7 @@ from shared.cli.data_questions import DataQuestions
 from shared.cli.files_written import as_written, require_free, write_private, write_text
 from shared.cli.questions import Questions, model, typed
 from shared.credentials import BearerToken, Token
+from shared.data.source import DataSource
 from shared.devices import DeviceName
 from shared.errors import ConfigurationError, about
 from shared.protocol.terms import FROZEN
@@ -55,6 +56,9 @@ def init(
     token_file: Annotated[str | None, _option("--token-file", "FILE", "Holds the token.")] = None,
     slm: Annotated[str | None, _option("--slm", "MODEL", "The SLM: a folder, or a hub id.")] = None,
     data: Annotated[str | None, _option("--data", "FILE", "The private examples.")] = None,
+    evaluation: Annotated[
+        str | None, _option("--evaluation", "FILE", "Examples that are not trained on, for runs that evaluate on such.")
+    ] = None,
     column: Annotated[
         list[str] | None,
         _option("--column", "SETTING=COLUMN", "What a column holds, like answer=gold or choices=A,B,C; repeatable."),
@@ -88,6 +92,9 @@ def init(
         tokens, token = _token_file(questions, token_file, default=file.parent / "token")
         base = questions.ask("SLM, a folder or a hub id", given=slm, option="--slm", check=model)
         private = examples.ask("the private examples", given=data, option="--data")
+        own = None
+        if evaluation is not None:
+            own = examples.ask("the evaluation examples", given=evaluation, option="--evaluation")
         state = questions.ask(
             "Folder for the agent's state",
             given=state_dir,
@@ -102,10 +109,11 @@ def init(
             "ca_file": None if ca_file is None else as_written(ca_file, file.parent),
             "state_dir": as_written(state, file.parent),
             "slm": str(as_written(Path(base), file.parent)) if Path(base).is_dir() else base,
-            "data": private.source.model_dump(exclude_unset=True)
-            | {"path": as_written(private.source.path, file.parent)},
+            "data": _written(private.source, file.parent),
             "device": picked,
         }
+        if own is not None:
+            values["evaluation"] = _written(own.source, file.parent)
         if insecure:
             values["insecure"] = True
         if status_port is not None:
@@ -117,6 +125,11 @@ def init(
             written.append(tokens)
         write_text(file, settings)
         _tell(output, Written(files=tuple(written), examples=private.count), file)
+
+
+def _written(source: DataSource, folder: Path) -> dict[str, Any]:
+    """Return what of a data source stands in a file of settings in ``folder``."""
+    return source.model_dump(exclude_unset=True) | {"path": as_written(source.path, folder)}
 
 
 def _token_file(questions: Questions, given: str | None, *, default: Path) -> tuple[Path, str | None]:
