@@ -11,21 +11,26 @@ from pathlib import Path
 
 import pytest
 
-from bench.round import AGENTS, terms
+from bench.round import SETTINGS
 from bench.round_processes import SLM_LAYOUT
 from examples.demo.processes import Address, local_federation
 from services.client_agent.egress_ledger import Entry, ledger_folder, months, read
+from services.coordinator.certificates import serving_tls
+from services.coordinator.cli.tls import CERTIFICATE, KEY
 from shared.egress import NO_BODY
 from shared.protocol.messages import EventList, RunView
 from shared.protocol.rounds import ENDED_RUNS, RunState
 from shared.protocol.tensors import parameter_count
 from shared.transport import Transport
+from shared.trust import trusting
 from tests.support.tapped import Seen, Tap, tapped
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(100)]
 
 COMMAND = [sys.executable, "-m", "bench.round_processes"]
 RUN = "/v1/runs/bench"
+PLAIN, _ = SETTINGS
+AGENTS = PLAIN.agents
 ROUNDS = 2
 
 
@@ -36,7 +41,7 @@ def _no_waiting_between_retries() -> None:
 
 async def published(operator: Transport) -> str:
     """Play the run, and return the digest of the adapter that it has published last."""
-    await operator.call("PUT", RUN, RunView, body=terms(ROUNDS))
+    await operator.call("PUT", RUN, RunView, body=PLAIN.terms(ROUNDS))
     await operator.call("POST", f"{RUN}/start", RunView)
     after = 0
     while (run := await operator.call("GET", RUN, RunView)).state not in ENDED_RUNS:
@@ -64,13 +69,16 @@ async def test_the_ledgers_have_every_byte_of_a_run(tmp_path: Path):
     """As many requests, each with the same request line, sizes and digest, and together as many bytes."""
     async with local_federation(tmp_path, AGENTS) as federation:
         with ExitStack() as stack:
-            taps = {name: stack.enter_context(tapped(federation.public.port)) for name in AGENTS}
+            # What the coordinator shows, an organisation's proxy would show that opens TLS.
+            shows = serving_tls(federation.ca_file.with_name(CERTIFICATE), federation.ca_file.with_name(KEY))
+            opening = {"shows": shows, "trusts": trusting(federation.ca_file)}
+            taps = {name: stack.enter_context(tapped(federation.public.port, **opening)) for name in AGENTS}
             await federation.start_coordinator()
             async with federation.operator() as operator:
                 nothing = Path(os.devnull)
                 await federation.start_worker([*COMMAND, "worker"], auxiliary=nothing, validation=nothing)
                 for name, tap in taps.items():
-                    behind = replace(federation, public=Address(tap.port))
+                    behind = replace(federation, public=Address(tap.port, tap.scheme))
                     await behind.start_agent(name, [*COMMAND, "agent"], slm="none", data=nothing)
                 digest = await published(operator)
                 for name, tap in taps.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.round import AGENTS, check_aggregates, terms
+from bench.round import SETTINGS, check_aggregates
 from examples.demo.processes import LocalFederation, local_federation
 from shared.protocol.messages import EventList, RoundList, RunView
 from shared.protocol.rounds import ENDED_RUNS, RunState
@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(100)]
 
 COMMAND = [sys.executable, "-m", "bench.round_processes"]
 RUN = "/v1/runs/bench"
+PLAIN, _ = SETTINGS
+AGENTS = PLAIN.agents
 ROUNDS = 4
 
 
@@ -37,7 +39,7 @@ async def start_everything(federation: LocalFederation, stack: AsyncExitStack) -
     await federation.start_worker([*COMMAND, "worker"], auxiliary=Path(os.devnull), validation=Path(os.devnull))
     for name in AGENTS:
         await start_agent(federation, name)
-    await operator.call("PUT", RUN, RunView, body=terms(ROUNDS))
+    await operator.call("PUT", RUN, RunView, body=PLAIN.terms(ROUNDS))
     await operator.call("POST", f"{RUN}/start", RunView)
     return operator
 
@@ -93,7 +95,7 @@ async def test_a_run_survives_the_kill_of_each_of_its_processes(tmp_path: Path):
         views = (await operator.call("GET", f"{RUN}/rounds", RoundList)).rounds
         assert run.published is not None
         await until_held(tmp_path, run.published.digest)
-        check_aggregates(tmp_path, views)
+        check_aggregates(tmp_path, PLAIN, views)
 
 
 async def test_a_polite_kill_leaves_one_whole_database_file(tmp_path: Path):
@@ -101,7 +103,7 @@ async def test_a_polite_kill_leaves_one_whole_database_file(tmp_path: Path):
     async with local_federation(tmp_path, AGENTS) as federation:
         await federation.start_coordinator()
         async with federation.operator() as operator:
-            await operator.call("PUT", RUN, RunView, body=terms(ROUNDS))
+            await operator.call("PUT", RUN, RunView, body=PLAIN.terms(ROUNDS))
         process = federation.processes.running.pop("coordinator")
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0

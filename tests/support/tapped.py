@@ -1,10 +1,12 @@
 """A TCP relay on loopback that keeps every byte that is sent through it, and what HTTP/1.1 requests they are."""
 
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+
+from anyio.from_thread import start_blocking_portal
 
 from shared.protocol.digests import digest_of
 
@@ -27,12 +29,13 @@ class Tap:
     """Where the relay listens, and the bytes of each connection to the other side, in the order of their opening."""
 
     port: int
+    scheme: str = "http"
     connections: list[bytearray] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         """Where clients go."""
-        return f"http://{LOOPBACK}:{self.port}"
+        return f"{self.scheme}://{LOOPBACK}:{self.port}"
 
     @property
     def bytes(self) -> int:
@@ -61,41 +64,47 @@ def parsed(sent: bytes) -> Iterator[Seen]:
 
 
 @contextmanager
-def tapped(port: int) -> Iterator[Tap]:
-    """Relay between a new port and ``port`` while the block runs."""
-    with socket.create_server((LOOPBACK, 0)) as listening:
-        tap = Tap(listening.getsockname()[1])
+def tapped(port: int, *, shows: ssl.SSLContext | None = None, trusts: ssl.SSLContext | None = None) -> Iterator[Tap]:
+    """Relay between a new port and ``port`` while the block runs.
 
-        def serve(inside: socket.socket, sent: bytearray) -> None:
-            try:
-                with inside, socket.create_connection((LOOPBACK, port)) as outside:
-                    back = threading.Thread(target=_pour, args=(outside, inside), daemon=True)
-                    back.start()
-                    _pour(inside, outside, sent)
-                    back.join(10)
-            except OSError:  # nobody listens there at this moment
-                return
-
-        def accept() -> None:
-            while True:
-                try:
-                    inside, _ = listening.accept()
-                except OSError:
-                    return
-                tap.connections.append(bytearray())
-                threading.Thread(target=serve, args=(inside, tap.connections[-1]), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
+    With ``shows`` and ``trusts`` it opens TLS, as an organisation's proxy does, and keeps what is inside.
+    """
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_relaying(port, shows, trusts)) as tap:
         yield tap
 
 
-def _pour(source: socket.socket, into: socket.socket, kept: bytearray | None = None) -> None:
+@asynccontextmanager
+async def _relaying(port: int, shows: ssl.SSLContext | None, trusts: ssl.SSLContext | None) -> AsyncIterator[Tap]:
+    connections: list[bytearray] = []
+
+    async def serve(inside: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        sent = bytearray()
+        connections.append(sent)
+        try:
+            answers, outside = await asyncio.open_connection(LOOPBACK, port, ssl=trusts)
+        except OSError:  # nobody listens there at this moment
+            back.close()
+            return
+        await asyncio.gather(_pour(inside, outside, sent), _pour(answers, back))
+
+    server = await asyncio.start_server(serve, LOOPBACK, 0, ssl=shows)
+    try:
+        yield Tap(server.sockets[0].getsockname()[1], "http" if shows is None else "https", connections)
+    finally:
+        server.close()
+
+
+async def _pour(source: asyncio.StreamReader, into: asyncio.StreamWriter, kept: bytearray | None = None) -> None:
     """Pass bytes on until one side has ended, and keep them."""
     try:
-        while piece := source.recv(65536):
+        while piece := await source.read(65536):
             if kept is not None:
                 kept += piece
-            into.sendall(piece)
-        into.shutdown(socket.SHUT_WR)
+            into.write(piece)
+            await into.drain()
+        into.close()
     except OSError:
         return
+    finally:
+        if not into.is_closing():
+            into.transport.abort()

@@ -31,7 +31,7 @@ from shared.proxies import port as port_of
 from shared.transport import Transport
 from shared.trust import ENDS_SOON
 
-COORDINATOR_PACKAGES = ("alembic", "fastapi", "httptools", "sqlalchemy", "uvicorn", "xxhash")
+COORDINATOR_PACKAGES = ("alembic", "fastapi", "httptools", "limits", "sqlalchemy", "uvicorn", "xxhash")
 WORKER_PACKAGES = ("peft", "psutil", "pyarrow", "torch", "transformers")
 
 # A blob that no coordinator holds: asking for it tells whether a worker's token is known, and changes nothing.
