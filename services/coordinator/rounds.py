@@ -179,6 +179,7 @@ class RoundEngine:
             actor=SYSTEM,
             detail={"updates": updates, "bytes": aggregate.blob.bytes},
             aggregate=aggregate.blob.digest,
+            accepted=updates,  # of those that were ready, some may have been lost
             error_bound=aggregate.error_bound,
             evaluation=aggregate.evaluation,
         )

@@ -72,6 +72,7 @@ async def test_a_round_goes_on_without_an_agent_that_falls_silent(tmp_path: Path
         assert (await opened.run(RUN)).state is RunState.FINISHED
         rest = [shift_of(data_seed(1, 1, name)) for name in FOUR if name != "bob"]
         assert np.allclose(aggregate_of(opened, 1), np.mean(rest), atol=1e-6)
+        assert round_of(opened).accepted == 3
 
 
 def round_of_or_none(opened: Federation) -> RoundState | None:
