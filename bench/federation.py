@@ -10,8 +10,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from services.client_agent.agent import Agent
 from services.client_agent.attempts import AttemptMember, Standing
@@ -22,11 +23,12 @@ from services.client_agent.status import Status
 from services.client_agent.trainer import Trainer
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.context import Context, open_context
-from services.coordinator.principals import Principals, Role, TokenEntry
+from services.coordinator.principals import Role
 from services.coordinator.records import Member
 from services.coordinator.settings import Settings
+from services.coordinator.tokens import KnownTokens, TokenEntry
 from services.coordinator.worker.loop import CoTuner, Worker
-from shared.credentials import BearerToken
+from shared.credentials import Authenticator, BearerToken, SignedRequests
 from shared.egress import TrafficCount
 from shared.protocol.identity import IdentityKey
 from shared.protocol.membership import CERTIFICATE, MembershipCertificate, MemberState
@@ -40,6 +42,7 @@ NOT_AFTER = 4_000_000_000
 
 # What tests and measurements ask for, an agent of theirs does.
 EVERYTHING = Policy(allow_plaintext=True)
+TOKEN_ROLES: Final = (Role.OPERATOR, Role.VIEWER, Role.WORKER)
 
 
 @dataclass
@@ -117,8 +120,15 @@ def settings_of(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - set
         principals_file=folder / "unused",
         federation=FEDERATION,
         operator_key=key_of("operator").public,
-        **changes,
+        **{"requests_per_minute": 1_000_000} | changes,  # nobody waits here
     )
+
+
+def known_tokens() -> KnownTokens:
+    """Return what a coordinator in memory keeps of everybody's token."""
+    ends = datetime(9999, 1, 1, tzinfo=UTC)
+    roles = {role.value: role for role in TOKEN_ROLES} | {"ada": Role.AGENT}
+    return KnownTokens({name: TokenEntry.of(token_of(name), role, not_after=ends) for name, role in roles.items()})
 
 
 def admit(context: Context, agents: Iterable[str], clock: ManualClock) -> None:
@@ -168,28 +178,26 @@ async def open_federation(
     policy: Policy = EVERYTHING,
 ) -> AsyncIterator[Federation]:
     """Open a federation whose state lies in ``folder``; opened again on the same folder, it has restarted."""
-    roles = {"operator": Role.OPERATOR, "viewer": Role.VIEWER, "worker": Role.WORKER} | dict.fromkeys(
-        trainers, Role.AGENT
-    )
-    principals = Principals({name: TokenEntry(role=role, token=token_of(name)) for name, role in roles.items()})
-    settings = settings_of(folder / "coordinator")
     async with AsyncExitStack() as stack:
-        context = stack.enter_context(open_context(settings, principals, clock))
+        context = stack.enter_context(open_context(settings_of(folder / "coordinator"), known_tokens(), clock))
         admit(context, trainers, clock)
         app = create_app(context)
 
-        async def connect(name: str, ledger: TrafficCount) -> Transport:
-            return await stack.enter_async_context(open_in_process(app, BearerToken(token_of(name)), ledger))
+        async def connect(authenticator: Authenticator, ledger: TrafficCount) -> Transport:
+            return await stack.enter_async_context(open_in_process(app, authenticator, ledger))
 
         statuses = {name: Status() for name in trainers}
-        transports = {name: await connect(name, statuses[name].sent) for name in trainers}
+        transports = {
+            name: await connect(SignedRequests(name, key_of(name), FEDERATION, clock), statuses[name].sent)
+            for name in trainers
+        }
         work = await stack.enter_async_context(
             open_in_process(create_work_app(context), BearerToken(token_of("worker")), TrafficCount())
         )
         yield Federation(
             context=context,
             clock=clock,
-            operator=await connect("operator", TrafficCount()),
+            operator=await connect(BearerToken(token_of("operator")), TrafficCount()),
             worker=Worker(work, cotuner, folder / "worker", name="worker"),
             agents={
                 name: make_agent(

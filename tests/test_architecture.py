@@ -112,7 +112,7 @@ def taken() -> Iterator[int]:
 def test_a_coordinator_on_a_port_in_use_says_so(taken: int, tmp_path: Path) -> None:
     """One clear line on standard error, exit code 2, no traceback."""
     tokens = tmp_path / "tokens.json"
-    tokens.write_text('{"ada": {"role": "agent", "token": "0123456789abcdef"}}')
+    tokens.write_text("{}")
     for which in ("PORT", "WORK_PORT"):
         ports = {
             "FEDCOLLM_COORDINATOR_PORT": "0",

@@ -20,7 +20,8 @@ from pathlib import Path
 from examples.demo.preset import AGENTS, AUXILIARY_ITEMS, ITEMS_AN_AGENT, MODELS, VALIDATION_ITEMS
 from examples.demo.task import write_demo_data
 from services.coordinator.cli.tls import CA_FILE, FILES, write_authority
-from services.coordinator.principals import new_principals, read_entries
+from services.coordinator.principals import Role
+from services.coordinator.tokens import TokensFile, issue, read_entries, sha256
 from shared.cli.files_written import write_private, write_text
 from shared.key_file import keep_key, key_of
 
@@ -30,6 +31,7 @@ MARK = "DEMO-ONLY"
 TOKENS = {"operator": "coordinator/operator.token", "worker": "worker/token"} | {
     name: f"{name}/token" for name in AGENTS
 }
+ROLES = {"operator": Role.OPERATOR, "worker": Role.WORKER} | dict.fromkeys(AGENTS, Role.AGENT)
 CA_FILES = {name: f"{name}/{CA_FILE}" for name in ("worker", *AGENTS)}
 
 # What the coordinator is called on the networks of docker-compose.yml; of the host, which has its port, on loopback.
@@ -131,12 +133,20 @@ def bootstrap(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _give_tokens(folder: Path) -> set[str]:
-    """Write every token that the coordinator knows where there is none or another, and return whose these are."""
+    """Issue a token to everybody who has none that the coordinator knows, and return whose these are."""
     principals_file = folder / "coordinator" / "principals.json"
-    if not principals_file.exists():
-        write_private(principals_file, new_principals(AGENTS).model_dump_json(indent=2))
-    known = read_entries(principals_file)
-    return {name for name in TOKENS.keys() & known if _give(folder / TOKENS[name], known[name].token)}
+    known = dict(read_entries(principals_file)) if principals_file.exists() else {}
+    issued = {}
+    for name, file in TOKENS.items():
+        there = folder / file
+        held = sha256(there.read_text().strip()) if there.exists() else None
+        if name not in known or known[name].token_sha256 != held:
+            issued[name], known[name] = issue(ROLES[name])
+    for name, token in issued.items():
+        write_private(folder / TOKENS[name], token)
+    if issued:  # last: a call that is broken off before issues them again
+        write_private(principals_file, TokensFile(known).model_dump_json(indent=2))
+    return set(issued)
 
 
 def _give_certificates(folder: Path) -> set[str]:

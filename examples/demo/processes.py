@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.coordinator.cli.tls import CA_FILE, CERTIFICATE, KEY, write_authority
-from services.coordinator.principals import new_principals
+from services.coordinator.principals import Role
+from services.coordinator.tokens import issue_all
 from shared.cli.files_written import write_private
 from shared.credentials import BearerToken
 from shared.egress import TrafficCount
@@ -177,8 +178,8 @@ class LocalFederation:
 async def local_federation(folder: Path, agents: Sequence[str]) -> AsyncIterator[LocalFederation]:
     """Make what a federation in ``folder`` needs; whatever was started ends with the block."""
     write_authority(folder / "tls", [LOOPBACK])
-    principals = new_principals(agents)
-    tokens = {name: entry.token for name, entry in principals.root.items()}
+    roles = {"operator": Role.OPERATOR, "worker": Role.WORKER} | dict.fromkeys(agents, Role.AGENT)
+    tokens, principals = issue_all(roles)
     write_private(folder / "principals.json", principals.model_dump_json(indent=2))
     for name, token in tokens.items():
         write_private(folder / "tokens" / name, token)

@@ -1,6 +1,7 @@
 """The two HTTP apps of a coordinator: the public one and, on a port of its own, the workers'."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Annotated
 
 import structlog
@@ -17,7 +18,7 @@ from services.coordinator.principals import Principal, Role
 from services.coordinator.routes import agents, attempts, audit, members, runs, work
 from services.coordinator.routes.problems import PROBLEM_TYPE, RETRY_AFTER_SECONDS, STATUS_BY_CODE, problem, problems
 from services.coordinator.routes.slow_bodies import SlowBodies
-from shared.errors import BlobTooLarge, FedCoLLMError, MessageInvalid, RouteUnknown
+from shared.errors import BlobTooLarge, FedCoLLMError, MessageInvalid, RouteUnknown, TooManyRequests
 from shared.protocol.messages import Health
 
 NOT_AUTHENTICATED = 401
@@ -89,7 +90,7 @@ def _app(context: Context, title: str, *routers: APIRouter) -> FastAPI:
 def _answer(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     fields = dict(headers or {})
     if status in RETRY_AFTER_SECONDS:
-        fields["Retry-After"] = str(RETRY_AFTER_SECONDS[status])
+        fields.setdefault("Retry-After", str(RETRY_AFTER_SECONDS[status]))
     if status == TOO_SLOW:
         fields["Connection"] = "close"  # the rest of the body is not waited for either
     if status == NOT_AUTHENTICATED:
@@ -108,7 +109,8 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
     status = STATUS_BY_CODE.get(error.code, 500)
     if status != NOT_FOUND:  # that is an answer like another: the doctor asks for what nobody has
         log.info("request.refused", path=request.url.path, who=_who(request), code=error.code, detail=str(error))
-    return _answer(status, error.code, str(error))
+    after = {"Retry-After": str(ceil(error.after_seconds))} if isinstance(error, TooManyRequests) else {}
+    return _answer(status, error.code, str(error), after)
 
 
 async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:

@@ -4,6 +4,7 @@ Handlers ask for one ``Context`` and for a ``principal``; nothing else is inject
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -13,6 +14,7 @@ from typing import Annotated
 import structlog
 from fastapi import Depends, Header, Request
 
+from services.coordinator.admission import Admission, Arrival
 from services.coordinator.aggregating import PlaintextAggregation
 from services.coordinator.attempts import AttemptDesk
 from services.coordinator.audit_log import AuditLog, coordinator_key
@@ -21,19 +23,22 @@ from services.coordinator.changes import Changes
 from services.coordinator.lifecycle import RunLifecycle
 from services.coordinator.masked_sums import MaskedSums
 from services.coordinator.membership import Membership
+from services.coordinator.nonces import Nonces
 from services.coordinator.ports import Blobs, Clock, Store
-from services.coordinator.principals import Principal, Principals, Role
+from services.coordinator.principals import Principal, Role
 from services.coordinator.progress import SYSTEM, restart_clock
 from services.coordinator.records import JobState
 from services.coordinator.rounds import RoundEngine
 from services.coordinator.settings import Settings
 from services.coordinator.store import open_store
+from services.coordinator.tokens import Tokens
 from services.coordinator.unmasking import Unmasking, processes
 from services.coordinator.updates import UpdateDesk
 from services.coordinator.work import WorkDesk
 from shared.access import require_writable
-from shared.errors import ProtocolVersionMismatch, about
+from shared.errors import DigestMismatch, ProtocolVersionMismatch, about
 from shared.folders import owned
+from shared.protocol.digests import digest_of
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION
 from shared.protocol.rounds import RunState
 
@@ -47,7 +52,7 @@ class Context:
     """One coordinator."""
 
     settings: Settings
-    principals: Principals
+    admission: Admission
     changes: Changes
     store: Store
     blobs: Blobs
@@ -61,7 +66,7 @@ class Context:
 
 
 @contextmanager
-def open_context(settings: Settings, principals: Principals, clock: Clock) -> Iterator[Context]:
+def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[Context]:
     """Build a coordinator on its data folder, which it owns until it is closed.
 
     Raises:
@@ -74,6 +79,7 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
         key = coordinator_key(settings.data_dir)
         changes = Changes()
         store = open_store(settings.data_dir / "coordinator.db", clock, changes.ring)
+        nonces = Nonces(settings.data_dir / "nonces.db")
         blobs = FileBlobs(settings.data_dir / "blobs")
         unmasking = Unmasking(processes)
         with store.read() as tx:
@@ -82,7 +88,7 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
         try:
             yield Context(
                 settings=settings,
-                principals=principals,
+                admission=Admission(settings, tokens, store, nonces, clock, passing=time.monotonic),
                 changes=changes,
                 store=store,
                 blobs=blobs,
@@ -109,6 +115,7 @@ def open_context(settings: Settings, principals: Principals, clock: Clock) -> It
             )
         finally:
             unmasking.close()
+            nonces.close()
             store.close()
 
 
@@ -144,6 +151,7 @@ async def _reconcile_forever(context: Context, thread: Executor) -> None:
         await asyncio.sleep(0)  # the waiter takes its bell before the work begins, so that no ring is missed
         try:
             await asyncio.get_running_loop().run_in_executor(thread, context.rounds.reconcile)
+            await asyncio.get_running_loop().run_in_executor(thread, context.admission.forget)
         except Exception:
             # One bad pass (a full disk, a locked database) must not end all passes; the next one is a second away.
             log.exception("reconcile.crashed")
@@ -159,23 +167,42 @@ async def get_context(request: Request) -> Context:
 AnyContext = Annotated[Context, Depends(get_context)]
 
 
-def principal(*roles: Role) -> Callable[..., Awaitable[Principal]]:
+async def address_of(request: Request) -> str:
+    """Return the address that a request came from; a proxy on this machine says whose it is (X-Forwarded-For)."""
+    return request.client.host if request.client else "an unknown address"
+
+
+Address = Annotated[str, Depends(address_of)]
+
+
+def principal(*roles: Role, streamed: bool = False) -> Callable[..., Awaitable[Principal]]:
     """Return the dependency that every route has: who asks, if one of ``roles`` may.
 
-    Dependencies are coroutines, because FastAPI gives each plain function a thread of its own.
+    A body that was signed is compared with its signature here, or, where it is ``streamed``, by the route, which has
+    its digest from ``bodies.announced_digest``. Dependencies are coroutines, because FastAPI gives each plain function
+    a thread of its own.
     """
 
-    async def identify(
-        context: AnyContext,
-        request: Request,
-        authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
-    ) -> Principal:
-        found = context.principals.identify(authorization, roles)
-        request.state.who = found.name  # for the log, if the request comes to nothing
-        return found
+    async def identify(context: AnyContext, request: Request, address: Address) -> Principal:
+        admitted = context.admission.admit(_arrival(request, address), roles)
+        request.state.who = admitted.principal.name  # for the log, if the request comes to nothing
+        if admitted.digest is not None and not streamed and digest_of(await request.body()) != admitted.digest:
+            raise DigestMismatch("the body is not the one that was signed: send it again, signed anew")
+        return admitted.principal
 
-    identify.roles = roles  # type: ignore[attr-defined]  # the matrix test reads it
+    identify.roles, identify.streamed = roles, streamed  # type: ignore[attr-defined]  # the matrix test reads them
     return identify
+
+
+def _arrival(request: Request, address: str) -> Arrival:
+    scope = request.scope
+    query = scope["query_string"]
+    return Arrival(
+        method=request.method,
+        target=(scope["raw_path"] + (b"?" + query if query else b"")).decode("latin-1"),
+        fields=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]],
+        address=address,
+    )
 
 
 async def require_protocol(

@@ -15,8 +15,8 @@ from services.coordinator.certificates import serving_tls
 from services.coordinator.changes import Changes
 from services.coordinator.connections import BoundedConnection
 from services.coordinator.context import open_context, reconciling
-from services.coordinator.principals import read_principals
 from services.coordinator.settings import Settings
+from services.coordinator.tokens import TokenFile
 from shared.configuration import read_settings
 from shared.errors import FedCoLLMError
 from shared.listening import listen
@@ -36,7 +36,7 @@ async def serve(settings: Settings) -> None:
     tls = _tls(settings)
     public = listen(settings.host, settings.port)
     internal = listen(settings.work_host, settings.work_port, "work_port")
-    with open_context(settings, read_principals(settings.principals_file), time.time) as context:
+    with open_context(settings, TokenFile(settings.principals_file), time.time) as context:
         async with reconciling(context):
             scheme = "http" if tls is None else "https"
             log.info(

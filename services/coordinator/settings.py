@@ -19,7 +19,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Annotated[Path, Field(description="Folder of database and blobs; one coordinator owns it.")]
-    principals_file: Annotated[Path, Field(description="JSON: principal -> role and token.")]
+    principals_file: Annotated[Path, Field(description="JSON: who has a token; `fedcollm tokens` changes it.")]
     federation: Annotated[PrincipalName, Field(description="The federation's id, which all that is signed names.")]
     operator_key: Annotated[
         PublicKey,
@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     body_bytes_per_second: Annotated[
         float, Field(gt=0, description="How fast a body must come, but for that much silence: below the worst link.")
     ] = 4096.0
+
+    requests_per_minute: Annotated[int, Field(gt=0, description="How many requests each party may send.")] = 1200
+    failures_per_minute: Annotated[
+        int, Field(gt=0, description="How many requests of one address may not say who sends them; it waits then.")
+    ] = 30
+    upload_bytes_per_day: Annotated[int, Field(gt=0, description="How much each agent may send.")] = 1 << 36
 
     @model_validator(mode="after")
     def _one_port_each(self) -> Self:

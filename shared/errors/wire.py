@@ -56,9 +56,13 @@ class ClockSkewed(ProtocolError):
 
 
 class TooManyRequests(ProtocolError):
-    """A party has sent as much as it may for now."""
+    """A party has sent as much as it may for now; ``after_seconds`` it may send again."""
 
     code = "too_many_requests"
+
+    def __init__(self, message: str, after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.after_seconds = after_seconds
 
 
 class SignatureInvalid(ProtocolError):

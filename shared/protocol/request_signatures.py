@@ -54,6 +54,7 @@ class SignedRequest:
     name: str
     federation: str
     digest: str
+    length: int
     nonce: str
     created: int
     expires: int
@@ -172,16 +173,20 @@ def _said(result: VerifyResult) -> SignedRequest:
     """Return what was signed, if that is all that must be."""
     values = {component: value for component, value in result.covered_components.items() if component != PARAMETERS}
     digest = from_field(values.get(f'"{DIGEST_FIELD.lower()}"', ""))
+    length = values.get(f'"{LENGTH_FIELD.lower()}"', "0")
     if values.keys() != {f'"{component}"' for component in _covered(digest)}:
         raise ValueError(f"it must cover {', '.join(_covered(digest))}, and nothing else")
     created, expires = int(result.parameters["created"]), int(result.parameters["expires"])
     nonce = str(result.parameters["nonce"])
     if not _NONCE.fullmatch(nonce) or not (0 <= created < FURTHEST and 0 <= expires < FURTHEST):
         raise ValueError("its nonce or its times are none")
+    if not length.isdecimal():
+        raise ValueError("its Content-Length is none")
     return SignedRequest(
         name=str(result.parameters["keyid"]),
         federation=values[f'"{FEDERATION_FIELD.lower()}"'],
         digest=digest,
+        length=int(length),
         nonce=nonce,
         created=created,
         expires=expires,

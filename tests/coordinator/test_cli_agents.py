@@ -8,18 +8,26 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from bench.federation import FEDERATION, key_of
+from bench.federation import FEDERATION, ManualClock, key_of
 from services.coordinator.cli.app import app
 from services.coordinator.context import Context
 from shared.cli.console import ExitCode
 from shared.key_file import keep_key
 from shared.protocol.identity import IdentityKey, fingerprint
 from shared.protocol.membership import Invitation, MemberState, require_member, token_digest
+from tests.support.federations import coordinator
 from tests.support.members import certificate, enrolment, member
 from tests.support.served import Operated, operated
 from tests.support.tls import certificates
 
 KEY = IdentityKey.generate()
+
+
+@pytest.fixture
+def context(tmp_path: Path, clock: ManualClock) -> Iterator[Context]:
+    """A coordinator that knows no agent yet."""
+    with coordinator(tmp_path / "coordinator", clock, agents=()) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -294,7 +294,7 @@ def test_a_coordinator_that_is_not_there_is_said_to_be(tmp_path: Path):
 
 def test_a_token_that_is_not_the_operators_is_refused(operator: Operated, tmp_path: Path):
     """Options win over the file, and the coordinator's problem code is shown."""
-    for token, code in (("a-token-of-nobody", "not_authenticated"), (token_of("ada"), "not_allowed")):
+    for token, code in (("a-token-of-nobody", "not_authenticated"), (token_of("worker"), "not_allowed")):
         url = f"http://127.0.0.1:{operator.port}"
         result = fedcollm("runs", "list", *operator.options, *options(tmp_path, url=url, token=token))
         assert result.exit_code == ExitCode.REFUSED

@@ -5,7 +5,9 @@ import shutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -14,6 +16,8 @@ from bench.federation import FEDERATION, ManualClock, key_of, token_of
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.cli.app import app
 from services.coordinator.cli.doctor import COORDINATOR_PACKAGES, WORKER_PACKAGES
+from services.coordinator.principals import Role
+from services.coordinator.tokens import TokenEntry
 from services.coordinator.worker.model_pair import ModelPair
 from shared.cli.commented_toml import commented_toml
 from shared.cli.console import ExitCode
@@ -53,6 +57,12 @@ class Installation:
         return {one["name"]: (one["verdict"], f"{one['detail']} {one['advice']}") for one in told["checks"]}
 
 
+def entry_of(name: str, role: str) -> dict[str, Any]:
+    """Return what the principals file has of somebody."""
+    kept = TokenEntry.of(token_of(name), Role(role), not_after=datetime.now(UTC) + timedelta(days=30))
+    return kept.model_dump(mode="json")
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pair of tiny models with one tokenizer."""
@@ -66,7 +76,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(tmp_path: Path, models: Path) -> Installation:
     """What `fedcollm init` would have written, on a machine where nothing runs yet."""
     roles = {"operator": "operator", "worker": "worker", "ada": "agent", "bob": "agent"}
-    principals = {name: {"role": role, "token": token_of(name)} for name, role in roles.items()}
+    principals = {name: entry_of(name, role) for name, role in roles.items()}
     for name, content in (("principals.json", json.dumps(principals)), ("token", token_of("worker"))):
         (tmp_path / name).touch(mode=0o600)
         (tmp_path / name).write_text(content)
@@ -124,7 +134,7 @@ def test_a_worker_is_told_whether_the_coordinator_takes_its_token(
     with coordinator(tmp_path / "data", clock) as context, served(create_work_app(context)) as port:
         installed.files["worker"]["coordinator_url"] = f"http://127.0.0.1:{port}"
         good = installed.findings()
-        (tmp_path / "token").write_text(token_of("ada"))
+        (tmp_path / "token").write_text(token_of("operator"))
         bad = installed.findings()
     assert good["token accepted"] == ("ok", "as a worker's ")
     assert good["coordinator process"][1].startswith("running")
@@ -282,7 +292,7 @@ def test_a_cohort_is_compared_with_the_agents_that_there_are(
 
 def test_somebody_without_a_token_is_a_warning(installed: Installation, tmp_path: Path):
     """A federation of nobody but a worker."""
-    (tmp_path / "principals.json").write_text(json.dumps({"w": {"role": "worker", "token": token_of("worker")}}))
+    (tmp_path / "principals.json").write_text(json.dumps({"w": entry_of("worker", "worker")}))
     verdict, said = installed.findings()["principals file"]
     assert verdict == "warning"
     assert "no operator, no agent" in said

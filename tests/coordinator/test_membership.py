@@ -1,6 +1,8 @@
 """Agents are invited, enrol with a key, are approved and revoked (docs/protocol.md, "Identity")."""
 
 import secrets
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,12 +18,19 @@ from shared.errors import (
 )
 from shared.protocol.identity import IdentityKey
 from shared.protocol.membership import MemberList, MemberState, MemberView, RevocationRequest, require_member
-from tests.support.federations import client
+from tests.support.federations import client, coordinator
 from tests.support.members import FAR, OPERATOR, certificate, enrolment, invitation, invited, member, pending
 from tests.support.requests import assert_problem
 
 KEY = IdentityKey.generate()
 ANOTHER = IdentityKey.generate()
+
+
+@pytest.fixture
+def context(tmp_path: Path, clock: ManualClock) -> Iterator[Context]:
+    """A coordinator that knows no agent yet."""
+    with coordinator(tmp_path / "coordinator", clock, agents=()) as opened:
+        yield opened
 
 
 def test_whoever_was_invited_and_approved_is_a_member(context: Context) -> None:

@@ -79,18 +79,30 @@ async def test_a_past_round_is_closed(context: Context) -> None:
     assert context.lifecycle.rounds(RUN)[0].late == 1
 
 
-async def test_an_update_must_say_its_length(context: Context) -> None:
-    """Nothing is streamed whose end is unknown."""
+ADAPTERS = f"/v1/work/blobs/{digest_of(adapter(1.0))}"
+BLOB_ROUTES = pytest.mark.parametrize(
+    ("who", "path", "status", "code"),
+    [("ada", UPDATE, 401, "request_signature_invalid"), ("worker", ADAPTERS, 411, "length_required")],
+    ids=["agent", "worker"],
+)
+
+
+@BLOB_ROUTES
+async def test_a_blob_must_say_its_length(who: str, path: str, status: int, code: str, context: Context) -> None:
+    """Nothing is streamed whose end is unknown; an agent has not even signed it."""
     begin(context)
-    response = await send(context, adapter(1.0), **{"Content-Length": None, "Transfer-Encoding": "chunked"})
-    assert_problem(response, 411, "length_required")
+    bent = {"Content-Length": None, "Transfer-Encoding": "chunked"}
+    assert_problem(await send(context, adapter(1.0), who, path, **bent), status, code)
 
 
+@BLOB_ROUTES
 @pytest.mark.parametrize("length", ["-1", "abc", "1e3", "+10", "0x10", "", "9" * 5000])
-async def test_a_length_that_is_no_number_is_refused(length: str, context: Context) -> None:
+async def test_a_length_that_is_no_number_is_refused(
+    length: str, who: str, path: str, status: int, code: str, context: Context
+) -> None:
     """(Servers refuse most of these themselves; we do not rely on it.)."""
     begin(context)
-    assert_problem(await send(context, adapter(1.0), **{"Content-Length": length}), 411, "length_required")
+    assert_problem(await send(context, adapter(1.0), who, path, **{"Content-Length": length}), status, code)
 
 
 async def test_an_encoded_update_is_refused(context: Context) -> None:
@@ -100,11 +112,18 @@ async def test_an_encoded_update_is_refused(context: Context) -> None:
     assert (await send(context, adapter(1.0), **{"Content-Encoding": "identity"})).is_success
 
 
-@pytest.mark.parametrize("field", [None, "", "sha-256=:AAAA:", "md5=:AAAA:"])
-async def test_an_update_must_announce_its_digest(field: str | None, context: Context) -> None:
+@pytest.mark.parametrize(
+    ("who", "path", "status", "code"),
+    [("ada", UPDATE, 401, "request_signature_invalid"), ("worker", ADAPTERS, 422, "message_invalid")],
+    ids=["agent", "worker"],
+)
+@pytest.mark.parametrize("field", ["", "sha-256=:AAAA:", "md5=:AAAA:"])
+async def test_a_blob_must_announce_its_digest(
+    field: str, who: str, path: str, status: int, code: str, context: Context
+) -> None:
     """Without one SHA-256 in RFC 9530's form nothing is taken."""
     begin(context)
-    assert_problem(await send(context, adapter(1.0), **{"Content-Digest": field}), 422, "message_invalid")
+    assert_problem(await send(context, adapter(1.0), who, path, **{"Content-Digest": field}), status, code)
 
 
 REFUSED: dict[str, tuple[bytes, int, str]] = {
@@ -144,9 +163,11 @@ async def test_an_update_of_another_size_is_refused_unread(context: Context) -> 
         yield b""
 
     async with client(context, "ada") as http:
-        for length in (len(blob) + 1, 1 << 50, 10**30):
+        for length in (len(blob) + 1, 1 << 34, 1 << 35):
             fields = announcing(blob, **{"Content-Length": str(length)})
             assert_problem(await http.put(UPDATE, content=never(), headers=fields), 413, "blob_too_large")
+        more_than_a_days = announcing(blob, **{"Content-Length": str(10**30)})
+        assert_problem(await http.put(UPDATE, content=never(), headers=more_than_a_days), 413, "blob_too_large")
     assert_problem(await send(context, blob[:-4]), 400, "blob_truncated")
     assert_nothing_kept(context)
     assert context.lifecycle.rounds(RUN)[0].refused == 4

@@ -15,8 +15,8 @@ from examples.demo.preset import AGENTS, demo_terms
 from services.client_agent.settings import Settings as AgentSettings
 from services.coordinator.certificates import hosts_of, read_certificate, serving_tls
 from services.coordinator.cli.settings import OperatorSettings
-from services.coordinator.principals import read_entries, read_principals
 from services.coordinator.settings import Settings as CoordinatorSettings
+from services.coordinator.tokens import TokenFile, read_entries, sha256
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.configuration import read_settings
 from shared.credentials import BearerToken
@@ -40,7 +40,7 @@ def test_a_services_settings_can_be_read(name: str, filled: Path):
     settings = read_settings(SETTINGS[name], filled / name / command_of(name)[-1])
     match settings:
         case CoordinatorSettings():
-            assert read_principals(settings.principals_file)
+            assert TokenFile(settings.principals_file)
             assert ip_address(settings.host).is_unspecified  # its port is published, and agents are elsewhere
             assert settings.tls_certificate_file is not None
             assert settings.tls_key_file is not None
@@ -64,7 +64,7 @@ def test_an_operator_finds_the_coordinator_in_its_own_container(filled: Path):
     assert operator.coordinator_url == f"https://127.0.0.1:{coordinator.port}"
     assert operator.ca_file == filled / "coordinator" / "tls" / "ca.pem"
     known = read_entries(coordinator.principals_file)["operator"]
-    assert BearerToken.read(operator.token_file).token == known.token
+    assert sha256(BearerToken.read(operator.token_file).token) == known.token_sha256
     assert known.role == "operator"
 
 
@@ -88,11 +88,13 @@ def test_each_service_gets_its_own_and_is_told_what_that_is(filled: Path):
     principals = json.loads((filled / "coordinator" / "principals.json").read_text())
     roles = {"operator": "operator", "worker": "worker"} | dict.fromkeys(AGENTS, "agent")
     assert {name: entry["role"] for name, entry in principals.items()} == roles
-    assert len({entry["token"] for entry in principals.values()}) == len(principals)
+    tokens = {name: BearerToken.read(filled / file).token for name, file in bootstrap.TOKENS.items()}
+    assert {name: sha256(token) for name, token in tokens.items()} == {
+        name: entry["token_sha256"] for name, entry in principals.items()
+    }
     for service in ("worker", *AGENTS):
         content = b"".join(contents(filled / service).values())
-        found = {name for name, entry in principals.items() if entry["token"].encode() in content}
-        assert found == {service}
+        assert {name for name, token in tokens.items() if token.encode() in content} == {service}
     files = list(contents(filled))
     assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
     assert {file.parent.name for file in files if file.name == bootstrap.MARK} == set(SETTINGS)
@@ -108,7 +110,7 @@ def test_the_run_names_models_that_the_worker_has(filled: Path):
 
 
 def test_what_is_there_stays(tmp_path: Path):
-    """A second call changes nothing; a volume that was lost is filled again with the token that is known."""
+    """A second call changes nothing; a volume that was lost is filled again, with a new token, and no other changes."""
     run_bootstrap(tmp_path)
     before = contents(tmp_path)
     assert "nothing was changed" in run_bootstrap(tmp_path)
@@ -116,7 +118,8 @@ def test_what_is_there_stays(tmp_path: Path):
     said = run_bootstrap(tmp_path)
     assert "filled: agent-2 " in said
     assert "new token or CA: agent-2 " in said
-    assert contents(tmp_path) == before
+    changed = {file for file, content in contents(tmp_path).items() if content != before[file]}
+    assert changed == {tmp_path / "agent-2" / "token", tmp_path / "coordinator" / "principals.json"}
 
 
 def test_a_coordinator_that_lost_its_volume_locks_nobody_out(tmp_path: Path):
@@ -130,8 +133,9 @@ def test_a_coordinator_that_lost_its_volume_locks_nobody_out(tmp_path: Path):
     assert f"new token or CA: {', '.join(sorted(bootstrap.TOKENS))} " in said
     authority = (tmp_path / "coordinator" / "tls" / "ca.pem").read_bytes()
     assert {(tmp_path / file).read_bytes() for file in bootstrap.CA_FILES.values()} == {authority}
-    known = {name: entry.token for name, entry in read_entries(tmp_path / "coordinator" / "principals.json").items()}
-    held = {name: BearerToken.read(tmp_path / file).token for name, file in bootstrap.TOKENS.items()}
+    entries = read_entries(tmp_path / "coordinator" / "principals.json")
+    known = {name: entry.token_sha256 for name, entry in entries.items()}
+    held = {name: sha256(BearerToken.read(tmp_path / file).token) for name, file in bootstrap.TOKENS.items()}
     assert held == known
     assert {file for file, content in others.items() if file.read_bytes() != content} == {
         tmp_path / file for name, file in (*bootstrap.TOKENS.items(), *bootstrap.CA_FILES.items()) if name != "operator"
@@ -151,11 +155,8 @@ def test_somebody_whom_the_operator_has_added_gets_no_folder(tmp_path: Path):
     """No service of this file is theirs, and no volume: their token is with them."""
     bootstrap.bootstrap(tmp_path)
     file = tmp_path / "coordinator" / "principals.json"
-    file.write_text(
-        json.dumps(
-            json.loads(file.read_text()) | {"ada": {"role": "agent", "token": "a-token-that-ada-was-given-by-hand"}}
-        )
-    )
+    entry = json.loads(file.read_text())["operator"] | {"role": "viewer", "token_sha256": sha256("fct_of ada")}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"ada": entry}))
     assert bootstrap.bootstrap(tmp_path) == ([], [])
     assert not (tmp_path / "ada").exists()
 

@@ -17,8 +17,8 @@ from services.client_agent.status import Status
 from services.client_agent.status_page import create_status_page
 from services.coordinator.app import create_app
 from services.coordinator.context import open_context
-from services.coordinator.principals import Principals
 from services.coordinator.settings import Settings as CoordinatorSettings
+from services.coordinator.tokens import KnownTokens
 from services.coordinator.worker.loop import LONGEST_POLL_SECONDS, Worker
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.configuration import read_settings
@@ -73,7 +73,7 @@ def ask(name: str, app: AsgiApp, filled: Path) -> tuple[int, str]:
 def test_a_coordinator_is_healthy_if_it_says_so(filled: Path, tmp_path: Path):
     """Asked on the port of its settings, and by no proxy that a machine may have."""
     settings = settings_of(tmp_path)
-    with open_context(settings, Principals({}), time.time) as context:
+    with open_context(settings, KnownTokens({}), time.time) as context:
         assert ask("coordinator", create_app(context), filled) == (0, '{"status":"ok"}')
 
 

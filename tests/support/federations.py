@@ -8,11 +8,21 @@ from typing import Any
 import httpx
 import numpy as np
 
-from bench.federation import Federation, ManualClock, open_federation, settings_of, token_of
+from bench.federation import (
+    FEDERATION,
+    Federation,
+    ManualClock,
+    admit,
+    key_of,
+    known_tokens,
+    open_federation,
+    settings_of,
+    token_of,
+)
 from bench.no_op import NO_MODEL, InProcess, NoOpTrainer
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.context import Context, open_context
-from services.coordinator.principals import Principals, Role, TokenEntry
+from services.coordinator.principals import Role
 from services.coordinator.worker.loop import CoTuner
 from shared.protocol.codec import encode
 from shared.protocol.digests import digest_of
@@ -31,6 +41,7 @@ from shared.protocol.work import (
 )
 from shared.transport import AsgiApp
 from tests.support.cotuners import AddingCoTuner
+from tests.support.signing import Signing
 
 SLM_LAYOUT = {"slm.lora_A.weight": (2, 3), "slm.lora_B.weight": (4, 2)}
 LLM_LAYOUT = {"llm.lora_A.weight": (2, 5)}
@@ -78,10 +89,12 @@ def federation(
 
 
 @contextmanager
-def coordinator(folder: Path, clock: Callable[[], float], *, lease_seconds: float = 30.0) -> Iterator[Context]:
-    """Open a coordinator alone, with everybody's tokens."""
-    principals = Principals({name: TokenEntry(role=role, token=token_of(name)) for name, role in ROLES.items()})
-    with open_context(settings_of(folder, lease_seconds=lease_seconds), principals, clock) as context:
+def coordinator(
+    folder: Path, clock: Callable[[], float], *, agents: Sequence[str] = ("ada", "bob", "cleo"), **settings: float
+) -> Iterator[Context]:
+    """Open a coordinator alone, with everybody's tokens and with these agents as members."""
+    with open_context(settings_of(folder, **settings), known_tokens(), clock) as context:
+        admit(context, agents, clock)
         yield context
 
 
@@ -89,11 +102,19 @@ def coordinator(folder: Path, clock: Callable[[], float], *, lease_seconds: floa
 async def client(context: Context, who: str | None, *, app: AsgiApp | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """Open a plain HTTP client on the public app, or on the workers' for the worker."""
     app = app or (create_work_app(context) if who == "worker" else create_app(context))
-    headers = {"FedCoLLM-Protocol": "1"} | ({"Authorization": f"Bearer {token_of(who)}"} if who else {})
+    headers, auth = credentials_of(context, who)
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=app), base_url="http://in-process", headers=headers
+        transport=httpx.ASGITransport(app=app), base_url="http://in-process", headers=headers, auth=auth
     ) as opened:
         yield opened
+
+
+def credentials_of(context: Context, who: str | None) -> tuple[dict[str, str], Signing | None]:
+    """Return the fields that all of somebody's requests carry and, of an agent, what signs them."""
+    headers = {"FedCoLLM-Protocol": "1"}
+    if who is None or ROLES[who] is Role.AGENT:
+        return headers, who and Signing(who, key_of(who), FEDERATION, context.admission.clock)
+    return headers | {"Authorization": f"Bearer {token_of(who)}"}, None
 
 
 # --- acting on a coordinator without HTTP -------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from services.coordinator.cli.doctor import doctor
 from services.coordinator.cli.init import init
 from services.coordinator.cli.runs import runs
 from services.coordinator.cli.tls import tls
+from services.coordinator.cli.tokens import tokens
 from shared.cli.console import EXIT_CODES, SpeakInsecurely, or_here, telling
 from shared.errors import PartMissing
 from shared.interrupts import importing
@@ -78,6 +79,7 @@ def worker(*, config: Annotated[Path | None, _config("worker.toml")] = None, ins
 
 
 app.add_typer(agents, name="agents")
+app.add_typer(tokens, name="tokens")
 app.add_typer(runs, name="runs")
 app.add_typer(adapters, name="adapters")
 app.add_typer(audit, name="audit")

@@ -12,8 +12,9 @@ import typer
 from services.coordinator.certificates import hosts_of, read_certificate, serving_tls
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.presets import read_terms
-from services.coordinator.principals import Role, read_entries
+from services.coordinator.principals import Role
 from services.coordinator.settings import Settings as CoordinatorSettings
+from services.coordinator.tokens import read_entries
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.cli.checks import folder, ownership, packages, port, private, threads, token
 from shared.cli.console import AsJson, ExitCode, telling

@@ -13,8 +13,9 @@ from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.cli.tls import CA_FILE, CERTIFICATE, KEY, parse_hosts, write_authority
 from services.coordinator.cli.tls import FILES as TLS_FILES
 from services.coordinator.presets import PRESETS, preset_terms
-from services.coordinator.principals import new_principals
+from services.coordinator.principals import Role
 from services.coordinator.settings import Settings as CoordinatorSettings
+from services.coordinator.tokens import issue_all
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.cli.checks import note_taken
 from shared.cli.commented_toml import commented_toml
@@ -143,8 +144,9 @@ def init(
         work = questions.ask("Port for workers", given=work_port, option="--work-port", check=_port, default="8441")
 
         note_taken(output, {"--port": public, "--work-port": work})
-        principals = new_principals(names)
-        tokens = {name: folder / "tokens" / name for name in principals.root}
+        roles = {"operator": Role.OPERATOR, "worker": Role.WORKER} | dict.fromkeys(names, Role.AGENT)
+        tokens, principals = issue_all(roles)
+        handed = {name: folder / "tokens" / name for name in tokens}
         coordinator = _settings(
             CoordinatorSettings,
             {
@@ -184,13 +186,13 @@ def init(
         for name, text in (("coordinator", coordinator), ("worker", worker), ("operator", operator), ("run", run)):
             write_text(folder / f"{name}.toml", text)
         keep_key(key_file, key)
-        # All tokens for the coordinator, and each in a file of its own to hand out.
+        # What the coordinator keeps of them, and each token in a file of its own to hand out.
         write_private(folder / "principals.json", principals.model_dump_json(indent=2))
-        for name, file in tokens.items():
-            write_private(file, principals.root[name].token)
+        for name, file in handed.items():
+            write_private(file, tokens[name])
         if reached:
             write_authority(folder / TLS, reached)
-        _tell(output, folder, Written(files=(*files, key_file), tokens=tokens), _reached_at(public, reached))
+        _tell(output, folder, Written(files=(*files, key_file), tokens=handed), _reached_at(public, reached))
 
 
 def _terms(begun: RunTerms, *, llm: str, slm: str, kind: Kind, agents: int) -> RunTerms:

@@ -29,6 +29,7 @@ router = APIRouter(tags=["agents"])
 
 RoundPath = Annotated[int, Path(ge=1, le=1_000_000)]
 Agent = Annotated[Principal, Depends(principal(Role.AGENT))]
+Sender = Annotated[Principal, Depends(principal(Role.AGENT, streamed=True))]
 Reader = Annotated[Principal, Depends(principal(Role.AGENT, Role.OPERATOR, Role.VIEWER))]
 
 
@@ -84,7 +85,7 @@ def get_adapter(
 )
 async def put_update(
     context: AnyContext,
-    agent: Agent,
+    agent: Sender,
     body: Body,
     run_id: RunPath,
     number: RoundPath,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 
-from services.coordinator.context import AnyContext, principal
+from services.coordinator.context import Address, AnyContext, principal
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes.problems import problems
 from shared.errors import (
@@ -51,9 +51,13 @@ def put_invitation(context: AnyContext, operator: Operator, name: MemberPath, re
     responses=problems(SignatureInvalid, InvitationInvalid, MemberConflict),
 )
 def enrol(
-    context: AnyContext, _: Annotated[Principal, Depends(principal(Role.ANYONE))], request: EnrolmentRequest
+    context: AnyContext,
+    _: Annotated[Principal, Depends(principal(Role.ANYONE))],
+    address: Address,
+    request: EnrolmentRequest,
 ) -> MemberView:
-    return context.membership.enrol(request)
+    with context.admission.attempts(address):
+        return context.membership.enrol(request)
 
 
 @router.put(

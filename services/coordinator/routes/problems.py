@@ -69,7 +69,7 @@ TITLES: Mapping[int, str] = {
     507: "The coordinator's disk is full",
 }
 
-RETRY_AFTER_SECONDS: Mapping[int, int] = {503: 1, 507: 10}
+RETRY_AFTER_SECONDS: Mapping[int, int] = {429: 1, 503: 1, 507: 10}
 
 
 def problem(status: int, code: str, detail: str) -> Problem:
@@ -79,7 +79,7 @@ def problem(status: int, code: str, detail: str) -> Problem:
 
 def problems(*errors: type[FedCoLLMError]) -> dict[int | str, dict[str, Any]]:
     """Return the ``responses`` of a route that may raise these errors, besides what every route may."""
-    statuses = {400, 401, 403, 408, 422, 503, 507} | {STATUS_BY_CODE[error.code] for error in errors}
+    statuses = {400, 401, 403, 408, 413, 422, 429, 503, 507} | {STATUS_BY_CODE[error.code] for error in errors}
     return {
         status: {"description": TITLES[status], "content": {PROBLEM_TYPE: {"schema": Problem.model_json_schema()}}}
         for status in sorted(statuses)

@@ -26,6 +26,7 @@ from shared.protocol.work import FailureRequest, Heartbeat, LeaseAnswer, LeaseRe
 router = APIRouter(prefix="/work", tags=["work"])
 
 Worker = Annotated[Principal, Depends(principal(Role.WORKER))]
+Sender = Annotated[Principal, Depends(principal(Role.WORKER, streamed=True))]
 JobId = Annotated[str, Path(max_length=128)]
 BlobDigest = Annotated[str, Path(pattern=DIGEST_PATTERN)]
 
@@ -83,7 +84,7 @@ def get_blob(
 )
 async def put_blob(
     context: AnyContext,
-    _: Worker,
+    _: Sender,
     body: Body,
     digest: BlobDigest,
     announced: AnnouncedDigest,
