@@ -112,7 +112,7 @@ async def client(context: Context, who: str | None, *, app: AsgiApp | None = Non
 def credentials_of(context: Context, who: str | None) -> tuple[dict[str, str], Signing | None]:
     """Return the fields that all of somebody's requests carry and, of an agent, what signs them."""
     headers = {"FedCoLLM-Protocol": "1"}
-    if who is None or ROLES[who] is Role.AGENT:
+    if who is None or ROLES.get(who, Role.AGENT) is Role.AGENT:
         return headers, who and Signing(who, key_of(who), FEDERATION, context.admission.clock)
     return headers | {"Authorization": f"Bearer {token_of(who)}"}, None
 

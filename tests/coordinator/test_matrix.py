@@ -1,0 +1,282 @@
+"""Everybody, on every route, with objects that are theirs, another's and nobody's: which answer they get."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pydantic import BaseModel
+
+from bench.federation import ManualClock, key_of, make_members
+from services.coordinator.app import create_app, create_work_app
+from services.coordinator.context import Context
+from services.coordinator.principals import Role
+from shared.protocol.digests import digest_of
+from shared.protocol.membership import EnrolmentRequest, RevocationRequest, SignedCertificate
+from shared.protocol.messages import CancelRequest, FailureRequest, Heartbeat, Lease, LeaseRequest, ResultRequest
+from tests.coordinator.test_principals import INTERNAL, PUBLIC
+from tests.support.federations import (
+    LLM_LAYOUT,
+    ROLES,
+    RUN,
+    adapter,
+    begin,
+    client,
+    coordinator,
+    lease,
+    play_round,
+    result_of,
+    submit,
+    terms_of,
+    theta_of,
+)
+from tests.support.members import certificate, enrolment, invitation
+from tests.support.requests import announcing
+
+pytestmark = pytest.mark.anyio
+
+# Ada has sent her update of the open round, Bob has not; Eve was a member and is revoked; then whoever says nothing.
+WHO = ("operator", "viewer", "worker", "ada", "bob", "eve", None)
+
+
+TERMS = terms_of(rounds=3)
+NEW_BLOB = adapter(77.0, LLM_LAYOUT)
+UPDATES = "/v1/runs/{run_id}/rounds/{number}/update"
+
+
+class Row(NamedTuple):
+    """A request with an object, and its status for each of ``WHO``, in that order."""
+
+    object: str
+    method: str
+    route: str
+    statuses: str
+
+
+MATRIX = [
+    #                                                                    operator vi. wo. ada bob eve nobody
+    Row("", "GET", "/healthz", "                                              200 200 200 200 200 200 200"),
+    Row("", "GET", "/v1/runs", "                                              200 200 403 403 403 403 401"),
+    Row("new run", "PUT", "/v1/runs/{run_id}", "                              200 403 403 403 403 403 401"),
+    Row("run", "PUT", "/v1/runs/{run_id}", "                                  200 403 403 403 403 403 401"),
+    Row("run, other terms", "PUT", "/v1/runs/{run_id}", "                     409 403 403 403 403 403 401"),
+    Row("run", "GET", "/v1/runs/{run_id}", "                                  200 200 403 403 403 403 401"),
+    Row("no run", "GET", "/v1/runs/{run_id}", "                               404 404 403 403 403 403 401"),
+    Row("run", "POST", "/v1/runs/{run_id}/start", "                           200 403 403 403 403 403 401"),
+    Row("no run", "POST", "/v1/runs/{run_id}/start", "                        404 403 403 403 403 403 401"),
+    Row("run", "POST", "/v1/runs/{run_id}/pause", "                           200 403 403 403 403 403 401"),
+    Row("no run", "POST", "/v1/runs/{run_id}/pause", "                        404 403 403 403 403 403 401"),
+    Row("run", "POST", "/v1/runs/{run_id}/cancel", "                          200 403 403 403 403 403 401"),
+    Row("no run", "POST", "/v1/runs/{run_id}/cancel", "                       404 403 403 403 403 403 401"),
+    Row("run", "GET", "/v1/runs/{run_id}/rounds", "                           200 200 403 403 403 403 401"),
+    Row("no run", "GET", "/v1/runs/{run_id}/rounds", "                        404 404 403 403 403 403 401"),
+    Row("run", "GET", "/v1/runs/{run_id}/events", "                           200 200 403 403 403 403 401"),
+    Row("no run", "GET", "/v1/runs/{run_id}/events", "                        404 404 403 403 403 403 401"),
+    Row("run", "GET", "/v1/runs/{run_id}/artefacts", "                        200 200 403 403 403 403 401"),
+    Row("no run", "GET", "/v1/runs/{run_id}/artefacts", "                     404 404 403 403 403 403 401"),
+    Row("SLM adapter", "GET", "/v1/runs/{run_id}/artefacts/{name}", "         200 403 403 403 403 403 401"),
+    Row("LLM adapter", "GET", "/v1/runs/{run_id}/artefacts/{name}", "         200 403 403 403 403 403 401"),
+    Row("no artefact", "GET", "/v1/runs/{run_id}/artefacts/{name}", "         404 403 403 403 403 403 401"),
+    Row("no run's artefact", "GET", "/v1/runs/{run_id}/artefacts/{name}", "   404 403 403 403 403 403 401"),
+    Row("run", "GET", "/v1/runs/{run_id}/manifest", "                         200 200 403 200 200 403 401"),
+    Row("no run", "GET", "/v1/runs/{run_id}/manifest", "                      404 404 403 404 404 403 401"),
+    Row("published adapter", "GET", "/v1/adapters/{digest}", "                200 200 403 200 200 403 401"),
+    Row("ada's update", "GET", "/v1/adapters/{digest}", "                     404 404 403 404 404 403 401"),
+    Row("bob's past update", "GET", "/v1/adapters/{digest}", "                404 404 403 404 404 403 401"),
+    Row("average before co-tuning", "GET", "/v1/adapters/{digest}", "         404 404 403 404 404 403 401"),
+    Row("LLM's adapter", "GET", "/v1/adapters/{digest}", "                    404 404 403 404 404 403 401"),
+    Row("no blob", "GET", "/v1/adapters/{digest}", "                          404 404 403 404 404 403 401"),
+    Row("", "GET", "/v1/wanted", "                                            403 403 403 200 200 403 401"),
+    Row("ada's update", "PUT", UPDATES, "                                     403 403 403 200 200 403 401"),
+    Row("another update than ada's", "PUT", UPDATES, "                        403 403 403 409 200 403 401"),
+    Row("past round", "PUT", UPDATES, "                                       403 403 403 409 409 403 401"),
+    Row("no round", "PUT", UPDATES, "                                         403 403 403 404 404 403 401"),
+    Row("no run's round", "PUT", UPDATES, "                                   403 403 403 404 404 403 401"),
+    Row("", "GET", "/v1/agents", "                                            200 403 403 403 403 403 401"),
+    Row("new agent", "PUT", "/v1/agents/{name}/invitation", "                 200 403 403 403 403 403 401"),
+    Row("eve", "PUT", "/v1/agents/{name}/invitation", "                       200 403 403 403 403 403 401"),
+    Row("bob", "PUT", "/v1/agents/{name}/invitation", "                       409 403 403 403 403 403 401"),
+    Row("bob", "PUT", "/v1/agents/{name}/certificate", "                      200 403 403 403 403 403 401"),
+    Row("bob, ada's", "PUT", "/v1/agents/{name}/certificate", "               409 403 403 403 403 403 401"),
+    Row("bob, by ada", "PUT", "/v1/agents/{name}/certificate", "              422 403 403 403 403 403 401"),
+    Row("new agent", "PUT", "/v1/agents/{name}/certificate", "                404 403 403 403 403 403 401"),
+    Row("bob", "POST", "/v1/agents/{name}/revoke", "                          200 403 403 403 403 403 401"),
+    Row("new agent", "POST", "/v1/agents/{name}/revoke", "                    404 403 403 403 403 403 401"),
+    Row("eve, no invitation", "POST", "/v1/enrol", "                          403 403 403 403 403 403 403"),
+    Row("bob, by eve", "POST", "/v1/enrol", "                                 422 422 422 422 422 422 422"),
+    Row("", "GET", "/v1/audit", "                                             200 200 403 403 403 403 401"),
+    Row("", "GET", "/v1/audit/head", "                                        200 200 403 403 403 403 401"),
+    #                                                                    on the workers' port
+    Row("", "POST", "/v1/work/lease", "                                       403 403 200 403 403 403 401"),
+    Row("job", "POST", "/v1/work/{job_id}/heartbeat", "                       403 403 200 403 403 403 401"),
+    Row("job, another's lease", "POST", "/v1/work/{job_id}/heartbeat", "      403 403 409 403 403 403 401"),
+    Row("no job", "POST", "/v1/work/{job_id}/heartbeat", "                    403 403 404 403 403 403 401"),
+    Row("job", "POST", "/v1/work/{job_id}/result", "                          403 403 200 403 403 403 401"),
+    Row("job, another's lease", "POST", "/v1/work/{job_id}/result", "         403 403 409 403 403 403 401"),
+    Row("no job", "POST", "/v1/work/{job_id}/result", "                       403 403 404 403 403 403 401"),
+    Row("job", "POST", "/v1/work/{job_id}/failure", "                         403 403 200 403 403 403 401"),
+    Row("job, another's lease", "POST", "/v1/work/{job_id}/failure", "        403 403 409 403 403 403 401"),
+    Row("no job", "POST", "/v1/work/{job_id}/failure", "                      403 403 404 403 403 403 401"),
+    Row("average before co-tuning", "GET", "/v1/work/blobs/{digest}", "       403 403 200 403 403 403 401"),
+    Row("no blob", "GET", "/v1/work/blobs/{digest}", "                        403 403 404 403 403 403 401"),
+    Row("new blob", "PUT", "/v1/work/blobs/{digest}", "                       403 403 200 403 403 403 401"),
+    Row("new blob, another's digest", "PUT", "/v1/work/blobs/{digest}", "     403 403 422 403 403 403 401"),
+]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A coordinator with a run in its second round, and another run whose preparation a worker has leased."""
+
+    context: Context
+    job: Lease
+    digests: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Lease]:
+    """The folder of that coordinator, made once."""
+    folder = tmp_path_factory.mktemp("matrix") / "coordinator"
+    with coordinator(folder, ManualClock()) as context:
+        make_members(context, ["eve"])
+        context.membership.revoke("eve", "she left", actor="operator")
+        begin(context, TERMS)
+        play_round(context, 1)
+        submit(context, "ada", 50.0, number=2)
+        context.lifecycle.create("next", TERMS, actor="operator")
+        context.lifecycle.start("next", actor="operator")
+        return folder, lease(context)
+
+
+@pytest.fixture
+def scene(played: tuple[Path, Lease], tmp_path: Path, clock: ManualClock) -> Iterator[Scene]:
+    """The scene that the table speaks of, for one row."""
+    folder, job = played
+    shutil.copytree(folder, tmp_path / "coordinator")
+    with coordinator(tmp_path / "coordinator", clock) as context:
+        with context.store.read() as tx:
+            first, run, past = tx.round(RUN, 1), tx.run(RUN), tx.update(RUN, 1, "bob")
+        assert first.aggregate is not None
+        assert run.llm_adapter is not None
+        assert past is not None
+        digests = {
+            "published adapter": theta_of(context),
+            "ada's update": digest_of(adapter(50.0)),
+            "bob's past update": past.digest,
+            "average before co-tuning": first.aggregate,
+            "LLM's adapter": run.llm_adapter,
+            "no blob": digest_of(b"nothing"),
+            "new blob": digest_of(NEW_BLOB),
+            "new blob, another's digest": digest_of(b"another"),
+        }
+        yield Scene(context, job, digests)
+
+
+def path_of(row: Row, scene: Scene) -> str:
+    """Return the path that names the row's object."""
+    return row.route.format(
+        run_id={"new run": "new"}.get(row.object, "nowhere" if row.object.startswith("no run") else RUN),
+        number={"past round": 1, "no round": 3}.get(row.object, 2),
+        digest=scene.digests.get(row.object),
+        job_id="nowhere" if row.object == "no job" else scene.job.job_id,
+        name={"SLM adapter": "slm-adapter", "LLM adapter": "llm-adapter"}.get(row.object, name_of(row)),
+    )
+
+
+def name_of(row: Row) -> str:
+    """Return the name of the agent that the object is, or of the artefact that there is none of."""
+    return row.object.partition(",")[0].replace(" ", "-")
+
+
+def token_of(row: Row, scene: Scene) -> int:
+    """Return the fencing token of the lease."""
+    return scene.job.token + ("another's" in row.object)
+
+
+def certificate_of(row: Row, _: Scene) -> SignedCertificate:
+    """Return a certificate: for this agent by the operator, or not."""
+    wrong = {"bob, ada's": ("ada", "operator"), "bob, by ada": ("bob", "ada")}
+    of, by = wrong.get(row.object, (name_of(row), "operator"))
+    return certificate(of, key_of(of).public, operator=key_of(by))
+
+
+def enrolment_of(row: Row, _: Scene) -> EnrolmentRequest:
+    """Return an enrolment with a token that nobody was given, by whoever has the key or not."""
+    prover = key_of("eve") if row.object == "bob, by eve" else None
+    return enrolment("A" * 43, key_of(name_of(row)), name_of(row), prover=prover)
+
+
+# What good requests carry, which may be another's.
+BODIES: dict[str, Callable[[Row, Scene], BaseModel | bytes]] = {
+    "PUT {run_id}": lambda row, _: terms_of(rounds=4) if row.object == "run, other terms" else TERMS,
+    "POST cancel": lambda *_: CancelRequest(reason="enough"),
+    "PUT update": lambda row, _: adapter(51.0 if row.object == "another update than ada's" else 50.0),
+    "PUT invitation": lambda *_: invitation("A" * 43),
+    "PUT certificate": certificate_of,
+    "POST revoke": lambda *_: RevocationRequest(reason="it left"),
+    "POST enrol": enrolment_of,
+    "POST lease": lambda *_: LeaseRequest(worker="w"),
+    "POST heartbeat": lambda row, scene: Heartbeat(token=token_of(row, scene)),
+    "POST result": lambda row, scene: ResultRequest(
+        token=token_of(row, scene), result=result_of(scene.context, scene.job)
+    ),
+    "POST failure": lambda row, scene: FailureRequest(
+        token=token_of(row, scene), code="model_unreadable", message="it is gone"
+    ),
+    "PUT {digest}": lambda *_: NEW_BLOB,
+}
+
+
+def content_of(row: Row, scene: Scene) -> bytes | None:
+    """Return the body of a request, if it has one."""
+    make = BODIES.get(f"{row.method} {row.route.rpartition('/')[2]}")
+    body = None if make is None else make(row, scene)
+    return body.model_dump_json().encode() if isinstance(body, BaseModel) else body
+
+
+@pytest.mark.parametrize("row", MATRIX, ids=lambda row: f"{row.method} {row.route} {row.object}")
+async def test_everybody_gets_the_answer_that_the_table_says(row: Row, scene: Scene) -> None:
+    """Nobody's objects are another's to see or change; what one may not see is not told from what is not there."""
+    app = (create_work_app if row.route.startswith("/v1/work") else create_app)(scene.context)
+    content = content_of(row, scene)
+    fields = {} if content is None else announcing(content) | {"Content-Type": "application/json"}
+    found = []
+    for who in WHO:
+        async with client(scene.context, who, app=app) as http:
+            response = await http.request(row.method, path_of(row, scene), content=content, headers=fields)
+            found.append(response.status_code)
+    assert found == [int(status) for status in row.statuses.split()]
+
+
+async def test_what_an_agent_sends_is_its_own(scene: Scene) -> None:
+    """Bob's update is Bob's, whatever Ada has sent before; each is in its own slot."""
+    app = create_app(scene.context)
+    async with client(scene.context, "bob", app=app) as http:
+        sent = await http.put(
+            UPDATES.format(run_id=RUN, number=2), content=adapter(51.0), headers=announcing(adapter(51.0))
+        )
+    assert sent.json()["agent"] == "bob"
+    with scene.context.store.read() as tx:
+        updates = {update.agent: update.digest for update in tx.updates(RUN, 2)}
+    assert updates == {"ada": digest_of(adapter(50.0)), "bob": digest_of(adapter(51.0))}
+
+
+def test_the_table_has_every_route_with_something_and_with_nothing() -> None:
+    """A route that names an object is in it twice or more, and no route is missing."""
+    tried: dict[tuple[str, str], set[str]] = {}
+    for row in MATRIX:
+        tried.setdefault((row.method, row.route), set()).add(row.object)
+    assert tried.keys() == PUBLIC.keys() | INTERNAL.keys()
+    assert [route for route, objects in tried.items() if "{" in route[1] and len(objects) < 2] == []
+
+
+def test_the_table_agrees_with_who_may_do_what() -> None:
+    """401 and 403 are for those whom no route lets in, and for nobody else; an invitation is asked of everybody."""
+    for row in MATRIX:
+        allowed = (PUBLIC | INTERNAL)[row.method, row.route]
+        for who, status in zip(WHO, row.statuses.split(), strict=True):
+            let_in = Role.ANYONE in allowed or (who not in {None, "eve"} and ROLES[str(who)] in allowed)
+            refused = status == ("401" if who is None else "403")
+            assert refused != let_in or (row.object, status) == ("eve, no invitation", "403"), (row, who)
