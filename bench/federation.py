@@ -120,7 +120,7 @@ def settings_of(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - set
         principals_file=folder / "unused",
         federation=FEDERATION,
         operator_key=key_of("operator").public,
-        **{"requests_per_minute": 1_000_000} | changes,  # nobody waits here
+        **{"requests_per_minute": 1_000_000, "failures_per_minute": 1_000_000} | changes,  # nobody waits here
     )
 
 

@@ -49,7 +49,7 @@ async def test_a_connection_that_breaks_off_leaves_nothing(context: Context, cap
         headers, signing = credentials_of(context, "ada")
         assert signing is not None
         request = httpx.Request("PUT", f"http://x{UPDATE}", headers=headers | announcing(blob))
-        fields = dict(request.headers) | signing.sign(request)
+        fields = dict(request.headers) | signing.sign(request.method, request.url.raw_path.decode(), request.headers)
         lines = [f"PUT {UPDATE} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
         writer.write("\r\n".join(lines).encode() + blob[:-10])
         await writer.drain()

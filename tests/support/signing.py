@@ -1,6 +1,6 @@
 """Requests that are signed whatever is in them, honest or bent: what a test has changed is what is signed."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -26,22 +26,22 @@ class Signing(httpx.Auth):
         """Add the signature; a body whose digest is announced is not read for it."""
         if DIGEST_FIELD not in request.headers:
             request.headers[DIGEST_FIELD] = to_field(digest_of(await request.aread()))
-        request.headers.update(self.sign(request))
+        request.headers.update(self.sign(request.method, request.url.raw_path.decode(), request.headers))
         yield request
 
-    def sign(self, request: httpx.Request) -> dict[str, str]:
+    def sign(self, method: str, target: str, fields: Mapping[str, str]) -> dict[str, str]:
         """Return the fields of a signature; where no honest client announces as much, of one over something else."""
-        length = request.headers.get(LENGTH_FIELD, "")
+        length = fields.get(LENGTH_FIELD, "")
         try:
-            digest = from_field(request.headers[DIGEST_FIELD])
+            digest = from_field(fields[DIGEST_FIELD])
         except MessageInvalid:
             digest = digest_of(b"something else")
         return sign_request(
             self.name,
             self.key,
             self.federation,
-            method=request.method,
-            target=request.url.raw_path.decode(),
+            method=method,
+            target=target,
             digest=digest,
             length=int(length) if length.isdecimal() and len(length) < 1000 else 0,
             now=self.clock(),
