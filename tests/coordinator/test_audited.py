@@ -181,15 +181,15 @@ async def test_an_attempt_leaves_lines_that_say_who_is_in_it(tmp_path: Path, clo
 def test_members_come_and_go_with_a_line_each(context: Context) -> None:
     """Invited, enrolled, approved, revoked: by whom, and with which key; never the token."""
     lines, key, began = Lines(context), IdentityKey.generate(), context.audit.head().head.seq
-    token = invited(context)
-    context.membership.enrol(enrolment(token, key))
-    context.membership.approve("ada", certificate("ada", key.public), actor="operator")
-    context.membership.revoke("ada", "it left", actor="operator")
+    token = invited(context, "dan")
+    context.membership.enrol(enrolment(token, key, "dan"))
+    context.membership.approve("dan", certificate("dan", key.public), actor="operator")
+    context.membership.revoke("dan", "it left", actor="operator")
     assert lines.since() == [
-        "operator member.invited member/ada",
-        "ada member.pending member/ada",
-        "operator member.approved member/ada",
-        "operator member.revoked member/ada",
+        "operator member.invited member/dan",
+        "dan member.pending member/dan",
+        "operator member.approved member/dan",
+        "operator member.revoked member/dan",
     ]
     page = context.audit.page(after=began, limit=10)
     assert [entry.detail["key"] for entry in page.entries] == [None, *[key.public] * 3]

@@ -9,13 +9,19 @@ from typing import NamedTuple
 import pytest
 from pydantic import BaseModel
 
-from bench.federation import ManualClock, key_of, make_members
+from bench.federation import ManualClock, admit, key_of
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.context import Context
 from services.coordinator.principals import Role
+from shared.protocol.attempts import DealtShares, ReleasedShares, SignedSurvivors
 from shared.protocol.digests import digest_of
 from shared.protocol.membership import EnrolmentRequest, RevocationRequest, SignedCertificate
-from shared.protocol.messages import CancelRequest, FailureRequest, Heartbeat, Lease, LeaseRequest, ResultRequest
+from shared.protocol.messages import CancelRequest
+from shared.protocol.secagg.attempt import Advert
+from shared.protocol.secagg.member import announce
+from shared.protocol.secagg.sealing import AttemptSecrets
+from shared.protocol.terms import CohortTerms
+from shared.protocol.work import FailureRequest, Heartbeat, Lease, LeaseRequest, ResultRequest
 from tests.coordinator.test_principals import INTERNAL, PUBLIC
 from tests.support.federations import (
     LLM_LAYOUT,
@@ -42,8 +48,13 @@ WHO = ("operator", "viewer", "worker", "ada", "bob", "eve", None)
 
 
 TERMS = terms_of(rounds=3)
+SECRET = terms_of(
+    aggregation="SecureAggregation", cohort=CohortTerms(min_count=3, max_count=3, min_seconds=10, max_seconds=60)
+)
 NEW_BLOB = adapter(77.0, LLM_LAYOUT)
 UPDATES = "/v1/runs/{run_id}/rounds/{number}/update"
+READY = "/v1/runs/{run_id}/rounds/{number}/ready"
+ATTEMPT = "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}"
 
 
 class Row(NamedTuple):
@@ -108,6 +119,23 @@ MATRIX = [
     Row("bob, by eve", "POST", "/v1/enrol", "                                 422 422 422 422 422 422 422"),
     Row("", "GET", "/v1/audit", "                                             200 200 403 403 403 403 401"),
     Row("", "GET", "/v1/audit/head", "                                        200 200 403 403 403 403 401"),
+    #                                                                    in attempts; ada is in it, bob is not
+    Row("secret round", "PUT", READY, "                                       403 403 403 200 409 403 401"),
+    Row("open secret round", "PUT", READY, "                                  403 403 403 200 200 403 401"),
+    Row("run", "PUT", READY, "                                                403 403 403 422 422 403 401"),
+    Row("no run", "PUT", READY, "                                             403 403 403 404 404 403 401"),
+    Row("attempt", "PUT", f"{ATTEMPT}/keys", "                                403 403 403 200 404 403 401"),
+    Row("attempt, cleo's", "PUT", f"{ATTEMPT}/keys", "                        403 403 403 422 404 403 401"),
+    Row("no attempt", "PUT", f"{ATTEMPT}/keys", "                             403 403 403 409 409 403 401"),
+    Row("no run's attempt", "PUT", f"{ATTEMPT}/keys", "                       403 403 403 404 404 403 401"),
+    Row("attempt", "PUT", f"{ATTEMPT}/shares", "                              403 403 403 409 409 403 401"),
+    Row("no run's attempt", "PUT", f"{ATTEMPT}/shares", "                     403 403 403 404 404 403 401"),
+    Row("attempt", "PUT", f"{ATTEMPT}/masked", "                              403 403 403 409 409 403 401"),
+    Row("no run's attempt", "PUT", f"{ATTEMPT}/masked", "                     403 403 403 404 404 403 401"),
+    Row("attempt", "PUT", f"{ATTEMPT}/consistency", "                         403 403 403 409 409 403 401"),
+    Row("no run's attempt", "PUT", f"{ATTEMPT}/consistency", "                403 403 403 404 404 403 401"),
+    Row("attempt", "PUT", f"{ATTEMPT}/unmasking", "                           403 403 403 409 409 403 401"),
+    Row("no run's attempt", "PUT", f"{ATTEMPT}/unmasking", "                  403 403 403 404 404 403 401"),
     #                                                                    on the workers' port
     Row("", "POST", "/v1/work/lease", "                                       403 403 200 403 403 403 401"),
     Row("job", "POST", "/v1/work/{job_id}/heartbeat", "                       403 403 200 403 403 403 401"),
@@ -128,7 +156,10 @@ MATRIX = [
 
 @dataclass(frozen=True)
 class Scene:
-    """A coordinator with a run in its second round, and another run whose preparation a worker has leased."""
+    """A coordinator with a run in its second round, and another whose preparation a worker has leased.
+
+    Two runs have secure aggregation: in one an attempt waits for the keys of Ada, Cleo and Dora, in one a round is open.
+    """
 
     context: Context
     job: Lease
@@ -139,12 +170,18 @@ class Scene:
 def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Lease]:
     """The folder of that coordinator, made once."""
     folder = tmp_path_factory.mktemp("matrix") / "coordinator"
-    with coordinator(folder, ManualClock()) as context:
-        make_members(context, ["eve"])
+    clock = ManualClock()
+    with coordinator(folder, clock) as context:
+        admit(context, ["dora", "eve"], clock)
         context.membership.revoke("eve", "she left", actor="operator")
         begin(context, TERMS)
         play_round(context, 1)
         submit(context, "ada", 50.0, number=2)
+        for run_id in ("secret", "open-secret"):
+            begin(context, SECRET, run_id)
+        for name in ("ada", "cleo", "dora"):
+            context.attempts.ready(name, "secret", 1)
+        context.rounds.reconcile()
         context.lifecycle.create("next", TERMS, actor="operator")
         context.lifecycle.start("next", actor="operator")
         return folder, lease(context)
@@ -177,12 +214,22 @@ def scene(played: tuple[Path, Lease], tmp_path: Path, clock: ManualClock) -> Ite
 def path_of(row: Row, scene: Scene) -> str:
     """Return the path that names the row's object."""
     return row.route.format(
-        run_id={"new run": "new"}.get(row.object, "nowhere" if row.object.startswith("no run") else RUN),
-        number={"past round": 1, "no round": 3}.get(row.object, 2),
+        run_id=run_of(row),
+        number={"past round": 1, "no round": 3}.get(row.object, 2 if run_of(row) == RUN else 1),
+        attempt=2 if row.object == "no attempt" else 1,
         digest=scene.digests.get(row.object),
         job_id="nowhere" if row.object == "no job" else scene.job.job_id,
         name={"SLM adapter": "slm-adapter", "LLM adapter": "llm-adapter"}.get(row.object, name_of(row)),
     )
+
+
+def run_of(row: Row) -> str:
+    """Return the run that the object is, or is of."""
+    if row.object.startswith("no run"):
+        return "nowhere"
+    if "attempt" in row.object:
+        return "secret"
+    return {"new run": "new", "secret round": "secret", "open secret round": "open-secret"}.get(row.object, RUN)
 
 
 def name_of(row: Row) -> str:
@@ -202,6 +249,14 @@ def certificate_of(row: Row, _: Scene) -> SignedCertificate:
     return certificate(of, key_of(of).public, operator=key_of(by))
 
 
+def keys_of(row: Row, scene: Scene) -> Advert:
+    """Return the keys that an agent announces in the attempt."""
+    with scene.context.store.read() as tx:
+        (attempt,) = tx.attempts.of(tx.round("secret", 1))
+    name = "cleo" if "cleo" in row.object else "ada"
+    return announce(attempt.terms, name, key_of(name), AttemptSecrets.generate())
+
+
 def enrolment_of(row: Row, _: Scene) -> EnrolmentRequest:
     """Return an enrolment with a token that nobody was given, by whoever has the key or not."""
     prover = key_of("eve") if row.object == "bob, by eve" else None
@@ -213,6 +268,11 @@ BODIES: dict[str, Callable[[Row, Scene], BaseModel | bytes]] = {
     "PUT {run_id}": lambda row, _: terms_of(rounds=4) if row.object == "run, other terms" else TERMS,
     "POST cancel": lambda *_: CancelRequest(reason="enough"),
     "PUT update": lambda row, _: adapter(51.0 if row.object == "another update than ada's" else 50.0),
+    "PUT keys": keys_of,
+    "PUT shares": lambda *_: DealtShares(sealed={}),
+    "PUT masked": lambda *_: bytes(8),
+    "PUT consistency": lambda *_: SignedSurvivors(signature="A" * 86),
+    "PUT unmasking": lambda *_: ReleasedShares(own_masks={}, mask_secrets={}),
     "PUT invitation": lambda *_: invitation("A" * 43),
     "PUT certificate": certificate_of,
     "POST revoke": lambda *_: RevocationRequest(reason="it left"),

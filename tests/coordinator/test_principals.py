@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 EVERYBODY = {Role.ANYONE, Role.OPERATOR, Role.VIEWER, Role.WORKER, Role.AGENT}
 READERS = {Role.OPERATOR, Role.VIEWER, Role.AGENT}
 DIGEST = digest_of(b"adapter")
-IN_PATHS = {"run_id": "run", "number": 1, "digest": DIGEST, "name": "slm-adapter", "job_id": "job"}
+IN_PATHS = {"run_id": "run", "number": 1, "attempt": 1, "digest": DIGEST, "name": "slm-adapter", "job_id": "job"}
 
 # Who may do what: the whole of it. A new route is written here before it is written anywhere else, and test_matrix.py
 # says what everybody is answered.
@@ -45,6 +45,12 @@ PUBLIC: dict[tuple[str, str], set[Role]] = {
     ("GET", "/v1/audit"): {Role.OPERATOR, Role.VIEWER},
     ("GET", "/v1/audit/head"): {Role.OPERATOR, Role.VIEWER},
     ("PUT", "/v1/runs/{run_id}/rounds/{number}/update"): {Role.AGENT},
+    ("PUT", "/v1/runs/{run_id}/rounds/{number}/ready"): {Role.AGENT},
+    ("PUT", "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}/keys"): {Role.AGENT},
+    ("PUT", "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}/shares"): {Role.AGENT},
+    ("PUT", "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}/masked"): {Role.AGENT},
+    ("PUT", "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}/consistency"): {Role.AGENT},
+    ("PUT", "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}/unmasking"): {Role.AGENT},
 }
 INTERNAL: dict[tuple[str, str], set[Role]] = {
     ("GET", "/healthz"): EVERYBODY,

@@ -64,6 +64,7 @@ def test_a_signed_request_says_all_that_was_signed():
         name="ada",
         federation="clinics",
         digest=digest_of(BODY),
+        length=len(BODY),
         nonce=NONCE,
         created=NOW,
         expires=NOW + LIFETIME_SECONDS,
