@@ -29,13 +29,13 @@ from shared.errors import (
 )
 from shared.findings import Check, Finding, failed, ok, warning
 from shared.loopback import is_here
+from shared.protocol.request_signatures import TOLERANCE_SECONDS
 from shared.proxies import place, port, proxy_for
 from shared.transport import Transport, open_transport
 from shared.trust import ENDS_SOON, require_encryption, say_untrusted, trusting
 
 CONNECT_SECONDS = 5.0
 PATIENCE_SECONDS = 3.0
-LARGEST_SKEW_SECONDS = 30.0
 
 NO_COORDINATOR = "correct coordinator_url: what answers there is no coordinator, or a proxy in front of it"
 
@@ -174,7 +174,7 @@ async def clock(transport: Transport) -> Finding:
     if there is None:
         return ok("the coordinator does not say what time it is")
     skew = time.time() - there.timestamp()
-    if abs(skew) > LARGEST_SKEW_SECONDS:
+    if abs(skew) > TOLERANCE_SECONDS:
         return warning(
             f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the coordinator's",
             "set the clock (NTP) of the one that is wrong: logs cannot be compared, and certificates may seem invalid",

@@ -59,7 +59,7 @@ class Installation:
 
 def entry_of(name: str, role: str) -> dict[str, Any]:
     """Return what the principals file has of somebody."""
-    kept = TokenEntry.of(token_of(name), Role(role), not_after=datetime.now(UTC) + timedelta(days=30))
+    kept = TokenEntry.of(token_of(name), Role(role), not_after=datetime.now(UTC) + timedelta(days=365))
     return kept.model_dump(mode="json")
 
 
@@ -296,6 +296,18 @@ def test_somebody_without_a_token_is_a_warning(installed: Installation, tmp_path
     verdict, said = installed.findings()["principals file"]
     assert verdict == "warning"
     assert "no operator, no agent" in said
+
+
+def test_a_token_that_ends_soon_is_a_warning(installed: Installation, tmp_path: Path):
+    """Whose it is, and the command that makes another; before requests are refused for it."""
+    file = tmp_path / "principals.json"
+    entries = json.loads(file.read_text())
+    entries["worker"]["not_after"] = (datetime.now(UTC) + timedelta(days=29)).isoformat()
+    file.write_text(json.dumps(entries))
+    verdict, said = installed.findings()["principals file"]
+    assert verdict == "warning"
+    assert "within 30 days the tokens of worker end" in said
+    assert "fedcollm tokens issue" in said
 
 
 def test_terms_that_cannot_be_used_are_told(installed: Installation, tmp_path: Path):

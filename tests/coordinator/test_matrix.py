@@ -158,7 +158,7 @@ MATRIX = [
 class Scene:
     """A coordinator with a run in its second round, and another whose preparation a worker has leased.
 
-    Two runs have secure aggregation: in one an attempt waits for the keys of Ada, Cleo and Dora, in one a round is open.
+    Two runs have secure aggregation: an attempt of one waits for the keys of Ada, Cleo and Dora, the other has a round.
     """
 
     context: Context

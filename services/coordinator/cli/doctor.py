@@ -247,11 +247,18 @@ def _certificate(file: Path, key: Path) -> Finding:
 
 
 def _principals(file: Path) -> Finding:
-    count = Counter(entry.role for entry in read_entries(file).values())
+    entries = read_entries(file)
+    count = Counter(entry.role for entry in entries.values())
     detail = f"{file}: {', '.join(_count(count[role], role) for role in Role if count[role]) or 'nobody'}"
     missing = [role for role in (Role.OPERATOR, Role.WORKER, Role.AGENT) if not count[role]]
     if missing:
         return warning(f"{detail}; no {', no '.join(missing)}", "a run needs one of each: add them with a token each")
+    ending = [name for name, entry in entries.items() if entry.not_after < datetime.now(UTC) + ENDS_SOON]
+    if ending:
+        return warning(
+            f"{detail}; within {ENDS_SOON.days} days the tokens of {', '.join(ending)} end, or have ended",
+            "give each a new one (fedcollm tokens issue NAME --role ROLE --force)",
+        )
     return private(file, detail)
 
 
