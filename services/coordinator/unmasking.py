@@ -14,11 +14,8 @@ import numpy as np
 
 from shared.protocol.secagg.attempt import Roster
 from shared.protocol.secagg.coding import SLOTS, Sum, signed
-from shared.protocol.secagg.masks import WORD_BYTES, Mask, Ring
+from shared.protocol.secagg.masks import STRETCH_WORDS, WORD_BYTES, Mask, Ring
 from shared.protocol.secagg.unmasking import Released, masks_left, remove
-
-# A megabyte: a sum of a million numbers has pieces for each process, and a piece stays in a processor's cache.
-PIECE_WORDS = 1 << 18
 
 # Words that are read or unmasked; below it, in a tenth of a second, a process costs more than it saves.
 WORTH_A_PROCESS = 1 << 26
@@ -66,8 +63,8 @@ class Unmasking:
         for group in groups:
             masks, liars = self._masks(group)
             wrong |= liars
-            starts = range(0, group.words, PIECE_WORDS)
-            jobs = [(group.vectors, masks, start, min(PIECE_WORDS, group.words - start)) for start in starts]
+            starts = range(0, group.words, STRETCH_WORDS)
+            jobs = [(group.vectors, masks, start, min(STRETCH_WORDS, group.words - start)) for start in starts]
             much = (len(group.vectors) + len(masks)) * group.words > WORTH_A_PROCESS
             pieces = (
                 self._processes().map(sum_piece, *zip(*jobs, strict=True))
@@ -75,7 +72,7 @@ class Unmasking:
                 else (sum_piece(*job) for job in jobs)
             )
             for start, piece in zip(starts, pieces, strict=True):
-                total[start : start + PIECE_WORDS] += signed(np.frombuffer(piece, dtype=np.uint32))
+                total[start : start + STRETCH_WORDS] += signed(np.frombuffer(piece, dtype=np.uint32))
         return Unmasked(total, frozenset(wrong))
 
     def close(self) -> None:

@@ -1,8 +1,11 @@
 """Masks: streams of random numbers that two parties can both make, and that are gone once both are added up.
 
-A mask is AES-256 in counter mode under a key of its own, read as little-endian uint32. A vector is added to in place,
-all masks to one piece after the other, so that the piece stays in the processor's cache: no mask is ever in memory as a
-whole.
+A mask is AES-256 in counter mode under a key of its own, read as little-endian uint32. The counter's first 96 bits are
+the number of the stretch of the vector, and the others begin at 2: this is the key stream of AES-256-GCM, which
+processors make more than twice as fast as that of plain counter mode; nobody needs its tag.
+
+A vector is added to in place, all masks to one piece after the other, so that the piece stays in the processor's cache:
+no mask is ever in memory as a whole.
 """
 
 from collections.abc import Iterable
@@ -18,6 +21,8 @@ Ring: TypeAlias = npt.NDArray[np.uint32]
 
 WORD_BYTES = 4
 BLOCK_BYTES = 16
+NONCE_BYTES = 12
+STRETCH_WORDS = 1 << 18
 PIECE_BYTES = 1 << 17
 _ZEROS = bytes(PIECE_BYTES)
 
@@ -38,11 +43,17 @@ class Mask:
 def add_masks(vector: Ring, masks: Iterable[Mask], *, start: int = 0) -> None:
     """Add masks to ``vector``, shape [length], in place; the vector begins at word ``start`` of the whole.
 
-    ``start`` is a multiple of four words, a block of the cipher, so that ranges of a vector can be worked on apart.
+    ``start`` is a multiple of ``STRETCH_WORDS``, so that stretches of a vector can be worked on apart.
     """
-    counter = (start * WORD_BYTES // BLOCK_BYTES).to_bytes(BLOCK_BYTES, "big")
+    masks = tuple(masks)
+    for begin in range(0, vector.size, STRETCH_WORDS):
+        _add(vector[begin : begin + STRETCH_WORDS], masks, stretch=(start + begin) // STRETCH_WORDS)
+
+
+def _add(vector: Ring, masks: Iterable[Mask], *, stretch: int) -> None:
+    nonce = stretch.to_bytes(NONCE_BYTES, "big")
     streams = [
-        (Cipher(algorithms.AES256(mask.key), modes.CTR(counter)).encryptor(), np.subtract if mask.negative else np.add)
+        (Cipher(algorithms.AES256(mask.key), modes.GCM(nonce)).encryptor(), np.subtract if mask.negative else np.add)
         for mask in masks
     ]
     buffer = bytearray(PIECE_BYTES + BLOCK_BYTES - 1)  # the cipher may want one block less one byte of room

@@ -63,7 +63,7 @@ def masks_left(
 
 
 def remove(masks: tuple[Mask, ...], total: Ring, *, start: int = 0) -> None:
-    """Take masks out of ``total`` in place, a range of the sum that begins at word ``start``, a multiple of four."""
+    """Take masks out of ``total`` in place, a part of the sum that begins at word ``start``: see ``add_masks``."""
     add_masks(total, (mask.opposite for mask in masks), start=start)
 
 

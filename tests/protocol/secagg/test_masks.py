@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.protocol.secagg.masks import PIECE_BYTES, WORD_BYTES, Mask, Ring, add_masks
+from shared.protocol.secagg.masks import PIECE_BYTES, STRETCH_WORDS, WORD_BYTES, Mask, Ring, add_masks
 
 KEY = bytes(range(32))
 PIECE = PIECE_BYTES // WORD_BYTES
@@ -19,34 +20,35 @@ def mask_of(key: bytes, words: int, *, start: int = 0) -> Ring:
 
 
 def test_masks_are_the_key_stream_of_the_standard() -> None:
-    """NIST SP 800-38A, F.5.5: CTR-AES256, its four blocks."""
-    key = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
-    counter = int("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff", 16)
-    plaintext = bytes.fromhex(
-        "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"
-        "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710"
-    )
-    ciphertext = bytes.fromhex(
-        "601ec313775789a5b7a7f504bbf3d228f443e3ca4d62b59aca84e990cacaf5c5"
-        "2b0930daa23de94ce87017ba2d84988ddfc9c58db67aada613c2dd08457941a6"
-    )
-    stream = bytes(a ^ b for a, b in zip(plaintext, ciphertext, strict=True))
-    assert mask_of(key, 16, start=counter * 4).tobytes() == stream
-    assert np.array_equal(mask_of(key, 16, start=counter * 4), np.frombuffer(stream, dtype="<u4"))
+    """McGrew and Viega, "The Galois/Counter Mode of Operation", test case 14: a block of zeros under a key of zeros."""
+    assert mask_of(bytes(32), 4).tobytes().hex() == "cea7403d4d606b6e074ec5d3baf39d18"
+
+
+@pytest.mark.parametrize("stretch", [0, 1, 5])
+def test_masks_are_counter_mode(stretch: int) -> None:
+    """Stretch by stretch, each from its own counter on, whatever mode makes them."""
+    words = STRETCH_WORDS + 9
+    mask = mask_of(KEY, words, start=stretch * STRETCH_WORDS)
+    parts = []
+    for number, length in ((stretch, STRETCH_WORDS), (stretch + 1, 9)):
+        counter = number.to_bytes(12, "big") + (2).to_bytes(4, "big")
+        plain = Cipher(algorithms.AES256(KEY), modes.CTR(counter)).encryptor()
+        parts.append(np.frombuffer(plain.update(bytes(WORD_BYTES * length)), dtype="<u4"))
+    assert np.array_equal(mask, np.concatenate(parts))
 
 
 @pytest.mark.parametrize("negative", [False, True])
-@given(words=st.integers(0, 400), blocks=st.integers(0, 100))
-def test_a_range_of_a_vector_can_be_masked_apart(*, words: int, blocks: int, negative: bool) -> None:
+@pytest.mark.parametrize("words", [0, 1, 4, 1001])
+def test_a_stretch_of_a_vector_can_be_masked_apart(*, words: int, negative: bool) -> None:
     """A mask from a start on is that part of the whole mask."""
-    whole: Ring = np.zeros(4 * blocks + words, dtype=np.uint32)
+    whole: Ring = np.zeros(2 * STRETCH_WORDS + words, dtype=np.uint32)
     add_masks(whole, [Mask(KEY, negative)])
     part: Ring = np.zeros(words, dtype=np.uint32)
-    add_masks(part, [Mask(KEY, negative)], start=4 * blocks)
-    assert np.array_equal(whole[4 * blocks :], part)
+    add_masks(part, [Mask(KEY, negative)], start=2 * STRETCH_WORDS)
+    assert np.array_equal(whole[2 * STRETCH_WORDS :], part)
 
 
-@pytest.mark.parametrize("words", [0, 1, 3, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 5])
+@pytest.mark.parametrize("words", [0, 1, 3, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 5, STRETCH_WORDS + 3])
 def test_minus_undoes_plus_at_every_length(words: int) -> None:
     """Whether or not a vector is a whole number of pieces or blocks."""
     vector = np.random.default_rng(1).integers(0, 2**32, words, dtype=np.uint32)
@@ -68,11 +70,12 @@ def test_many_masks_are_the_sum_of_each(masks: list[Mask]) -> None:
     assert np.array_equal(vector, np.arange(PIECE + 7))
 
 
-def test_pieces_are_one_stream() -> None:
-    """No piece has the numbers of another, and the seams are where a start would begin."""
-    whole = mask_of(KEY, 3 * PIECE)
-    assert np.array_equal(whole[PIECE:], mask_of(KEY, 2 * PIECE, start=PIECE))
-    assert not np.array_equal(whole[:PIECE], whole[PIECE : 2 * PIECE])
+def test_no_piece_and_no_stretch_has_the_numbers_of_another() -> None:
+    """A mask never repeats itself."""
+    mask = mask_of(KEY, 2 * STRETCH_WORDS)
+    pieces = {mask[begin : begin + 8].tobytes() for begin in range(0, mask.size, PIECE)}
+    assert len(pieces) == mask.size // PIECE
+    assert len(set(mask.reshape(-1, 4).view("V16").ravel().tolist())) == mask.size // 4
 
 
 @pytest.mark.parametrize("bit", [0, 1, 100, 255])

@@ -105,15 +105,6 @@ def test_one_own_mask_a_survivor_and_one_mask_a_lost_pair(honest: Attempt) -> No
     honest.require_sum(left)
 
 
-def test_the_masks_come_out_of_ranges_apart(honest: Attempt) -> None:
-    """A vector may be worked on in parts that begin at a multiple of four."""
-    left = honest.left()
-    total = honest.total.copy()
-    for start, end in ((0, 4), (4, 8), (8, 11)):
-        remove(left.masks, total[start:end], start=start)
-    assert np.array_equal(total, honest.expected)
-
-
 @pytest.mark.parametrize(
     "share",
     [to_text(bytes(33)), to_text(b"\xff" * 33), "garbage!", "", "A" * 45, "é" * 44],
