@@ -30,7 +30,7 @@ from examples.demo.processes import LocalFederation, local_federation
 from examples.demo.task import write_demo_data
 from examples.demo.watching import Watched, watch, write_events
 from services.client_agent.state import export_adapter
-from services.coordinator.cli.display import end_line, event_line, reason_lines, score_table
+from services.coordinator.cli.display import end_line, event_line, masking_lines, reason_lines, score_table
 from services.coordinator.cli.following import Followed
 from services.coordinator.cli.live_view import LiveView
 from services.coordinator.cli.parts import time_spent, time_table
@@ -136,7 +136,7 @@ def report(
     """Print what stays on the screen."""
     run = watched.followed.run
     if run is not None and run.base_scores is not None:
-        report_scores(console, watched.followed, run.base_scores, starting_seconds)
+        report_scores(console, run, watched.followed, run.base_scores, starting_seconds)
     sent = sum(status.sent_bytes for status in watched.agents.values())
     received = sum(status.received_bytes for status in watched.agents.values())
     console.print(
@@ -149,11 +149,13 @@ def report(
         console.print(f"{name:<12} {path}", highlight=False, soft_wrap=True)
 
 
-def report_scores(console: Console, followed: Followed, base: BaseScores, starting_seconds: float) -> None:
+def report_scores(
+    console: Console, run: RunView, followed: Followed, base: BaseScores, starting_seconds: float
+) -> None:
     """Print what the run gave, and where the time went."""
-    console.print(score_table(followed.run, followed.rounds), "")
-    for line in reason_lines(followed.rounds):
-        console.print(line, soft_wrap=True)
+    console.print(score_table(run, followed.rounds), "")
+    for line in [*masking_lines(run, followed.rounds), *reason_lines(followed.rounds)]:
+        console.print(line, soft_wrap=True, highlight=False)
     parts = time_spent(followed.events).seconds
     console.print(time_table({"processes start": starting_seconds, **parts}), "")
     scored = [row.scores for row in followed.rounds if row.scores]

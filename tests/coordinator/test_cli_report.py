@@ -12,7 +12,9 @@ from services.coordinator.cli.app import app
 from services.coordinator.cli.report import Report, report_lines
 from services.coordinator.context import Context
 from shared.cli.console import ExitCode
-from shared.protocol.terms import GateTerms
+from shared.protocol.messages import AgentsEvaluation
+from shared.protocol.rounds import RoundState
+from shared.protocol.terms import CohortTerms, GateTerms
 from tests.support.federations import RUN, adapter, begin, play_round, run_of, submit, terms_of
 from tests.support.served import Operated, operated
 
@@ -29,6 +31,14 @@ def report(operator: Operated, *arguments: str) -> str:
     result = CliRunner().invoke(app, ["runs", "report", RUN, *arguments, *operator.options])
     assert result.exit_code == ExitCode.DONE, result.output
     return result.stdout
+
+
+def shown(found: Report, width: int) -> list[str]:
+    """The rows of a report on a terminal of this width."""
+    screen = Console(file=StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
+    with screen.capture() as capture:
+        screen.print(*report_lines(found), sep="\n")
+    return capture.get().splitlines()
 
 
 def test_a_report_says_what_a_run_gave_and_why_rounds_came_to_nothing(operator: Operated):
@@ -62,13 +72,7 @@ def test_nothing_of_a_report_is_cut_at_80_columns(operator: Operated):
     play_round(operator.context, 2, loss=12.345)
     found = Report.model_validate_json(report(operator, "--json"))
 
-    def shown(width: int) -> list[str]:
-        screen = Console(file=StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
-        with screen.capture() as capture:
-            screen.print(*report_lines(found), sep="\n")
-        return capture.get().splitlines()
-
-    narrow, wide = shown(80), shown(120)
+    narrow, wide = shown(found, 80), shown(found, 120)
     assert max(len(row.rstrip()) for row in narrow) <= 80
     assert "…" not in "".join([*narrow, *wide])
     assert any(row.split()[-3:-1] == ["1234.567", "1.000"] for row in narrow)
@@ -107,3 +111,30 @@ def test_a_report_of_a_run_that_made_nothing_says_so(operator: Operated):
     """A draft has no scores, no rounds and no adapters."""
     operator.context.lifecycle.create(RUN, terms_of(), actor="operator")
     assert "there are no adapters yet" in report(operator)
+
+
+def test_what_agents_have_measured_and_what_sums_cost_is_in_the_report(operator: Operated):
+    """Of the adapter that each round began with; and nothing is cut at 80 columns, in the longest state either."""
+    begin(operator.context, terms_of(rounds=2, gate=GateTerms(enabled=False)))
+    play_round(operator.context, 1)
+    found = Report.model_validate_json(report(operator, "--json"))
+    assert not any("agents on" in row or "attempts" in row for row in shown(found, 80))
+
+    cohort = CohortTerms(min_count=3, max_count=4, min_seconds=0, max_seconds=60)
+    terms = terms_of(aggregation="SecureAggregation", cohort=cohort, evaluation_examples=100)
+    told = AgentsEvaluation(examples=300, accuracy=0.625, loss=0.75)
+    rounds = (
+        found.rounds[0].model_copy(update={"attempts": 2, "error_bound": 9.3e-8, "evaluation": told}),
+        found.rounds[1].model_copy(update={"attempts": 1, "state": RoundState.CONSISTENCY, "seconds": {"open": 5e3}}),
+    )
+    secure = found.model_copy(
+        update={"run": found.run.model_copy(update={"terms": terms}), "rounds": rounds, "seconds": {}}
+    )
+    narrow, wide = shown(secure, 80), shown(secure, 140)
+    assert max(len(row.rstrip()) for row in narrow) <= 80
+    assert "…" not in "".join([*narrow, *wide])
+    assert any(row.split()[:6] == ["1", "published", "2", "62.5", "%", "50.0"] for row in narrow)
+    assert any("62.5 %  0.750" in row for row in wide)
+    assert "SLM at agents: each agent on 100 examples of its own, before it trained" in narrow
+    assert any("no number of an aggregate is off by more than 9.3e-08" in row for row in narrow)
+    assert [row for row in narrow if "attempts" in row] == ["round 1 took 2 attempts"]

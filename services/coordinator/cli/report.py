@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 from rich.console import Group, RenderableType
 
-from services.coordinator.cli.display import Fitting, plain_table, reason_lines, score_table, state_line
+from services.coordinator.cli.display import (
+    Fitting,
+    masking_lines,
+    plain_table,
+    reason_lines,
+    score_table,
+    state_line,
+)
 from services.coordinator.cli.following import Followed, catch_up
 from services.coordinator.cli.parts import time_spent, time_table
 from shared.cli.console import size
@@ -63,6 +70,7 @@ def report_lines(report: Report) -> Iterator[RenderableType]:
         score_table(run, report.rounds, "accuracy and loss"),
         Group(score_table(run, report.rounds), "", score_table(run, report.rounds, "loss")),
     )
+    yield from masking_lines(run, report.rounds)
     yield from reason_lines(report.rounds)
     yield ""
     yield time_table(report.seconds)
