@@ -27,10 +27,11 @@ from services.coordinator.nonces import Nonces
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.principals import Principal, Role
 from services.coordinator.progress import SYSTEM, restart_clock
-from services.coordinator.records import JobState
+from services.coordinator.records import Detail, JobState
 from services.coordinator.rounds import RoundEngine
 from services.coordinator.settings import Settings
 from services.coordinator.store import open_store
+from services.coordinator.token_log import TokenLog, told
 from services.coordinator.tokens import Tokens
 from services.coordinator.unmasking import Unmasking, processes
 from services.coordinator.updates import UpdateDesk
@@ -63,6 +64,7 @@ class Context:
     lifecycle: RunLifecycle
     membership: Membership
     audit: AuditLog
+    token_log: TokenLog
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
         unmasking = Unmasking(processes)
         with store.read() as tx:
             blobs.sweep(tx.blob_digests())
-        _resume(store, clock(), settings)
+        _resume(store, clock(), settings, tokens)
         try:
             yield Context(
                 settings=settings,
@@ -112,6 +114,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                 lifecycle=RunLifecycle(store, blobs, clock),
                 membership=Membership(store, clock, federation=settings.federation, operator_key=settings.operator_key),
                 audit=AuditLog(store, key, federation=settings.federation),
+                token_log=TokenLog(store, tokens),
             )
         finally:
             unmasking.close()
@@ -119,10 +122,11 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
             store.close()
 
 
-def _resume(store: Store, now: float, settings: Settings) -> None:
+def _resume(store: Store, now: float, settings: Settings, tokens: Tokens) -> None:
     """Give agents and workers their time again: they could reach nobody while no coordinator ran."""
     with store.write() as tx:
-        tx.audit.append(SYSTEM, "coordinator.started", "coordinator", {"operator_key": settings.operator_key})
+        trusted: Detail = {"operator_key": settings.operator_key, "tokens": told(tokens.entries())}
+        tx.audit.append(SYSTEM, "coordinator.started", "coordinator", trusted)
         for run in tx.runs(states=(RunState.RUNNING, RunState.PAUSED)):
             restart_clock(tx, run, now, actor=SYSTEM)
             for job in tx.open_jobs(run.id):
@@ -152,6 +156,7 @@ async def _reconcile_forever(context: Context, thread: Executor) -> None:
         try:
             await asyncio.get_running_loop().run_in_executor(thread, context.rounds.reconcile)
             await asyncio.get_running_loop().run_in_executor(thread, context.admission.forget)
+            await asyncio.get_running_loop().run_in_executor(thread, context.token_log.catch_up)
         except Exception:
             # One bad pass (a full disk, a locked database) must not end all passes; the next one is a second away.
             log.exception("reconcile.crashed")

@@ -105,11 +105,16 @@ class Tokens(Protocol):
         """
         ...
 
+    def entries(self) -> Mapping[str, TokenEntry]:
+        """Return whose tokens are known now, by name."""
+        ...
+
 
 class KnownTokens:
     """Tokens of which the hashes are in memory."""
 
     def __init__(self, entries: Mapping[str, TokenEntry]) -> None:
+        self._entries = entries
         self._by_hash = {
             entry.token_sha256: (Principal(name, entry.role), entry.not_after.timestamp())
             for name, entry in entries.items()
@@ -128,6 +133,10 @@ class KnownTokens:
             )
         return principal
 
+    def entries(self) -> Mapping[str, TokenEntry]:
+        """Return whose tokens these are; see ``Tokens``."""
+        return self._entries
+
 
 class TokenFile:
     """The tokens of a file, which is read again when it has changed."""
@@ -140,6 +149,13 @@ class TokenFile:
 
     def find(self, token: str, now: float) -> Principal:
         """Return whose token this is; see ``Tokens``."""
+        return self._newest().find(token, now)
+
+    def entries(self) -> Mapping[str, TokenEntry]:
+        """Return whom the file names; see ``Tokens``."""
+        return self._newest().entries()
+
+    def _newest(self) -> KnownTokens:
         stamp = self._stamp()
         if stamp != self._read:
             self._read = stamp
@@ -148,7 +164,7 @@ class TokenFile:
                 log.info("tokens.read", file=str(self._path))
             except ConfigurationError as error:  # half of an edit: the next change is read again
                 log.warning("tokens.kept", detail=f"{error}; the tokens that were known before stay so")
-        return self._tokens.find(token, now)
+        return self._tokens
 
     def _stamp(self) -> tuple[int, int, int] | None:
         """Return what changes with the file; a file that another was renamed to has another inode."""

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from bench.federation import ManualClock, key_of
+from bench.federation import ManualClock, key_of, known_tokens
 from services.coordinator import schema
 from services.coordinator.context import Context
+from services.coordinator.principals import Role
 from services.coordinator.store import SqlStore
+from services.coordinator.token_log import TokenLog, told
+from services.coordinator.tokens import TokenFile, TokensFile, issue, issue_all
 from services.coordinator.transaction import Transaction
 from shared.errors import LayoutMismatch, RoundClosed
 from shared.protocol.audit import Chain
@@ -228,7 +231,29 @@ def test_a_start_leaves_a_line(tmp_path: Path, clock: ManualClock) -> None:
     with coordinator(tmp_path, clock) as context:
         (entry,) = context.audit.page(after=before, limit=10).entries
     assert (entry.actor, entry.action, entry.subject) == ("coordinator", "coordinator.started", "coordinator")
-    assert entry.detail == {"operator_key": key_of("operator").public}
+    assert entry.detail == {"operator_key": key_of("operator").public, "tokens": told(known_tokens().entries())}
+
+
+def test_a_change_of_the_tokens_leaves_a_line(context: Context, tmp_path: Path) -> None:
+    """Whose they are, as what, until when; of the token itself nothing that would find or check it."""
+    file = tmp_path / "principals.json"
+    _, first = issue_all({"gpu": Role.WORKER})
+    file.write_text(first.model_dump_json())
+    log = TokenLog(context.store, TokenFile(file))
+    lines, before = Lines(context), context.audit.head().head.seq
+    log.catch_up()
+    assert lines.since() == []
+    token, entry = issue(Role.VIEWER)
+    (tmp_path / "new.json").write_text(TokensFile({**first.root, "screen": entry}).model_dump_json())
+    (tmp_path / "new.json").replace(file)
+    log.catch_up()
+    log.catch_up()
+    assert lines.since() == ["coordinator tokens.changed tokens"]
+    page = context.audit.page(after=before, limit=10)
+    assert page.entries[0].detail["screen"] == told({"screen": entry})["screen"]
+    assert list(page.entries[0].detail) == ["gpu", "screen"]
+    assert token not in page.model_dump_json()
+    assert entry.token_sha256 not in page.model_dump_json()
 
 
 def test_an_update_is_refused_for_a_reason(context: Context) -> None:
