@@ -22,6 +22,7 @@ import numpy as np
 from bench.aggregation import aggregation_rate
 from bench.no_op import shift_of
 from bench.round_processes import SLM_LAYOUT
+from bench.signatures import signature_costs
 from examples.demo.processes import LOOPBACK, LocalFederation, free_ports, local_federation
 from shared.protocol.codec import blob_bytes, decode
 from shared.protocol.messages import EventList, PublishedAdapter, RoundList, RoundView, RunView
@@ -205,7 +206,7 @@ def main() -> None:
             started = time.perf_counter()
             asyncio.run(measure(Path(folder), setting, arguments.rounds))
             print(f"  ({time.perf_counter() - started:.1f} s in all, with starting the processes)")
-    for line in aggregation_rate(SLM_LAYOUT):
+    for line in (*aggregation_rate(SLM_LAYOUT), *signature_costs()):
         print(line)
 
 

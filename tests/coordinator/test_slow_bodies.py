@@ -9,7 +9,6 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from bench.federation import token_of
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.context import Context
 from services.coordinator.routes.slow_bodies import Pace, SlowBodies
@@ -18,7 +17,7 @@ from shared.protocol.digests import digest_of
 from shared.protocol.messages import Problem
 from shared.transport import AsgiApp
 from tests.support.federations import RUN, adapter, begin, terms_of
-from tests.support.requests import UPDATE, announcing, assert_nothing_kept, pieces
+from tests.support.requests import UPDATE, announcing, assert_nothing_kept, fields_of, pieces
 from tests.support.served import served
 
 pytestmark = pytest.mark.anyio
@@ -65,10 +64,9 @@ class Sender:
         self._reader = reader
         self.writer = writer
 
-    def begin(self, method: str, path: str, who: str | None, **fields: str) -> None:
+    def begin(self, method: str, path: str, fields: dict[str, str]) -> None:
         """Send everything but the body."""
-        fields = {"Host": "here", "FedCoLLM-Protocol": "1", **fields}
-        fields |= {"Authorization": f"Bearer {token_of(who)}"} if who else {}
+        fields = {"Host": "here", **fields}
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
         self.writer.write("\r\n".join(lines).encode())
 
@@ -106,7 +104,7 @@ async def test_an_upload_that_stops_is_broken_off_and_leaves_nothing(context: Co
     blob = adapter(1.0)
     with capture_logs() as lines:
         async with sending(create_app(impatient(context))) as (sender, port):
-            sender.begin("PUT", UPDATE, "ada", **announcing(blob))
+            sender.begin("PUT", UPDATE, fields_of(context, "ada", "PUT", UPDATE, **announcing(blob)))
             sender.writer.write(blob[:-10])
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
                 assert (await http.get("/healthz")).is_success
@@ -114,10 +112,7 @@ async def test_an_upload_that_stops_is_broken_off_and_leaves_nothing(context: Co
                 assert (status, problem.code) == (408, "body_too_slow")
                 assert f"after {len(blob) - 10} bytes" in problem.detail
                 assert_nothing_kept(context)
-                fields = announcing(blob) | {
-                    "FedCoLLM-Protocol": "1",
-                    "Authorization": f"Bearer {token_of('ada')}",
-                }
+                fields = fields_of(context, "ada", "PUT", UPDATE, **announcing(blob))
                 again = await http.put(UPDATE, content=pieces(blob), headers=fields)
     assert again.json()["digest"] == digest_of(blob)
     (refused,) = (line for line in lines if line["event"] == "request.refused")
@@ -128,7 +123,7 @@ async def test_an_upload_that_drips_is_broken_off(context: Context) -> None:
     """A byte now and then is no silence, and too slow all the same."""
     begin(context)
     async with sending(create_app(impatient(context))) as (sender, _):
-        sender.begin("PUT", UPDATE, "ada", **announcing(adapter(1.0)))
+        sender.begin("PUT", UPDATE, fields_of(context, "ada", "PUT", UPDATE, **announcing(adapter(1.0))))
         await sender.drip()
         status, problem = await sender.answer()
         assert await sender.is_closed()
@@ -141,8 +136,8 @@ async def test_json_that_stops_is_broken_off(who: str | None, context: Context) 
     """A small body is no other: it is read before anybody knows who sends it, and by nobody's code but FastAPI's."""
     with capture_logs() as lines:
         async with sending(create_work_app(impatient(context))) as (sender, _):
-            fields = {"Content-Type": "application/json", "Content-Length": "100"}
-            sender.begin("POST", "/v1/work/lease", who, **fields)
+            fields = fields_of(context, who, "POST", "/v1/work/lease", **{"Content-Length": "100"})
+            sender.begin("POST", "/v1/work/lease", fields | {"Content-Type": "application/json"})
             sender.writer.write(b'{"worker": ')
             status, problem = await sender.answer()
     assert (status, problem.code) == (408, "body_too_slow")
@@ -153,7 +148,8 @@ async def test_a_slow_body_that_nobody_wants_does_not_keep_the_answer(context: C
     """Who is refused for another reason is told that one, however slowly the rest comes."""
     begin(context)
     async with sending(create_app(impatient(context))) as (sender, _):
-        sender.begin("PUT", UPDATE.replace(f"/{RUN}/", "/other/"), "ada", **announcing(adapter(1.0)))
+        path = UPDATE.replace(f"/{RUN}/", "/other/")
+        sender.begin("PUT", path, fields_of(context, "ada", "PUT", path, **announcing(adapter(1.0))))
         status, problem = await sender.answer()
     assert (status, problem.code) == (404, "not_found")
 
@@ -163,8 +159,8 @@ async def test_a_long_poll_is_no_slow_body(context: Context) -> None:
     context.lifecycle.create(RUN, terms_of(), actor="operator")
     with served(create_app(impatient(context))) as port:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
-            fields = {"FedCoLLM-Protocol": "1", "Authorization": f"Bearer {token_of('ada')}"}
-            answer = await http.get(f"/v1/wanted?wait_seconds={3 * SILENCE_SECONDS}", headers=fields)
+            path = f"/v1/wanted?wait_seconds={3 * SILENCE_SECONDS:.1f}"
+            answer = await http.get(path, headers=fields_of(context, "ada", "GET", path))
     assert answer.json()["assignment"] is None
 
 

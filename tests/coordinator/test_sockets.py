@@ -15,8 +15,8 @@ from services.coordinator.context import Context
 from shared.listening import listen
 from shared.protocol.digests import digest_of
 from shared.protocol.rounds import RoundState
-from tests.support.federations import RUN, adapter, begin, credentials_of
-from tests.support.requests import UPDATE, announcing, assert_nothing_kept, assert_problem, pieces
+from tests.support.federations import RUN, adapter, begin
+from tests.support.requests import UPDATE, announcing, assert_nothing_kept, assert_problem, fields_of, pieces
 
 pytestmark = pytest.mark.anyio
 
@@ -46,10 +46,7 @@ async def test_a_connection_that_breaks_off_leaves_nothing(context: Context, cap
     blob = adapter(1.0)
     async with served(context) as (port, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        headers, signing = credentials_of(context, "ada")
-        assert signing is not None
-        request = httpx.Request("PUT", f"http://x{UPDATE}", headers=headers | announcing(blob))
-        fields = dict(request.headers) | signing.sign(request.method, request.url.raw_path.decode(), request.headers)
+        fields = {"Host": "x"} | fields_of(context, "ada", "PUT", UPDATE, **announcing(blob))
         lines = [f"PUT {UPDATE} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
         writer.write("\r\n".join(lines).encode() + blob[:-10])
         await writer.drain()
@@ -66,8 +63,7 @@ async def test_a_connection_that_breaks_off_leaves_nothing(context: Context, cap
             response = await http.put(
                 UPDATE,
                 content=pieces(blob),
-                headers=headers | announcing(blob),
-                auth=signing,
+                headers=fields_of(context, "ada", "PUT", UPDATE, **announcing(blob)),
             )
     assert response.json()["digest"] == digest_of(blob)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -8,7 +8,7 @@ import httpx
 from services.coordinator.context import Context
 from shared.protocol.digests import digest_of, to_field
 from shared.protocol.messages import Problem
-from tests.support.federations import RUN, adapter, client
+from tests.support.federations import RUN, adapter, client, credentials_of
 
 UPDATE = f"/v1/runs/{RUN}/rounds/1/update"
 
@@ -17,6 +17,13 @@ def announcing(blob: bytes, **changes: str | None) -> dict[str, str]:
     """Return the fields of an honest blob, bent."""
     fields = {"Content-Digest": to_field(digest_of(blob)), "Content-Length": str(len(blob))}
     return {name: value for name, value in {**fields, **changes}.items() if value is not None}
+
+
+def fields_of(context: Context, who: str | None, method: str, target: str, **announced: str) -> dict[str, str]:
+    """Return all fields of somebody's request, signed or with a token, over what is announced of the body."""
+    headers, signing = credentials_of(context, who)
+    fields = headers | announcing(b"") | announced
+    return fields if signing is None else fields | signing.sign(method, target, fields)
 
 
 async def pieces(content: bytes) -> AsyncIterator[bytes]:
