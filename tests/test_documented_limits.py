@@ -7,7 +7,7 @@ from services.coordinator import app, changes
 from services.coordinator.connections import BoundedConnection
 from services.coordinator.settings import Settings
 from shared import answers
-from shared.protocol import codec, tensors
+from shared.protocol import codec, request_signatures, tensors
 
 SECTION = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text().split("\n## Limits\n")[1].split("\n## ")[0]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in SECTION.splitlines() if line.startswith("| ")]
@@ -30,6 +30,14 @@ def test_the_table_of_limits_is_the_codes() -> None:
     assert numbers("silence in a body") == [settings["body_silence_seconds"]]
     assert f"{settings['body_bytes_per_second']:,.0f} bytes a second" in SECTION
     assert numbers("polls of one party") == [changes.MOST_WAITING]
+    assert numbers("requests of one party") == [settings["requests_per_minute"]]
+    assert numbers("requests from one address") == [settings["failures_per_minute"]]
+    assert numbers("bytes that one agent sends") == [settings["upload_bytes_per_day"]]
+    assert numbers("life of a signature") == [
+        request_signatures.LIFETIME_SECONDS,
+        request_signatures.TOLERANCE_SECONDS,
+    ]
+    assert numbers("field of a signed request") == [request_signatures.MOST_CHARACTERS]
     assert numbers("answer that a client keeps") == [answers.MOST_BYTES]
     assert numbers("pause that a client") == [answers.LONGEST_PAUSE_SECONDS]
     assert numbers("header of a blob") == [codec.MAX_PARSED_BYTES]
