@@ -16,7 +16,7 @@ help: ## show this list
 
 install: .venv/installed ## make .venv and install everything into it
 
-demo: install ## co-tune an LLM and four SLMs over HTTP on this machine
+demo: install ## co-tune an LLM and four SLMs over HTTPS on this machine
 	$(BIN)/python -m examples.demo
 
 check: install ## format, lint, types, import rules

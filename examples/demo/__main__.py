@@ -1,7 +1,7 @@
 """The demo: ``make demo``, or ``python -m examples.demo``.
 
 A coordinator, its co-tuning worker and four agents, each a process of its own, co-tune a small pair of models over
-HTTP on loopback. Everything that it makes lies in one folder, which is printed at the end.
+HTTPS on loopback. Everything that it makes lies in one folder, which is printed at the end.
 """
 
 import argparse
