@@ -23,7 +23,15 @@ import transformers
 
 from bench.federation import ManualClock, open_federation
 from bench.no_op import InProcess
-from examples.demo.preset import AGENTS, AUXILIARY_ITEMS, ITEMS_AN_AGENT, MODELS, VALIDATION_ITEMS, demo_terms
+from examples.demo.preset import (
+    AGENTS,
+    AUXILIARY_ITEMS,
+    EVALUATION_ITEMS,
+    ITEMS_AN_AGENT,
+    MODELS,
+    VALIDATION_ITEMS,
+    demo_terms,
+)
 from examples.demo.task import write_demo_data
 from services.client_agent.lora_trainer import LoraTrainer
 from services.coordinator.worker.model_pair import ModelPair
@@ -46,13 +54,18 @@ class Outcome:
 
 
 def terms(seed: int, agents: int, **cotuning: float) -> RunTerms:
-    """Return the demo's terms for this many agents, with other co-tuning settings."""
+    """Return the demo's terms for this many agents, with other co-tuning settings.
+
+    One agent alone has nobody to hide among, so that updates are readable in all of them.
+    """
     base = demo_terms(seed)
     return base.model_copy(
         update={
             "cohort": CohortTerms(min_count=agents, max_count=agents, min_seconds=1, max_seconds=60),
             "cotuning": CotuningTerms.model_validate(base.cotuning.model_dump() | cotuning),
             "gate": GateTerms(enabled=False),
+            "aggregation": "PlaintextAggregation",
+            "evaluation_examples": 0,
         }
     )
 
@@ -94,6 +107,7 @@ async def outcomes(seed: int, folder: Path) -> list[Outcome]:
         data,
         seed=seed,
         items_per_agent=ITEMS_AN_AGENT,
+        evaluation_items=EVALUATION_ITEMS,
         auxiliary_items=AUXILIARY_ITEMS,
         validation_items=VALIDATION_ITEMS,
     )

@@ -21,6 +21,7 @@ from examples.demo.display import Agents
 from examples.demo.preset import (
     AGENTS,
     AUXILIARY_ITEMS,
+    EVALUATION_ITEMS,
     ITEMS_AN_AGENT,
     MODELS,
     VALIDATION_ITEMS,
@@ -50,6 +51,7 @@ async def run_demo(folder: Path, seed: int, console: Console) -> bool:
         data,
         seed=seed,
         items_per_agent=ITEMS_AN_AGENT,
+        evaluation_items=EVALUATION_ITEMS,
         auxiliary_items=AUXILIARY_ITEMS,
         validation_items=VALIDATION_ITEMS,
     )
@@ -83,6 +85,7 @@ async def start_everything(federation: LocalFederation, data: Path) -> None:
             [sys.executable, "-m", "services.client_agent"],
             slm=str(MODELS / "slm"),
             data=data / f"{name}.jsonl",
+            evaluation=data / f"{name}-evaluation.jsonl",
         )
 
 

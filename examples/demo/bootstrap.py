@@ -2,7 +2,7 @@
 
     FOLDER/coordinator/   coordinator.toml principals.json tls/; the operator's operator.toml, .token, .key and run.toml
     FOLDER/worker/        worker.toml token ca.pem auxiliary.jsonl validation.jsonl models/
-    FOLDER/agent-1/       agent.toml token ca.pem data.jsonl models/, and so on: each becomes one container's own
+    FOLDER/agent-1/       agent.toml token ca.pem data.jsonl evaluation.jsonl models/, and so on, a container each
 
 What is there stays: a second call changes nothing, and after a call that was broken off the next one goes on. Only a
 token that the coordinator does not know and a CA that is not its own, because its folder was lost and made anew, give
@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from examples.demo.preset import AGENTS, AUXILIARY_ITEMS, ITEMS_AN_AGENT, MODELS, VALIDATION_ITEMS
+from examples.demo.preset import AGENTS, AUXILIARY_ITEMS, EVALUATION_ITEMS, ITEMS_AN_AGENT, MODELS, VALIDATION_ITEMS
 from examples.demo.task import write_demo_data
 from services.coordinator.cli.tls import CA_FILE, FILES, write_authority
 from services.coordinator.principals import Role
@@ -93,6 +93,9 @@ device = "cpu"
 [data]
 path = "data.jsonl"
 
+[evaluation]
+path = "evaluation.jsonl"
+
 [policy]
 allow_plaintext = true
 """
@@ -107,6 +110,7 @@ def bootstrap(folder: Path) -> tuple[list[str], list[str]]:
             data,
             seed=SEED,
             items_per_agent=ITEMS_AN_AGENT,
+            evaluation_items=EVALUATION_ITEMS,
             auxiliary_items=AUXILIARY_ITEMS,
             validation_items=VALIDATION_ITEMS,
         )
@@ -126,6 +130,7 @@ def bootstrap(folder: Path) -> tuple[list[str], list[str]]:
         def fill_agent(into: Path) -> None:
             _write(into, {"agent.toml": AGENT})
             _copy(into, {"data.jsonl": data / f"{into.name}.jsonl", "models/slm": MODELS / "slm"})
+            _copy(into, {"evaluation.jsonl": data / f"{into.name}-evaluation.jsonl"})
 
         fillings = {"coordinator": fill_coordinator, "worker": fill_worker} | dict.fromkeys(AGENTS, fill_agent)
         filled = [name for name, fill in fillings.items() if _fill_once(folder / name, fill)]

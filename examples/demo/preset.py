@@ -9,6 +9,7 @@ MODELS = Path(__file__).parent / "models"
 AGENTS = ("agent-1", "agent-2", "agent-3", "agent-4")
 
 ITEMS_AN_AGENT = 40
+EVALUATION_ITEMS = 80
 AUXILIARY_ITEMS = 60
 VALIDATION_ITEMS = 240
 

@@ -138,8 +138,11 @@ class LocalFederation:
             },
         )
 
-    async def start_agent(self, name: str, command: Sequence[str], *, slm: str, data: Path) -> None:
-        """Start an agent with its private data."""
+    async def start_agent(
+        self, name: str, command: Sequence[str], *, slm: str, data: Path, evaluation: Path | None = None
+    ) -> None:
+        """Start an agent with its private data, and with what it evaluates on, if it does."""
+        own = {} if evaluation is None else {"FEDCOLLM_AGENT_EVALUATION__PATH": str(evaluation)}
         await self.processes.start(
             name,
             command,
@@ -153,6 +156,7 @@ class LocalFederation:
                 "FEDCOLLM_AGENT_DEVICE": "cpu",
                 "FEDCOLLM_AGENT_POLICY__ALLOW_PLAINTEXT": "true",
                 "FEDCOLLM_AGENT_STATUS_PORT": str(self.agents[name].port),
+                **own,
             },
         )
 

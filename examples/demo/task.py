@@ -137,10 +137,23 @@ def unseen_items(seed: int, count: int) -> list[Item]:
 
 
 def write_demo_data(
-    folder: Path, *, seed: int, items_per_agent: int, auxiliary_items: int, validation_items: int
+    folder: Path,
+    *,
+    seed: int,
+    items_per_agent: int,
+    evaluation_items: int,
+    auxiliary_items: int,
+    validation_items: int,
 ) -> None:
-    """Write ``agent-1.jsonl`` to ``agent-4.jsonl``, ``auxiliary.jsonl`` and ``validation.jsonl``."""
-    parties = {agent: list(islice(items(agent, agent, seed), items_per_agent)) for agent in AGENTS}
+    """Write ``agent-1.jsonl`` and ``agent-1-evaluation.jsonl`` to ``agent-4``'s, and the coordinator's two files.
+
+    Those are ``auxiliary.jsonl`` and ``validation.jsonl``. An agent's two files have no item in common.
+    """
+    parties = {}
+    for agent in AGENTS:
+        own = items(agent, agent, seed)
+        parties[agent] = list(islice(own, items_per_agent))
+        parties[f"{agent}-evaluation"] = list(islice(own, evaluation_items))
     parties[AUXILIARY] = list(islice(items(AUXILIARY, AUXILIARY, seed), auxiliary_items))
     parties[VALIDATION] = unseen_items(seed, validation_items)
     folder.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,9 @@ def test_a_services_settings_can_be_read(name: str, filled: Path):
         case AgentSettings():
             assert BearerToken.read(settings.token_file)
             assert trusting(settings.ca_file)
-            assert read_examples(settings.data, demo_terms(1).task)
+            assert settings.evaluation is not None
+            for source in (settings.data, settings.evaluation):
+                assert read_examples(source, demo_terms(1).task)
             assert Path(settings.slm, "model.safetensors").exists()
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from examples.demo import dialects, pretrain, task
-from examples.demo.preset import AUXILIARY_ITEMS, ITEMS_AN_AGENT, MODELS, VALIDATION_ITEMS, demo_terms
+from examples.demo.preset import AUXILIARY_ITEMS, EVALUATION_ITEMS, ITEMS_AN_AGENT, MODELS, VALIDATION_ITEMS, demo_terms
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
 from shared.ml.encoding import encode_examples
@@ -26,6 +26,7 @@ def write_data(folder: Path, seed: int) -> list[Path]:
         folder,
         seed=seed,
         items_per_agent=ITEMS_AN_AGENT,
+        evaluation_items=EVALUATION_ITEMS,
         auxiliary_items=AUXILIARY_ITEMS,
         validation_items=VALIDATION_ITEMS,
     )
@@ -56,6 +57,18 @@ def test_no_record_of_validation_is_in_anyones_training_data(validation: list[ta
     """What is validated on was never trained on, neither as the same text nor as the same record retold."""
     assert {item.prompt for item in validation}.isdisjoint(item.prompt for item in training)
     assert {content(item.record) for item in validation}.isdisjoint(content(item.record) for item in training)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_agents_evaluate_on_records_that_they_do_not_train_on(tmp_path: Path, seed: int):
+    """Though in their own dialect; and there are several times as many as a run asks for."""
+    write_data(tmp_path, seed)
+    for agent in dialects.AGENTS:
+        trained, own = (
+            (tmp_path / f"{name}.jsonl").read_text().splitlines() for name in (agent, f"{agent}-evaluation")
+        )
+        assert set(trained).isdisjoint(own)
+        assert len(set(own)) == EVALUATION_ITEMS >= 2 * demo_terms(seed).evaluation_examples
 
 
 def test_no_record_of_a_party_or_of_validation_is_in_the_pretraining_data(
@@ -159,7 +172,8 @@ def test_rows_are_read_by_the_product_and_answers_are_one_token(tmp_path: Path):
     """The demo's data is data like any other, and fits the preset's `max_tokens`."""
     tokenizer = AutoTokenizer.from_pretrained(MODELS / "slm")
     files = write_data(tmp_path, seed=0)
-    assert [file.stem for file in files] == [*dialects.AGENTS, dialects.AUXILIARY, task.VALIDATION]
+    own = [name for agent in dialects.AGENTS for name in (f"{agent}-evaluation", agent)]
+    assert [file.stem for file in files] == [*own, dialects.AUXILIARY, task.VALIDATION]
     for file in files:
         rows = encode_examples(
             tokenizer,
