@@ -18,6 +18,7 @@ from shared.errors import SignatureInvalid
 
 PREFIX = "ed25519:"
 SECRET_BYTES = 32
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 # As they travel: base64 without padding, of 32 and 64 bytes.
 PublicKey: TypeAlias = Annotated[str, StringConstraints(pattern=r"^ed25519:[A-Za-z0-9_-]{43}$")]
@@ -81,7 +82,7 @@ def canonical_json(document: BaseModel, *, without: str = "") -> bytes:
         ValueError: a number is not finite, and JSON has none for it.
     """
     content = document.model_dump(mode="json", exclude={without})
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return _CANONICAL.encode(content).encode()
 
 
 def fingerprint(key: str) -> str:
