@@ -29,7 +29,7 @@ SMALL = Attacked(lora_layout(2, width=64))
 Class = Callable[[Attacked], Iterator[HostileFile]]
 
 # What is compared with: an adapter of 1,572,864 numbers, and one whose header is the longest that is parsed.
-LAYOUTS = {"usual": lora_layout(24), "long": lora_layout(514, width=7)}
+LAYOUTS = {"usual": lora_layout(24), "long": lora_layout(258, width=7)}
 
 SECONDS = 0.050
 BYTES = 20_000_000

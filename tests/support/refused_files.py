@@ -11,7 +11,7 @@ from pathlib import Path
 from shared.errors import ProtocolError
 from shared.protocol.codec import require_file
 
-TRIES = 3  # somebody else may have had the processor
+TRIES = 5  # somebody else may have had the processor
 
 
 def resident(field: str) -> int:
