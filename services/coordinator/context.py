@@ -44,6 +44,7 @@ from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION
 from shared.protocol.rounds import RunState
 
 RECONCILE_SECONDS = 1.0
+FORGET_SECONDS = 10.0
 
 log = structlog.get_logger()
 
@@ -150,13 +151,17 @@ async def reconciling(context: Context) -> AsyncIterator[None]:
 
 
 async def _reconcile_forever(context: Context, thread: Executor) -> None:
+    loop = asyncio.get_running_loop()
+    forgot_at = loop.time()
     while True:
         waiting = asyncio.create_task(context.changes.wait(RECONCILE_SECONDS))
         await asyncio.sleep(0)  # the waiter takes its bell before the work begins, so that no ring is missed
         try:
-            await asyncio.get_running_loop().run_in_executor(thread, context.rounds.reconcile)
-            await asyncio.get_running_loop().run_in_executor(thread, context.admission.forget)
-            await asyncio.get_running_loop().run_in_executor(thread, context.token_log.catch_up)
+            await loop.run_in_executor(thread, context.rounds.reconcile)
+            await loop.run_in_executor(thread, context.token_log.catch_up)
+            if loop.time() > forgot_at + FORGET_SECONDS:
+                await loop.run_in_executor(thread, context.admission.forget)
+                forgot_at = loop.time()
         except Exception:
             # One bad pass (a full disk, a locked database) must not end all passes; the next one is a second away.
             log.exception("reconcile.crashed")

@@ -158,12 +158,12 @@ class TokenFile:
     def _newest(self) -> KnownTokens:
         stamp = self._stamp()
         if stamp != self._read:
-            self._read = stamp
             try:
                 self._tokens = KnownTokens(read_entries(self._path))
                 log.info("tokens.read", file=str(self._path))
             except ConfigurationError as error:  # half of an edit: the next change is read again
                 log.warning("tokens.kept", detail=f"{error}; the tokens that were known before stay so")
+            self._read = stamp  # last: two threads may read a change, and neither goes on with what was before
         return self._tokens
 
     def _stamp(self) -> tuple[int, int, int] | None:

@@ -13,7 +13,7 @@ from bench.no_op import InProcess, NoOpTrainer
 from services.coordinator.context import Context, reconciling
 from services.coordinator.store import SqlStore
 from services.coordinator.transaction import Transaction
-from shared.errors import LeaseLost, StoreBusy
+from shared.errors import LeaseLost, RequestReplayed, StoreBusy
 from shared.protocol.messages import RunView
 from shared.protocol.rounds import ENDED_RUNS, RoundState, RunState
 from shared.protocol.terms import CohortTerms, RunTerms
@@ -271,6 +271,21 @@ async def test_the_reconciler_ends_with_its_coordinator(context: Context) -> Non
     context.changes.ring()
     await asyncio.sleep(0)
     assert engine.passes == passes
+
+
+async def test_what_has_come_is_forgotten_in_time(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nonces of requests that are refused for their age by now do not stay for ever."""
+    monkeypatch.setattr("services.coordinator.context.FORGET_SECONDS", -1.0)
+    nonces = context.admission._nonces
+    nonces.remember("ada", "0123456789abcdef", until=0.0)
+    async with reconciling(context), asyncio.timeout(5):
+        while True:
+            try:
+                nonces.remember("ada", "0123456789abcdef", until=1e12)
+            except RequestReplayed:
+                await asyncio.sleep(0.01)
+            else:
+                break
 
 
 class LongPass:
