@@ -115,13 +115,12 @@ class AttemptDesk:
         Raises:
             NotFound, RoundClosed, UpdateConflict, BlobTruncated, BlobTooLarge: it may not.
         """
-        with self._store.read() as tx:
+        with self._refusals_counted(agent, place), self._store.read() as tx:
             current = tx.round(place.run_id, place.round)
             if _repeated(tx, current, agent, place=place, stage=RoundState.MASKED, body=digest):
                 return None
             attempt = _attempt_of(tx, current, agent, place, RoundState.MASKED)
-        length = masked_bytes(attempt)
-        with self._refusals_counted(agent, place):
+            length = masked_bytes(attempt)
             if size != length:
                 kind = BlobTruncated if size < length else BlobTooLarge
                 raise kind(f"the masked vector has {size} bytes, and {length} are what {attempt.terms.label} takes")
@@ -137,12 +136,19 @@ class AttemptDesk:
 
         Raises:
             BlobTruncated, DigestMismatch: it has not.
+            MessageInvalid: it was sent before, elsewhere.
             RoundClosed: the stage closed while it came in.
         """
         with self._refusals_counted(slot.agent, slot.place):
             incoming.require(digest)
         blob = incoming.keep()
-        self._take(slot.agent, slot.place, RoundState.MASKED, digest, lambda tx, _: tx.insert_blob(blob))
+
+        def check(tx: Transaction, _: Attempt) -> None:
+            # Vectors are deleted after their round by their digests, and nothing else may be called by those.
+            if not tx.insert_blob(blob):
+                raise MessageInvalid("these bytes are stored already: what is masked afresh is like nothing before")
+
+        self._take(slot.agent, slot.place, RoundState.MASKED, digest, check)
 
     def confirm(self, agent: str, place: AttemptPlace, signed: SignedSurvivors) -> None:
         """Take a member's signature over the survivors that it was told."""
@@ -150,6 +156,8 @@ class AttemptDesk:
         def check(_: Transaction, attempt: Attempt) -> None:
             roster = _roster(attempt)
             told = Survivors(context=to_text(roster.context), survivors=attempt.survivors or ())
+            if not set(signed.unreadable) <= set(attempt.dealers or ()) - {agent}:
+                raise MessageInvalid("shares that a member cannot read are those that another has dealt to it")
             what = f"what {agent} was told of the survivors of {attempt.terms.label}"
             require_signature(roster.keys[agent].identity, "survivors", told, signed.signature, what=what)
 
@@ -158,10 +166,17 @@ class AttemptDesk:
     def release(self, agent: str, place: AttemptPlace, released: ReleasedShares) -> None:
         """Take a member's shares: of the own masks of survivors, and of the mask secrets of those who were lost."""
 
-        def check(_: Transaction, attempt: Attempt) -> None:
-            there, lost = set(attempt.survivors or ()), set(attempt.dealers or ()) - set(attempt.survivors or ())
-            if not (released.own_masks.keys() <= there and released.mask_secrets.keys() <= lost):
-                raise MessageInvalid("a share is of a survivor's own mask, or of a lost member's mask secret")
+        def check(tx: Transaction, attempt: Attempt) -> None:
+            current = tx.round(place.run_id, place.round)
+            signed = tx.attempts.message(current, place.attempt, RoundState.CONSISTENCY, agent)
+            assert signed is not None  # noqa: S101 - our own invariant: signers alone are asked for shares
+            readable = set(attempt.dealers or ()).difference(SignedSurvivors.model_validate_json(signed).unreadable)
+            there, lost = readable.intersection(attempt.survivors or ()), readable.difference(attempt.survivors or ())
+            if released.own_masks.keys() != there or released.mask_secrets.keys() != lost:
+                raise MessageInvalid(
+                    f"shares are wanted of the own masks of {len(there)} survivors and of the mask secrets of "
+                    f"{len(lost)} lost members: of each whose shares {agent} could read, and of nobody else"
+                )
 
         self._take(agent, place, RoundState.UNMASKING, released.model_dump_json(), check)
 

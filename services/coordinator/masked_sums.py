@@ -1,5 +1,6 @@
 """From an attempt whose shares are released to the sum of its updates, checked, and to the round's aggregate."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from shared.protocol.attempts import DealtShares, ReleasedShares
 from shared.protocol.codec import canonical_header
 from shared.protocol.messages import AgentsEvaluation
 from shared.protocol.rounds import RoundState
+from shared.protocol.secagg.attempt import AttemptTerms
 from shared.protocol.secagg.coding import MICRO, SLOTS, Statistics, decode_mean, decode_statistics, l2_norm
 from shared.protocol.secagg.unmasking import Released
 from shared.protocol.tensors import Layout, parameter_count
@@ -87,7 +89,7 @@ class MaskedSums:
     def count(closed: ClosedAttempt, unmasked: Unmasked) -> int:
         """Return what the members' blinded counts add up to, or raise SumImplausible."""
         statistics = decode_statistics(unmasked.total[-SLOTS:])
-        require_plausible(statistics, parties=closed.parties, weighted=True, evaluated=0)
+        require_plausible(statistics, closed.attempts[0].terms, parties=closed.parties, evaluated=0)
         return statistics.weight
 
     def aggregate(
@@ -104,7 +106,7 @@ class MaskedSums:
         terms = closed.attempts[0].terms
         parties = closed.parties
         statistics = decode_statistics(unmasked.total[-SLOTS:])
-        require_plausible(statistics, parties=parties, weighted=terms.weighted, evaluated=evaluated)
+        require_plausible(statistics, terms, parties=parties, evaluated=evaluated)
         share = statistics.weight / terms.total_count if terms.weighted else 1.0
         mean = decode_mean(unmasked.total[:-SLOTS], terms.coding, parties=parties, total_share=share)
         if (norm := l2_norm(mean)) > terms.clip_norm * NORM_SLACK:
@@ -131,18 +133,22 @@ class MaskedSums:
         )
 
 
-def require_plausible(statistics: Statistics, *, parties: int, weighted: bool, evaluated: int) -> None:
+def require_plausible(statistics: Statistics, terms: AttemptTerms, *, parties: int, evaluated: int) -> None:
     """Raise SumImplausible unless statistics can be sums of what agents count, each on ``evaluated`` examples."""
-    examples = parties * evaluated
-    if statistics.total != examples or statistics.correct > examples or (statistics.loss and not examples):
+    examples, loss = parties * evaluated, statistics.loss
+    if statistics.total != examples or not 0 <= statistics.correct <= examples or loss < 0 or (loss and not examples):
         raise SumImplausible(
-            f"the agents' evaluations add up to {statistics.correct} right answers of {statistics.total}, and "
-            f"{parties} agents evaluate on {examples} examples in all: at least one does not keep the protocol"
+            f"the agents' evaluations add up to {statistics.correct} right answers of {statistics.total} and a loss of "
+            f"{loss / MICRO:g}, and {parties} agents evaluate on {examples} examples in all: at least one does not "
+            "keep the protocol"
         )
-    if weighted and statistics.weight < parties:
+    # Each weighs 1 or more, and no more than it has told for the sum of the counts.
+    least = parties if terms.weighted else 0
+    most = math.inf if terms.content == "counts" else terms.total_count
+    if not least <= statistics.weight <= most:
         raise SumImplausible(
-            f"the updates of {parties} agents weigh {statistics.weight} in all, and each weighs 1 or more: at least "
-            "one agent does not keep the protocol"
+            f"the updates of {parties} agents weigh {statistics.weight} in all, and {least} to {most} is what they can "
+            "weigh: at least one agent does not keep the protocol"
         )
 
 

@@ -16,7 +16,7 @@ from services.coordinator.masked_sums import Aggregate, MaskedSums, closed_attem
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.progress import SYSTEM, came_to_nothing, go_on, order, unfinished
 from services.coordinator.records import Job, JobState, Round, Run
-from services.coordinator.stages import close, gather, weigh
+from services.coordinator.stages import accuse, close, expected, gather, weigh
 from services.coordinator.transaction import Transaction
 from services.coordinator.updates import takes_updates
 from shared.errors import (
@@ -72,6 +72,8 @@ class RoundEngine:
                     continue
                 if summons := summons_of(tx, current, agent, federation=self._federation):
                     return Wanted(assignment=None, summons=summons, published=adapter)
+                if _is_needed_soon(tx, current, agent):
+                    break
                 if _waits_for(tx, run, current, agent):
                     return Wanted(assignment=_assignment(run, current, agent), summons=None, published=adapter)
             return Wanted(assignment=None, summons=None, published=adapter)
@@ -140,6 +142,8 @@ class RoundEngine:
         except (BlobMissing, BlobCorrupt, ValuesNotFinite, ShareInvalid, SumImplausible) as error:
             event = RoundEvent.REFUSE if isinstance(error, SumImplausible) else RoundEvent.ABORT
             with self._store.write() as tx:
+                for agent in error.members if isinstance(error, ShareInvalid) else ():
+                    accuse(tx, closing, agent, "the sum cannot be unmasked because of what it has dealt or released")
                 reason = f"{error.code}: {error}"
                 came_to_nothing(tx, tx.run(run_id), closing, event, reason, now=self._clock())
 
@@ -164,7 +168,7 @@ class RoundEngine:
         aggregate = None if counts else self._sums.aggregate(closed, unmasked, base, prepared_layout(run), evaluated)
         with self._store.write() as tx:
             for agent in sorted(unmasked.wrong):
-                tx.note(run_id, closing.number, "attempt.accused", agent, {"reason": "it has released a wrong share"})
+                accuse(tx, closing, agent, "it has released a wrong share")
             if aggregate is None:
                 weigh(tx, run, closing, total_count=self._sums.count(closed, unmasked), federation=self._federation)
             else:
@@ -209,6 +213,13 @@ def _waits_for(tx: Transaction, run: Run, current: Round, agent: str) -> bool:
     if run.terms.aggregation == "PlaintextAggregation":
         return takes_updates(run, current) and tx.update(run.id, current.number, agent) is None
     return takes_ready(run, current) and not tx.attempts.is_ready(current, agent)
+
+
+def _is_needed_soon(tx: Transaction, current: Round, agent: str) -> bool:
+    """Return whether an attempt goes on with an agent, which would miss its stages if it trained for another run."""
+    if current.state not in STAGES:
+        return False
+    return any(agent in expected(attempt, current.state) for attempt in tx.attempts.of(current))
 
 
 def _assignment(run: Run, current: Round, agent: str) -> Assignment:

@@ -8,7 +8,9 @@ import math
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from services.coordinator.disputes import in_dispute, sharing_keys
 from services.coordinator.manifest import manifest_of
 from services.coordinator.progress import SYSTEM, came_to_nothing
 from services.coordinator.records import Attempt, Detail, Round, Run
@@ -21,6 +23,8 @@ from shared.protocol.tensors import parameter_count
 
 # An attempt that fails this often in one round does so for a reason that another one does not mend.
 MOST_ATTEMPTS = 5
+
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 _RANDOM = secrets.SystemRandom()
 
@@ -64,8 +68,8 @@ def close(tx: Transaction, run: Run, current: Round, now: float) -> bool:
     if stage is RoundState.UNMASKING:
         return True
     messages = {} if stage is RoundState.MASKED else tx.attempts.messages(current, stage)
-    if stage is RoundState.CONSISTENCY and (accused := _unreadable(answers, messages)):
-        reason = "shares were dealt that too few can read"
+    if accused := _accused(stage, answers, messages):
+        reason = f"at the stage {stage} {len(accused)} of its members were barred"
         _fail(tx, run, current, now=now, silent=silent, barred=accused, reason=reason)
         return False
     _go_on(tx, current, answers, messages, lost=len(silent))
@@ -116,16 +120,22 @@ def _go_on(
                 tx.attempts.change(attempt, signers=names)
 
 
-def _unreadable(answers: Sequence[Answers], messages: Mapping[str, str]) -> dict[str, str]:
-    """Return the dealers whose shares too few can read for their masks to be undone, and why each is barred."""
-    accused = {}
+def _accused(stage: RoundState, answers: Sequence[Answers], messages: Mapping[str, str]) -> dict[str, str]:
+    """Return the members with whom an attempt cannot go on after a stage, and what is held against each."""
+    accused: dict[str, str] = {}
     for attempt, names in ((each.attempt, each.names) for each in answers):
-        cannot = [SignedSurvivors.model_validate_json(messages[name]).unreadable for name in names]
-        for dealer in attempt.dealers or ():
-            count = sum(dealer in unreadable for unreadable in cannot)
-            if len(names) - count < attempt.terms.threshold:
-                accused[dealer] = f"{count} of {len(names)} members cannot read the shares that it has dealt"
+        if stage is RoundState.KEYS:
+            accused |= sharing_keys(Advert.model_validate_json(messages[name]) for name in names)
+        if stage is RoundState.CONSISTENCY:
+            unreadable = {name: SignedSurvivors.model_validate_json(messages[name]).unreadable for name in names}
+            accused |= in_dispute(attempt.dealers or (), unreadable, threshold=attempt.terms.threshold)
     return accused
+
+
+def accuse(tx: Transaction, current: Round, agent: str, reason: str) -> None:
+    """Log what is held against a member, and count it as a message that was refused."""
+    tx.count(current, "refused", actor=agent)
+    tx.note(current.run_id, current.number, "attempt.accused", agent, {"reason": reason})
 
 
 def _fail(
@@ -136,17 +146,17 @@ def _fail(
     now: float,
     silent: Collection[str],
     reason: str,
-    barred: Mapping[str, str] | None = None,
+    barred: Mapping[str, str] = NOBODY,
 ) -> None:
     """End an attempt: back to the open round where nothing was unmasked yet, and else the round comes to nothing."""
-    for agent, why in (barred or {}).items():
-        tx.note(run.id, current.number, "attempt.accused", agent, {"reason": why})
+    for agent, why in barred.items():
+        accuse(tx, current, agent, why)
     if current.state is RoundState.UNMASKING or current.attempt >= MOST_ATTEMPTS:
         came_to_nothing(tx, run, current, RoundEvent.ABORT, reason, now=now)
         return
-    for agent in silent:
+    for agent in set(silent) - barred.keys():
         tx.attempts.remove_ready(current, agent)  # if it is there again, it says so
-    for agent, why in (barred or {}).items():
+    for agent, why in barred.items():
         tx.attempts.bar(current, agent, why)
     tx.change_round(
         current,

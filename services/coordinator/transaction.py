@@ -204,10 +204,12 @@ class Transaction:
         """Add an accepted update; its blob must have been added before."""
         self._rows.write(schema.updates.insert().values(_row(update)))
 
-    def insert_blob(self, blob: Blob) -> None:
-        """Add a blob's row; the same blob again changes nothing, and nobody waits for one."""
-        if self._rows.first(sa.select(schema.blobs.c.digest).where(schema.blobs.c.digest == blob.digest)) is None:
-            self._rows.write_quietly(schema.blobs.insert().values(_row(blob)))
+    def insert_blob(self, blob: Blob) -> bool:
+        """Add a blob's row, and return whether it was new: the same again changes nothing, and nobody waits for one."""
+        if self._rows.first(sa.select(schema.blobs.c.digest).where(schema.blobs.c.digest == blob.digest)) is not None:
+            return False
+        self._rows.write_quietly(schema.blobs.insert().values(_row(blob)))
+        return True
 
     def blob(self, digest: str) -> Blob:
         """Return a blob's row, or raise NotFound."""

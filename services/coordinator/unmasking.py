@@ -6,7 +6,7 @@ that memory does not grow with the number of agents, and nothing is lost by a pr
 
 import multiprocessing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,15 @@ class Unmasking:
 
         Raises:
             ShareInvalid: a mask cannot be taken out; the message says whose.
+            BrokenExecutor: a process was killed on the way; the next call has new ones.
         """
+        try:
+            return self._total(groups)
+        except BrokenExecutor:
+            self.close()
+            raise
+
+    def _total(self, groups: Sequence[MaskedGroup]) -> Unmasked:
         total: Sum = np.zeros(groups[0].words, dtype=np.int64)
         wrong: set[str] = set()
         for group in groups:
@@ -79,6 +87,7 @@ class Unmasking:
         """End the processes."""
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
+            self._executor = None
 
     def _masks(self, group: MaskedGroup) -> tuple[tuple[Mask, ...], frozenset[str]]:
         work = (group.roster, group.dealt, group.survivors, group.released)

@@ -1,5 +1,7 @@
 """Errors between two parties: a message that is wrong, and the way to the other side."""
 
+from collections.abc import Collection
+
 from shared.errors.root import FedCoLLMError
 
 
@@ -114,9 +116,16 @@ class RouteUnknown(ProtocolError):
 
 
 class ShareInvalid(ProtocolError):
-    """A share of a secret is none, does not fit the others, or cannot be read."""
+    """A share of a secret is none, does not fit the others, or cannot be read.
+
+    ``members`` are those whose fault it is, where that is known.
+    """
 
     code = "share_invalid"
+
+    def __init__(self, message: str, *, members: Collection[str] = ()) -> None:
+        super().__init__(message)
+        self.members = tuple(members)
 
 
 class KeyInvalid(ProtocolError):

@@ -19,8 +19,9 @@ from shared.protocol.messages import PROTOCOL_FIELD, Accepted
 from shared.protocol.rounds import RoundState, RunState, data_seed
 from shared.protocol.secagg.coding import SLOTS
 from shared.protocol.tensors import parameter_count
-from tests.federation.test_secure_aggregation import FOUR, SECURE, aggregate_of, round_of, round_of_or_none
+from tests.federation.test_secure_aggregation import aggregate_of, round_of, round_of_or_none
 from tests.support.federations import RUN, SLM_LAYOUT, federation, terms_of
+from tests.support.players import FOUR, SECURE
 
 pytestmark = pytest.mark.anyio
 

@@ -16,19 +16,11 @@ from shared.protocol.codec import decode
 from shared.protocol.messages import AgentsEvaluation
 from shared.protocol.rounds import RoundState, RunState, data_seed
 from shared.protocol.secagg.coding import Coding
-from shared.protocol.terms import CohortTerms, MaskingTerms
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, federation, terms_of
+from tests.support.players import FOUR, SECURE
 
 pytestmark = pytest.mark.anyio
-
-FOUR = ("ada", "bob", "cleo", "dan")
-COHORT = CohortTerms(min_count=3, max_count=4, min_seconds=10, max_seconds=60)
-SECURE = {
-    "aggregation": "SecureAggregation",
-    "cohort": COHORT,
-    "masking": MaskingTerms(clip_norm=50.0, stage_seconds=5),
-}
 
 
 def aggregate_of(opened: Federation, number: int) -> np.ndarray:
@@ -192,3 +184,21 @@ async def test_an_agent_that_cannot_evaluate_is_there_for_the_next_run(tmp_path:
             with suppress(TooFewExamples):
                 await opened.step()
         assert unable.trainings == 1
+
+
+async def test_two_runs_at_once_lose_nobody(tmp_path: Path) -> None:
+    """Between two stages nobody trains for the other run, and what was trained for one outlives what is for the other.
+
+    Both take one attempt a round, and every agent trains once for each.
+    """
+    trainers = {name: NoOpTrainer() for name in FOUR}
+    agents = {name: InProcess(trainer) for name, trainer in trainers.items()}
+    cotuner = AddingCoTuner(SLM_LAYOUT, LLM_LAYOUT)
+    async with open_federation(tmp_path, agents, cotuner, ManualClock()) as opened:
+        for run_id in (RUN, "other"):
+            await opened.start(run_id, terms_of(**SECURE))
+        assert (await opened.finish(RUN)).state is RunState.FINISHED
+        assert (await opened.finish("other")).state is RunState.FINISHED
+        with opened.context.store.read() as tx:
+            assert [tx.round(run_id, 1).attempt for run_id in (RUN, "other")] == [1, 1]
+    assert [trainer.trainings for trainer in trainers.values()] == [2] * 4

@@ -95,7 +95,8 @@ def _secret_of(
         raise ShareInvalid(
             f"the mask of {dealer} cannot be taken out of the sum of {roster.terms.label}: {len(shares)} right shares "
             f"of its secret were released, and {threshold} give it; who released wrong ones: "
-            f"{', '.join(sorted(wrong)) or 'nobody'}"
+            f"{', '.join(sorted(wrong)) or 'nobody'}",
+            members=sorted(wrong),
         )
     if _is_secret(secret := _combined(shares, threshold), kind, announced):
         return secret
@@ -105,7 +106,8 @@ def _secret_of(
         return secret
     raise ShareInvalid(
         f"the mask of {dealer} cannot be taken out of the sum of {roster.terms.label}: what it has dealt are no shares "
-        "of the secret that it announced"
+        "of the secret that it announced",
+        members=sorted({dealer, *wrong}),
     )
 
 
