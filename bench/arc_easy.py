@@ -90,6 +90,7 @@ async def start_everything(federation: LocalFederation, folder: Path, slm: Path,
             [sys.executable, "-m", "services.client_agent", "--config", str(agent)],
             slm=str(slm),
             data=folder / f"{name}.jsonl",
+            allow_plaintext=True,
         )
 
 

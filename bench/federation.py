@@ -22,6 +22,7 @@ from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
 from services.client_agent.trainer import Trainer
 from services.coordinator.app import create_app, create_work_app
+from services.coordinator.cli.following import waits_for_signature
 from services.coordinator.context import Context, open_context
 from services.coordinator.principals import Role
 from services.coordinator.records import Member
@@ -31,6 +32,7 @@ from services.coordinator.worker.loop import CoTuner, Worker
 from shared.credentials import Authenticator, BearerToken, SignedRequests
 from shared.egress import TrafficCount
 from shared.protocol.identity import IdentityKey
+from shared.protocol.manifest import MANIFEST
 from shared.protocol.membership import CERTIFICATE, MembershipCertificate, MemberState
 from shared.protocol.messages import RoundList, RunView
 from shared.protocol.rounds import ENDED_RUNS
@@ -72,15 +74,22 @@ class Federation:
     statuses: dict[str, Status]
     transports: dict[str, Transport] = field(default_factory=dict)
 
+    async def work(self) -> None:
+        """Let the worker act once, and the operator, who signs every run that has been prepared."""
+        await self.worker.step(wait_seconds=0)
+        for run in self.context.lifecycle.runs(limit=100):
+            if waits_for_signature(run):
+                sign(self.context, run.id)
+
     async def start(self, run_id: str, terms: RunTerms) -> None:
         """Make and start a run, as an operator."""
         await self.operator.call("PUT", f"/v1/runs/{run_id}", RunView, body=terms)
         await self.operator.call("POST", f"/v1/runs/{run_id}/start", RunView)
 
     async def step(self) -> None:
-        """Let everybody act once: reconciler, worker, agents in the order of their names, reconciler."""
+        """Let everybody act once: reconciler, worker, operator, agents in the order of their names, reconciler."""
         self.context.rounds.reconcile()
-        await self.worker.step(wait_seconds=0)
+        await self.work()
         for name in sorted(self.agents):
             await self.agents[name].step(wait_seconds=0)
         self.context.rounds.reconcile()
@@ -108,6 +117,12 @@ def key_of(name: str) -> IdentityKey:
     return IdentityKey(hashlib.sha256(f"key of {name} in memory".encode()).digest())
 
 
+def sign(context: Context, run_id: str) -> None:
+    """Sign what a run is, as the operator of a federation in memory."""
+    manifest = context.lifecycle.manifest(run_id).manifest
+    context.lifecycle.sign(run_id, key_of("operator").sign(MANIFEST, manifest), actor="operator")
+
+
 def token_of(name: str) -> str:
     """Return the token of a principal of a federation in memory."""
     return f"token-of-{name}-in-memory"
@@ -127,7 +142,7 @@ def settings_of(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - set
 def known_tokens() -> KnownTokens:
     """Return what a coordinator in memory keeps of everybody's token."""
     ends = datetime(9999, 1, 1, tzinfo=UTC)
-    roles = {role.value: role for role in TOKEN_ROLES} | {"ada": Role.AGENT}
+    roles = {role.value: role for role in TOKEN_ROLES}
     return KnownTokens({name: TokenEntry.of(token_of(name), role, not_after=ends) for name, role in roles.items()})
 
 
@@ -149,6 +164,16 @@ def admit(context: Context, agents: Iterable[str], clock: ManualClock) -> None:
                 signature=key_of("operator").sign(CERTIFICATE, certificate),
             )
             tx.members.insert(member, actor="operator")
+
+
+def believed() -> dict[str, str]:
+    """Return what agents of a federation in memory believe: of which one they are, and who operates it."""
+    return {"federation": FEDERATION, "operator_key": key_of("operator").public}
+
+
+def client_of(transport: Transport) -> CoordinatorClient:
+    """Return what an agent of a federation in memory asks of its coordinator."""
+    return CoordinatorClient(transport, **believed())
 
 
 def make_agent(
@@ -202,7 +227,7 @@ async def open_federation(
             agents={
                 name: make_agent(
                     name,
-                    CoordinatorClient(transports[name]),
+                    client_of(transports[name]),
                     trainer,
                     StateFolder(folder / name),
                     statuses[name],

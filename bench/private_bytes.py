@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.exchange import Member, agree, attempt_terms, deal_from
-from services.client_agent.coordinator_client import CoordinatorClient
+from bench.federation import client_of
 from shared.credentials import SignedRequests
 from shared.egress import TrafficCount
 from shared.folders import write_whole
@@ -51,7 +51,7 @@ async def request_bytes(members: int, parameters: int, lost: int) -> RoundBytes:
         masked = Path(folder) / "masked"
         write_whole(masked, vector)
         async with open_in_process(_says_yes, signer, count) as transport:
-            client = CoordinatorClient(transport)
+            client = client_of(transport)
             for send in (
                 client.say_ready(terms.run_id, terms.round),
                 client.announce(place, announce(terms, me.name, me.identity, me.secrets)),

@@ -132,9 +132,16 @@ async def measure(folder: Path, setting: Setting, rounds: int) -> None:
             unused = Path(os.devnull)
             await federation.start_worker([*command, "worker"], auxiliary=unused, validation=unused)
             for name in setting.agents:
-                await seen_by_agents.start_agent(name, [*command, "agent"], slm="none", data=unused)
+                await seen_by_agents.start_agent(
+                    name,
+                    [*command, "agent"],
+                    slm="none",
+                    data=unused,
+                    allow_plaintext=setting.aggregation == "PlaintextAggregation",
+                )
             await operator.call("PUT", f"/v1/runs/{RUN_ID}", RunView, body=setting.terms(rounds + 1))
             await operator.call("POST", f"/v1/runs/{RUN_ID}/start", RunView)
+            await federation.sign(operator, RUN_ID)
             bytes_at_round = await _watch(operator, federation, count)
             views = (await operator.call("GET", f"/v1/runs/{RUN_ID}/rounds", RoundList)).rounds
             check_aggregates(federation.folder, setting, views)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from shared.key_file import keep_key
 from shared.protocol.identity import IdentityKey
+from tests.support.members import IDENTITY
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("services", "shared", "bench", "examples")
@@ -134,14 +136,20 @@ def test_a_coordinator_on_a_port_in_use_says_so(taken: int, tmp_path: Path) -> N
         assert len(answer.stderr.splitlines()) == 1
 
 
+def identity(folder: Path) -> dict[str, str]:
+    """Make an agent's key, and return what its settings say of who it is, for the environment."""
+    keep_key(folder / "agent.key", IdentityKey.generate())
+    settings = IDENTITY | {"identity_key_file": str(folder / "agent.key")}
+    return {f"FEDCOLLM_AGENT_{name.upper()}": value for name, value in settings.items()}
+
+
 def test_an_agent_on_a_port_in_use_says_so(taken: int, tmp_path: Path) -> None:
     """The agent's status page is no exception."""
-    (tmp_path / "token").write_text("0123456789abcdef")
     answer = run(
         "-m",
         "services.client_agent",
         FEDCOLLM_AGENT_COORDINATOR_URL="http://127.0.0.1:1",
-        FEDCOLLM_AGENT_TOKEN_FILE=str(tmp_path / "token"),
+        **identity(tmp_path),
         FEDCOLLM_AGENT_STATE_DIR=str(tmp_path / "state"),
         FEDCOLLM_AGENT_SLM="none",
         FEDCOLLM_AGENT_DATA__PATH=str(tmp_path / "data.jsonl"),
@@ -155,7 +163,7 @@ def test_an_agent_on_a_port_in_use_says_so(taken: int, tmp_path: Path) -> None:
     ("module", "setting", "environment"),
     [
         ("services.coordinator", "principals_file", {"FEDCOLLM_COORDINATOR_DATA_DIR": "x"}),
-        ("services.client_agent", "coordinator_url", {"FEDCOLLM_AGENT_TOKEN_FILE": "a-very-secret-token"}),
+        ("services.client_agent", "coordinator_url", {"FEDCOLLM_AGENT_IDENTITY_KEY_FILE": "a-very-secret-token"}),
     ],
 )
 def test_a_setting_that_is_missing_is_named_and_no_secret_is(
@@ -170,22 +178,24 @@ def test_a_setting_that_is_missing_is_named_and_no_secret_is(
 
 
 @pytest.mark.parametrize(
-    ("url", "token", "named"),
+    ("url", "key", "named"),
     [
-        ("http://ada:a-secret@here", "0123456789abcdef", "coordinator_url"),
-        ("http://127.0.0.1:1", "a-secret\ntoken", "token file"),
+        ("http://ada:a-secret@here", None, "coordinator_url"),
+        ("http://127.0.0.1:1", "a-secret\nkey", "agent.key holds no key"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_and_no_secret_is(
-    url: str, token: str, named: str, tmp_path: Path
+    url: str, key: str | None, named: str, tmp_path: Path
 ) -> None:
     """An agent that could never ask anybody ends at once, with exit code 2 and what is wrong."""
-    (tmp_path / "token").write_text(token)
+    settings = identity(tmp_path)
+    if key is not None:
+        (tmp_path / "agent.key").write_text(key)
     answer = run(
         "-m",
         "services.client_agent",
         FEDCOLLM_AGENT_COORDINATOR_URL=url,
-        FEDCOLLM_AGENT_TOKEN_FILE=str(tmp_path / "token"),
+        **settings,
         FEDCOLLM_AGENT_STATE_DIR=str(tmp_path / "state"),
         FEDCOLLM_AGENT_SLM="none",
         FEDCOLLM_AGENT_DATA__PATH=str(tmp_path / "data.jsonl"),

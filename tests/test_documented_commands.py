@@ -39,7 +39,7 @@ class Terminal:
 
     folder: Path
     path: str
-    ports: Sequence[int] = field(default_factory=lambda: free_ports(4))
+    ports: Sequence[int] = field(default_factory=lambda: free_ports(5))
     services: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def type(self, command: str) -> None:
@@ -73,8 +73,9 @@ class Terminal:
 
     def on_free_ports(self, command: str) -> str:
         """Return a command with ports that nobody uses in place of the documents' own, which others here may use."""
-        public, work, first_page, second_page = self.ports
-        command = command.replace("8440", str(public)).replace("8451", str(second_page))
+        public, work, first_page, second_page, third_page = self.ports
+        for shown, free in (("8440", public), ("8451", second_page), ("8452", third_page)):
+            command = command.replace(shown, str(free))
         if command.startswith("fedcollm init"):
             command += f" --port {public} --work-port {work}"
         if command.startswith("fedcollm-agent init") and "--status-port" not in command:
@@ -119,7 +120,7 @@ def write_what_a_user_has(folder: Path) -> None:
         tiny_directory(folder / "models" / name, seed=seed)
     (folder / "data").mkdir()
     colours = ["red", "tan", "blue"]
-    for start, name in enumerate(("ada", "bob", "auxiliary", "validation")):
+    for start, name in enumerate(("ada", "bob", "cleo", "auxiliary", "validation")):
         with (folder / "data" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["question", "A", "B", "C", "answer"])
@@ -135,7 +136,7 @@ def test_the_documents_sessions_run_to_their_ends(terminal: Terminal):
             if not command.startswith(tuple(ELSEWHERE)):
                 terminal.type(command)
     logs = "".join(path.read_text() for path in terminal.folder.glob("*.log"))
-    for said in ("coordinator.serving", "worker.started", "status_page=http://127.0.0.1:", "agent.sent"):
+    for said in ("coordinator.serving", "worker.started", "status_page=http://127.0.0.1:", "agent.ready"):
         assert said in logs
     for alarm in ("Warning", "Traceback", "Cancel "):
         assert alarm not in logs

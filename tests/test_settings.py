@@ -16,7 +16,10 @@ from shared.errors import ConfigurationError
 FILES = {
     AgentSettings: """
         coordinator_url = "https://here:8440/fed"
-        token_file = "token"
+        name = "ada"
+        federation = "clinics"
+        operator_key = "ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+        identity_key_file = "agent.key"
         state_dir = "state"
         slm = "slm"
         [data]
@@ -92,10 +95,11 @@ def test_home_is_where_its_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home" / "slm").mkdir(parents=True)
     file = tmp_path / "agent.toml"
-    text = FILES[AgentSettings].replace('"slm"', '"~/slm"').replace('"token"', '"~/token"')
+    text = FILES[AgentSettings].replace('"slm"', '"~/slm"').replace('"agent.key"', '"~/agent.key"')
     file.write_text(text)
     settings = read_settings(AgentSettings, file)
-    assert (settings.slm, settings.token_file) == (str(tmp_path / "home" / "slm"), tmp_path / "home" / "token")
+    home = tmp_path / "home"
+    assert (settings.slm, settings.identity_key_file) == (str(home / "slm"), home / "agent.key")
     file.write_text(text.replace("~/slm", "~/llm"))
     assert read_settings(AgentSettings, file).slm == str(tmp_path / "home" / "llm")
 

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from shared.key_file import keep_key
 from shared.protocol.identity import IdentityKey
+from tests.support.members import IDENTITY
 
+KEY = IdentityKey.generate()
 ROOT = Path(__file__).parents[1]
 ROW = '{"question": "Why?", "choices": ["x", "y"], "answer": "x"}\n'
 
@@ -16,6 +19,7 @@ ROW = '{"question": "Why?", "choices": ["x", "y"], "answer": "x"}\n'
 def start(module: str, folder: Path, settings: Mapping[str, str], *options: str) -> subprocess.CompletedProcess[str]:
     """Start a service with settings of which one is wrong; whatever is needed beside them is there."""
     (folder / "token").write_text("a-token-of-somebody")
+    keep_key(folder / "agent.key", KEY)
     (folder / "data.jsonl").write_text(ROW)
     (folder / "bare").mkdir(exist_ok=True)
     (folder / "settings.toml").write_text("\n".join(f'{name} = "{value}"' for name, value in settings.items()))
@@ -29,8 +33,7 @@ def start(module: str, folder: Path, settings: Mapping[str, str], *options: str)
     )
 
 
-AGENT = {
-    "token_file": "token",
+AGENT = IDENTITY | {
     "state_dir": "state",
     "slm": "name/of-a-hub",
     "data.path": "data.jsonl",
@@ -47,7 +50,8 @@ WORKER = {"token_file": "token", "cache_dir": "cache", "auxiliary.path": "data.j
         ({"slm": "examples/dmo"}, "slm: there is no folder examples/dmo: 'demo' was meant?"),
         ({"data.path": "data.json"}, "'data.jsonl' was meant?"),
         ({"device": "gpu"}, "device: a device is auto, cpu, cuda"),
-        ({"token_file": "tokn"}, "'token' was meant?"),
+        ({"identity_key_file": "agnt.key"}, "'agent.key' was meant?"),
+        ({"operator_key": "ed25519:short"}, "operator_key: "),
         ({"ca_file": "data.jsonl"}, "holds no certificate"),
         ({"coordinator_url": "http://elsewhere.test"}, "use https"),
         ({"state_dir": "data.jsonl"}, "state_dir: "),

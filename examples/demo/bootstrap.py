@@ -2,15 +2,16 @@
 
     FOLDER/coordinator/   coordinator.toml principals.json tls/; the operator's operator.toml, .token, .key and run.toml
     FOLDER/worker/        worker.toml token ca.pem auxiliary.jsonl validation.jsonl models/
-    FOLDER/agent-1/       agent.toml token ca.pem data.jsonl evaluation.jsonl models/, and so on, a container each
+    FOLDER/agent-1/       agent.toml agent.key ca.pem data.jsonl evaluation.jsonl models/, and so on, a container each
 
 What is there stays: a second call changes nothing, and after a call that was broken off the next one goes on. Only a
-token that the coordinator does not know and a CA that is not its own, because its folder was lost and made anew, give
-way to those that are.
+token that the coordinator does not know, and a CA and an operator's key that are not its own, because its folder was
+lost and made anew, give way to those that are. ``examples.demo.members`` makes the agents members afterwards.
 """
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -24,22 +25,23 @@ from services.coordinator.principals import Role
 from services.coordinator.tokens import TokensFile, issue, read_entries, sha256
 from shared.cli.files_written import write_private, write_text
 from shared.key_file import keep_key, key_of
+from shared.protocol.identity import IdentityKey
 
 FEDERATION = "demo-only"
 SEED = 1
 MARK = "DEMO-ONLY"
-TOKENS = {"operator": "coordinator/operator.token", "worker": "worker/token"} | {
-    name: f"{name}/token" for name in AGENTS
-}
-ROLES = {"operator": Role.OPERATOR, "worker": Role.WORKER} | dict.fromkeys(AGENTS, Role.AGENT)
+TOKENS = {"operator": "coordinator/operator.token", "worker": "worker/token"}
+ROLES = {"operator": Role.OPERATOR, "worker": Role.WORKER}
 CA_FILES = {name: f"{name}/{CA_FILE}" for name in ("worker", *AGENTS)}
 
 # What the coordinator is called on the networks of docker-compose.yml; of the host, which has its port, on loopback.
 HOSTS = ("coordinator", "work.coordinator")
+AGENT_URL = "https://coordinator:8440"
 
 WARNING = """\
-The token in this folder was made by `docker compose up` for the demo on one machine, and the data is made up.
-One process has seen the tokens of all parties: use none of them for a federation that holds real data.
+The keys and tokens in this folder were made by `docker compose up` for the demo on one machine, the operator's too, and
+the data is made up. One process has seen the secrets of all parties: use none of them for a federation that holds real
+data.
 """
 
 COORDINATOR = """\
@@ -58,6 +60,7 @@ tls_key_file = "tls/server.key"
 """
 OPERATOR = """\
 coordinator_url = "https://127.0.0.1:8440"
+agents_url = "{agents_url}"
 ca_file = "tls/ca.pem"
 token_file = "operator.token"
 federation = "{federation}"
@@ -82,10 +85,13 @@ path = "auxiliary.jsonl"
 [validation]
 path = "validation.jsonl"
 """
-AGENT = """\
-coordinator_url = "https://coordinator:8440"
+AGENT = f"""\
+coordinator_url = "{AGENT_URL}"
 ca_file = "ca.pem"
-token_file = "token"
+name = "{{name}}"
+federation = "{FEDERATION}"
+operator_key = "{{operator_key}}"
+identity_key_file = "agent.key"
 state_dir = "state"
 slm = "models/slm"
 device = "cpu"
@@ -95,15 +101,13 @@ path = "data.jsonl"
 
 [evaluation]
 path = "evaluation.jsonl"
-
-[policy]
-allow_plaintext = true
 """
 
 
 def bootstrap(folder: Path) -> tuple[list[str], list[str]]:
-    """Fill the folders that have not been filled; return their names, and of whom the token or the CA was written."""
-    given = sorted(_give_tokens(folder) | _give_certificates(folder))
+    """Fill the folders that have not been filled; return their names, and who was given another secret or trust."""
+    key = _kept(folder / "coordinator" / "operator.key")
+    given = sorted(_give_tokens(folder) | _give_certificates(folder) | _give_operator(folder, key.public))
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch)
         write_demo_data(
@@ -116,10 +120,8 @@ def bootstrap(folder: Path) -> tuple[list[str], list[str]]:
         )
 
         def fill_coordinator(into: Path) -> None:
-            key = key_of(into / "operator.key")
-            keep_key(into / "operator.key", key)
             known = COORDINATOR.format(federation=FEDERATION, operator_key=key.public)
-            operated = OPERATOR.format(federation=FEDERATION)
+            operated = OPERATOR.format(federation=FEDERATION, agents_url=AGENT_URL)
             _write(into, {"coordinator.toml": known, "operator.toml": operated, "run.toml": RUN})
 
         def fill_worker(into: Path) -> None:
@@ -128,7 +130,8 @@ def bootstrap(folder: Path) -> tuple[list[str], list[str]]:
             _copy(into, {"models/llm": MODELS / "llm", "models/slm": MODELS / "slm"})
 
         def fill_agent(into: Path) -> None:
-            _write(into, {"agent.toml": AGENT})
+            _kept(into / "agent.key")
+            _write(into, {"agent.toml": AGENT.format(name=into.name, operator_key=key.public)})
             _copy(into, {"data.jsonl": data / f"{into.name}.jsonl", "models/slm": MODELS / "slm"})
             _copy(into, {"evaluation.jsonl": data / f"{into.name}-evaluation.jsonl"})
 
@@ -161,6 +164,24 @@ def _give_certificates(folder: Path) -> set[str]:
         write_authority(made, HOSTS)
     authority = (made / CA_FILE).read_text().strip()
     return {name for name, file in CA_FILES.items() if _give(folder / file, authority)}
+
+
+def _give_operator(folder: Path, key: str) -> set[str]:
+    """Write the operator's public key wherever another is believed, and return by whom."""
+    changed = set()
+    for name in AGENTS:
+        file = folder / name / "agent.toml"
+        if file.exists():
+            believing = re.sub('(?m)^operator_key = ".*"$', f'operator_key = "{key}"', file.read_text())
+            changed |= {name} if _give(file, believing.strip()) else set()
+    return changed
+
+
+def _kept(file: Path) -> IdentityKey:
+    """Return the key of a file, made if there is none."""
+    key = key_of(file)
+    keep_key(file, key)
+    return key
 
 
 def _give(file: Path, content: str) -> bool:
@@ -200,12 +221,12 @@ def main() -> int:
     """Fill the folders and say which."""
     parser = argparse.ArgumentParser(prog="python -m examples.demo.bootstrap", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the folders of the services are, or will be")
-    os.umask(0o077)  # tokens and data are for their owner alone
+    os.umask(0o077)  # secrets and data are for their owner alone
     filled, given = bootstrap(parser.parse_args().folder)
     if filled:
         print(f"filled: {', '.join(filled)} (for this demo only)")
     if given:
-        print(f"new token or CA: {', '.join(given)} (restart whichever runs)")
+        print(f"new token, CA or operator: {', '.join(given)} (restart whichever runs)")
     if not filled and not given:
         print("all is there: nothing was changed")
     return 0

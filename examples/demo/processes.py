@@ -10,6 +10,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from examples.demo.members import admit
+from services.coordinator.cli.following import waits_for_signature
+from services.coordinator.cli.signing import Signer
 from services.coordinator.cli.tls import CA_FILE, CERTIFICATE, KEY, write_authority
 from services.coordinator.principals import Role
 from services.coordinator.tokens import issue_all
@@ -17,8 +20,10 @@ from shared.cli.files_written import write_private
 from shared.credentials import BearerToken
 from shared.egress import TrafficCount
 from shared.errors import ConfigurationError
+from shared.key_file import keep_key
 from shared.protocol.identity import IdentityKey
-from shared.protocol.messages import RunList
+from shared.protocol.messages import EventList, RunList, RunView
+from shared.protocol.rounds import ENDED_RUNS
 from shared.transport import Transport, open_transport
 
 FEDERATION = "one-machine"
@@ -105,7 +110,7 @@ class LocalFederation:
         return self.folder / "tls" / CA_FILE
 
     async def start_coordinator(self) -> None:
-        """Start the coordinator."""
+        """Start the coordinator; the first time, the agents become members as soon as it answers."""
         await self.processes.start(
             "coordinator",
             [sys.executable, "-m", "services.coordinator"],
@@ -121,6 +126,25 @@ class LocalFederation:
                 "FEDCOLLM_COORDINATOR_LEASE_SECONDS": "15",
             },
         )
+        if strangers := [name for name in self.agents if not self.key_file(name).exists()]:
+            async with self.operator() as operator:
+                for name in strangers:
+                    key = IdentityKey.generate()
+                    await admit(operator, self.signer, name, key, coordinator_url=self.public.url)
+                    keep_key(self.key_file(name), key)
+
+    @property
+    def signer(self) -> Signer:
+        """Who invites, approves and signs here, for this machine only: one process has seen everybody's key."""
+        return Signer(FEDERATION, self.operator_key)
+
+    def key_file(self, agent: str) -> Path:
+        """Return where an agent's key lies."""
+        return self.folder / "keys" / f"{agent}.key"
+
+    async def sign(self, operator: Transport, run_id: str) -> None:
+        """Sign what a run is, once the worker has prepared it."""
+        await sign_once_prepared(operator, self.signer, run_id)
 
     async def start_worker(self, command: Sequence[str], *, auxiliary: Path, validation: Path) -> None:
         """Start the worker with the coordinator's data."""
@@ -139,7 +163,14 @@ class LocalFederation:
         )
 
     async def start_agent(
-        self, name: str, command: Sequence[str], *, slm: str, data: Path, evaluation: Path | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        slm: str,
+        data: Path,
+        evaluation: Path | None = None,
+        allow_plaintext: bool = False,
     ) -> None:
         """Start an agent with its private data, and with what it evaluates on, if it does."""
         own = {} if evaluation is None else {"FEDCOLLM_AGENT_EVALUATION__PATH": str(evaluation)}
@@ -149,12 +180,15 @@ class LocalFederation:
             {
                 "FEDCOLLM_AGENT_COORDINATOR_URL": self.public.url,
                 "FEDCOLLM_AGENT_CA_FILE": str(self.ca_file),
-                "FEDCOLLM_AGENT_TOKEN_FILE": str(self.folder / "tokens" / name),
+                "FEDCOLLM_AGENT_NAME": name,
+                "FEDCOLLM_AGENT_FEDERATION": FEDERATION,
+                "FEDCOLLM_AGENT_OPERATOR_KEY": self.operator_key.public,
+                "FEDCOLLM_AGENT_IDENTITY_KEY_FILE": str(self.key_file(name)),
                 "FEDCOLLM_AGENT_STATE_DIR": str(self.folder / name),
                 "FEDCOLLM_AGENT_SLM": slm,
                 "FEDCOLLM_AGENT_DATA__PATH": str(data),
                 "FEDCOLLM_AGENT_DEVICE": "cpu",
-                "FEDCOLLM_AGENT_POLICY__ALLOW_PLAINTEXT": "true",
+                "FEDCOLLM_AGENT_POLICY__ALLOW_PLAINTEXT": str(allow_plaintext),
                 "FEDCOLLM_AGENT_STATUS_PORT": str(self.agents[name].port),
                 **own,
             },
@@ -182,8 +216,7 @@ class LocalFederation:
 async def local_federation(folder: Path, agents: Sequence[str]) -> AsyncIterator[LocalFederation]:
     """Make what a federation in ``folder`` needs; whatever was started ends with the block."""
     write_authority(folder / "tls", [LOOPBACK])
-    roles = {"operator": Role.OPERATOR, "worker": Role.WORKER} | dict.fromkeys(agents, Role.AGENT)
-    tokens, principals = issue_all(roles)
+    tokens, principals = issue_all({"operator": Role.OPERATOR, "worker": Role.WORKER})
     write_private(folder / "principals.json", principals.model_dump_json(indent=2))
     for name, token in tokens.items():
         write_private(folder / "tokens" / name, token)
@@ -201,6 +234,17 @@ async def local_federation(folder: Path, agents: Sequence[str]) -> AsyncIterator
         yield federation
     finally:
         await federation.processes.stop()
+
+
+async def sign_once_prepared(operator: Transport, signer: Signer, run_id: str) -> None:
+    """Sign what a run is, once a worker has prepared it; one that has ended before is left."""
+    path, after = f"/v1/runs/{run_id}", 0
+    while not waits_for_signature(run := await operator.call("GET", path, RunView)):
+        if run.state in ENDED_RUNS:
+            return
+        page = await operator.call("GET", f"{path}/events", EventList, params={"after": after, "wait_seconds": 5})
+        after = page.last
+    await signer.sign_run(operator, run_id, run.terms)
 
 
 def free_ports(count: int) -> list[int]:

@@ -38,8 +38,9 @@ class Watched:
 async def watch(
     federation: LocalFederation, operator: Transport, run_id: str, watched: Watched, on_change: Callable[[], None]
 ) -> None:
-    """Keep ``watched`` up to date until the run has ended and every agent holds what it published last."""
+    """Sign what a run is, and keep ``watched`` up to date until it has ended and every agent holds its adapter."""
     ended = time.monotonic()
+    watched.followed.sign = lambda transport, run: federation.signer.sign_run(transport, run.id, run.terms)
     async with _status_pages(federation.agents) as pages:
         while True:
             federation.processes.require_alive("coordinator", "worker")  # an agent may disappear

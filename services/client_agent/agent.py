@@ -6,7 +6,8 @@ Every step begins from the state folder, so that an agent that was killed anywhe
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -24,6 +25,8 @@ from shared.errors import (
     FedCoLLMError,
     FederationMismatch,
     KeyInvalid,
+    ManifestMismatch,
+    ManifestUnsigned,
     ModelError,
     NotFound,
     PolicyRefused,
@@ -35,7 +38,8 @@ from shared.errors import (
 )
 from shared.protocol.attempts import Summons
 from shared.protocol.codec import blob_bytes, flat_numbers, require_file
-from shared.protocol.messages import LONGEST_POLL_SECONDS, Assignment, Manifest, PublishedAdapter, manifest_digest
+from shared.protocol.manifest import Manifest, manifest_digest
+from shared.protocol.messages import LONGEST_POLL_SECONDS, Assignment, PublishedAdapter
 from shared.protocol.secagg.attempt import layout_digest
 from shared.protocol.secagg.coding import clipped
 
@@ -48,6 +52,8 @@ REFUSALS = (
     TooFewExamples,
     PolicyRefused,
     AttemptRefused,
+    ManifestUnsigned,
+    ManifestMismatch,
     SignatureInvalid,
     CertificateExpired,
     FederationMismatch,
@@ -112,28 +118,36 @@ class Agent:
         self._status.answered = True
         self._audit.see(wanted.audit)
         if wanted.published is not None and wanted.published != held:
-            await self._receive(wanted.published)
+            with self._willing(wanted.published.run_id):
+                await self._receive(wanted.published)
         if wanted.summons is not None:
-            await self._willingly(wanted.summons.place.run_id, self._answer(wanted.summons))
+            await self._in_time(wanted.summons.place.run_id, self._answer(wanted.summons))
         elif wanted.assignment is not None:
-            await self._willingly(wanted.assignment.run_id, self._take_part(wanted.assignment))
+            await self._in_time(wanted.assignment.run_id, self._take_part(wanted.assignment))
         else:
             self._state.journal.forget_older(self._clock() - DAY_SECONDS)
         self._status.succeed()
 
-    async def _willingly(self, run_id: str, doing: Awaitable[None]) -> None:
+    @contextmanager
+    def _willing(self, run_id: str) -> Iterator[None]:
         """Do something for a run; one that this agent cannot work for, or will not, comes last from then on."""
         try:
-            await doing
+            yield
         except REFUSALS:
             # Tried again when nobody else wants this agent: what was wrong may have been put right meanwhile.
             self._declined.add(run_id)
             raise
-        except RemoteProblem as problem:
-            if problem.code not in TOO_LATE:
-                raise
-            log.info("agent.too_late", run_id=run_id, code=problem.code)
         self._declined.discard(run_id)
+
+    async def _in_time(self, run_id: str, doing: Awaitable[None]) -> None:
+        """Do something for a round, which may be over before it is done."""
+        with self._willing(run_id):
+            try:
+                await doing
+            except RemoteProblem as problem:
+                if problem.code not in TOO_LATE:
+                    raise
+                log.info("agent.too_late", run_id=run_id, code=problem.code)
 
     async def _answer(self, summons: Summons) -> None:
         """Answer a stage of an attempt."""

@@ -4,16 +4,22 @@ from collections.abc import Collection
 from pathlib import Path
 
 from shared.protocol.attempts import AttemptPlace, DealtShares, ReleasedShares, SignedSurvivors
-from shared.protocol.messages import Accepted, Manifest, UpdateReceipt, Wanted
+from shared.protocol.manifest import Manifest, SignedManifest, require_manifest
+from shared.protocol.messages import Accepted, UpdateReceipt, Wanted
 from shared.protocol.secagg.attempt import Advert
 from shared.transport import Params, Transport
 
 
 class CoordinatorClient:
-    """The agent's side of ``/v1``; errors are those of the transport."""
+    """The agent's side of ``/v1``; errors are those of the transport.
 
-    def __init__(self, transport: Transport) -> None:
+    ``operator_key`` is what manifests are believed by, and nothing else that comes from the coordinator.
+    """
+
+    def __init__(self, transport: Transport, *, federation: str, operator_key: str) -> None:
         self._transport = transport
+        self._federation = federation
+        self._operator_key = operator_key
 
     async def wanted(self, holding: str | None, declined: Collection[str] = (), *, wait_seconds: float) -> Wanted:
         """Ask what is wanted, of runs that were declined last, and wait up to ``wait_seconds`` for something."""
@@ -23,8 +29,13 @@ class CoordinatorClient:
         return await self._transport.call("GET", "/v1/wanted", Wanted, params=params)
 
     async def manifest(self, run_id: str) -> Manifest:
-        """Read what a run expects of agents."""
-        return await self._transport.call("GET", f"/v1/runs/{run_id}/manifest", Manifest)
+        """Read what a run expects of agents.
+
+        Raises:
+            ManifestUnsigned, SignatureInvalid, FederationMismatch, ManifestMismatch: the operator has not signed it.
+        """
+        signed = await self._transport.call("GET", f"/v1/runs/{run_id}/manifest", SignedManifest)
+        return require_manifest(signed, operator_key=self._operator_key, federation=self._federation, run_id=run_id)
 
     async def fetch_adapter(self, digest: str, into: Path, *, size: int) -> int:
         """Fetch a published adapter of ``size`` bytes into a file, checked, and return its size."""

@@ -23,7 +23,7 @@ from shared.ml.models import load_tokenizer, load_with_lora, pick_device, requir
 from shared.ml.train import train_local
 from shared.protocol.codec import encode, read_file
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import Manifest
+from shared.protocol.manifest import Manifest
 
 log = structlog.get_logger()
 

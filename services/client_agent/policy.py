@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from shared.errors import PolicyRefused
 from shared.protocol.digests import Digest
-from shared.protocol.messages import Manifest
+from shared.protocol.manifest import Manifest
 from shared.protocol.secagg.attempt import AttemptTerms
 from shared.protocol.terms import FROZEN, SMALLEST_COHORT
 

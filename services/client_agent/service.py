@@ -20,11 +20,11 @@ from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import TrainerProcess
 from shared.access import require_model, require_readable, require_writable
 from shared.configuration import read_settings
-from shared.credentials import BearerToken
+from shared.credentials import SignedRequests
 from shared.errors import FedCoLLMError, TransportError, about
+from shared.key_file import read_key
 from shared.listening import listen
 from shared.logs import TroubleLog, log_to_stderr
-from shared.protocol.identity import IdentityKey
 from shared.transport import open_transport
 
 log = structlog.get_logger()
@@ -56,7 +56,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
         access_log=False,
         timeout_graceful_shutdown=1,
     )
-    authenticator = BearerToken.read(settings.token_file)
+    key = read_key(settings.identity_key_file)
     # What can be seen at once is told at once; the training process finds out the rest.
     with about("slm"):
         require_model(settings.slm)
@@ -65,7 +65,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
     with state.owned():
         async with open_transport(
             settings.coordinator_url,
-            authenticator,
+            SignedRequests(settings.name, key, settings.federation),
             EgressLedger(settings.state_dir, status.sent),
             patience_seconds=None,
             ca_file=settings.ca_file,
@@ -81,8 +81,10 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
                 threads=settings.threads,
             )
             await trainer.start()
-            coordinator = CoordinatorClient(transport)
-            standing = Standing("nobody", IdentityKey.generate(), "nowhere", IdentityKey.generate().public)
+            coordinator = CoordinatorClient(
+                transport, federation=settings.federation, operator_key=settings.operator_key
+            )
+            standing = Standing(settings.name, key, settings.federation, settings.operator_key)
             member = AttemptMember(coordinator, state, settings.policy, standing, clock=time.time)
             agent = Agent(coordinator, trainer, state, status, member=member, policy=settings.policy, slm=settings.slm)
             tasks = [asyncio.create_task(agent.run()), asyncio.create_task(uvicorn.Server(page).serve([socket]))]

@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from services.client_agent.policy import Policy
 from shared.data.source import DataSource
 from shared.devices import DeviceName, DtypeName
+from shared.protocol.identity import PublicKey
+from shared.protocol.names import PrincipalName
 from shared.protocol.terms import ModelReference
 from shared.transport import BaseUrl
 from shared.trust import CaFile, Insecure
@@ -24,7 +26,15 @@ class Settings(BaseSettings):
     )
 
     coordinator_url: Annotated[BaseUrl, Field(description="Where the coordinator listens for agents.")]
-    token_file: Annotated[Path, Field(description="File that holds this agent's token and nothing else.")]
+    name: Annotated[PrincipalName, Field(description="What this agent was invited as.")]
+    federation: Annotated[PrincipalName, Field(description="The federation's id, which all that is signed names.")]
+    operator_key: Annotated[
+        PublicKey,
+        Field(
+            description="Public half of the operator's key: runs and members are believed by it, and by nothing else."
+        ),
+    ]
+    identity_key_file: Annotated[Path, Field(description="File of this agent's own key; `enrol` makes it once.")]
     state_dir: Annotated[Path, Field(description="Folder of adapters, updates and the ledger; one agent owns it.")]
     slm: Annotated[ModelReference, Field(description="The SLM: a Hugging Face directory or id.")]
     data: Annotated[DataSource, Field(description="The private examples.")]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from shared.errors import FedCoLLMError, TrainerStopped, error_of
 from shared.protocol.digests import Digest
-from shared.protocol.messages import Manifest
+from shared.protocol.manifest import Manifest
 from shared.protocol.terms import FROZEN
 
 LINE_LIMIT = 64 << 20

@@ -112,7 +112,9 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                     lease_seconds=settings.lease_seconds,
                     max_blob_bytes=settings.max_adapter_bytes,
                 ),
-                lifecycle=RunLifecycle(store, blobs, clock),
+                lifecycle=RunLifecycle(
+                    store, blobs, clock, federation=settings.federation, operator_key=settings.operator_key
+                ),
                 membership=Membership(store, clock, federation=settings.federation, operator_key=settings.operator_key),
                 audit=AuditLog(store, key, federation=settings.federation),
                 token_log=TokenLog(store, tokens),

@@ -6,12 +6,14 @@ from typing import Literal
 
 from services.coordinator.manifest import manifest_of
 from services.coordinator.ports import Blobs, Clock, Store
-from services.coordinator.progress import fail, go_on, restart_clock
+from services.coordinator.progress import fail, go_on, restart_clock, signed
 from services.coordinator.records import Blob, LoggedEvent, Round, Run
 from services.coordinator.rounds import published
 from services.coordinator.transaction import Transaction
 from shared.errors import NotFound, RunConflict
-from shared.protocol.messages import Artefact, Manifest, RoundView, RunView
+from shared.protocol.identity import require_signature
+from shared.protocol.manifest import MANIFEST, SignedManifest
+from shared.protocol.messages import Artefact, RoundView, RunView
 from shared.protocol.rounds import ENDED_ROUNDS, ENDED_RUNS, STOPPED, RunEvent, RunState
 from shared.protocol.terms import RunTerms
 from shared.protocol.work import PreparedModel
@@ -22,10 +24,13 @@ EVENTS_A_PAGE = 500
 class RunLifecycle:
     """Runs of one coordinator: create, start, pause, cancel, look."""
 
-    def __init__(self, store: Store, blobs: Blobs, clock: Clock) -> None:
+    def __init__(self, store: Store, blobs: Blobs, clock: Clock, *, federation: str, operator_key: str) -> None:
+        """``operator_key`` is the public half of the key by which runs are signed."""
         self._store = store
         self._blobs = blobs
         self._clock = clock
+        self._federation = federation
+        self._operator_key = operator_key
 
     # --- operators ----------------------------------------------------------------------------------------------
 
@@ -59,6 +64,21 @@ class RunLifecycle:
                     restart_clock(tx, run, self._clock(), actor=actor)
                 run = go_on(tx, run, self._clock())
             return _run_view(run)
+
+    def sign(self, run_id: str, signature: str, *, actor: str) -> RunView:
+        """Take the operator's signature over a run's manifest, without which no round opens; the same changes nothing.
+
+        Raises:
+            NotFound: there is no such run, or no worker has prepared it yet.
+            SignatureInvalid: it is not the operator's, or over something else.
+        """
+        with self._store.write() as tx:
+            run = tx.run(run_id)
+            manifest = manifest_of(run, federation=self._federation)
+            require_signature(self._operator_key, MANIFEST, manifest, signature, what=f"the manifest of run {run_id}")
+            return _run_view(
+                run if run.signature == signature else signed(tx, run, signature, self._clock(), actor=actor)
+            )
 
     def pause(self, run_id: str, *, actor: str) -> RunView:
         """Hand out nothing more; what is under way may finish, and updates are still taken."""
@@ -100,10 +120,11 @@ class RunLifecycle:
             tx.run(run_id)
             return tx.events(run_id, after=after, limit=EVENTS_A_PAGE)
 
-    def manifest(self, run_id: str) -> Manifest:
+    def manifest(self, run_id: str) -> SignedManifest:
         """Return what agents compare with their own machine; NotFound until a worker has prepared the run."""
         with self._store.read() as tx:
-            return manifest_of(tx.run(run_id))
+            run = tx.run(run_id)
+            return SignedManifest(manifest=manifest_of(run, federation=self._federation), signature=run.signature)
 
     def artefacts(self, run_id: str) -> list[Artefact]:
         """Return the newest published SLM adapter and the LLM adapter that was co-tuned with it."""
@@ -144,6 +165,7 @@ def _run_view(run: Run) -> RunView:
         round=run.round,
         published=published(run),
         base_scores=run.prepared.scores if run.prepared else None,
+        signed=run.signature is not None,
     )
 
 

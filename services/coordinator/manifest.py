@@ -2,17 +2,19 @@
 
 from services.coordinator.records import Run
 from shared.errors import NotFound
-from shared.protocol.messages import Manifest
+from shared.protocol.manifest import Manifest
 from shared.protocol.tensors import Layout
 
 
-def manifest_of(run: Run) -> Manifest:
+def manifest_of(run: Run, *, federation: str) -> Manifest:
     """Return what agents compare with their own machine; NotFound until a worker has prepared the run."""
     if run.prepared is None:
         raise NotFound(f"run {run.id} has not been prepared by a worker yet: ask again in a moment")
     return Manifest(
+        federation=federation,
         run_id=run.id,
         run_name=run.terms.name,
+        llm_digest=run.prepared.llm.base_digest,
         slm_digest=run.prepared.slm.base_digest,
         tokenizer_digest=run.prepared.tokenizer_digest,
         slm_lora=run.terms.slm_lora,

@@ -86,7 +86,6 @@ def _paper(llm: str, slm: str, learning_rate: float) -> dict[str, Any]:
             "slm_optimiser": optimiser,
         },
         "cohort": {"min_count": 4, "max_count": 4, "min_seconds": 0, "max_seconds": 86_400},
-        "aggregation": "PlaintextAggregation",
         "gate": {"enabled": False},  # the paper has none
     }
 
@@ -94,13 +93,13 @@ def _paper(llm: str, slm: str, learning_rate: float) -> dict[str, Any]:
 def _pair(llm: str, slm: str) -> dict[str, Any]:
     """A pair of one family for one machine each: as above, at the rate and for the time that ours were tried with.
 
-    A round goes on with two agents of four after ten minutes, and the gate is on.
+    A round goes on with three agents of four after ten minutes, and the gate is on.
     """
     return merged(
         _paper(llm, slm, learning_rate=3e-4),
         {
             "rounds": 5,
-            "cohort": {"min_count": 2, "max_count": 4, "min_seconds": 600, "max_seconds": 7200},
+            "cohort": {"min_count": 3, "max_count": 4, "min_seconds": 600, "max_seconds": 7200},
             "gate": {"enabled": True, "tolerance": 0.02},
         },
     )
@@ -128,7 +127,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         # Three of four are enough once half a minute has passed: one agent may disappear.
         "cohort": {"min_count": 3, "max_count": 4, "min_seconds": 30, "max_seconds": 90},
         "gate": {"enabled": True, "tolerance": 0.05},
-        "aggregation": "PlaintextAggregation",
     },
     # SmolLM2 (arXiv 2502.02737): one tokenizer of 49,152 entries in all sizes; runs on a CPU.
     "smollm2": {"name": "smollm2"} | _pair("HuggingFaceTB/SmolLM2-360M", "HuggingFaceTB/SmolLM2-135M"),

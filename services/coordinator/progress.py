@@ -24,7 +24,7 @@ def go_on(tx: Transaction, run: Run, now: float) -> Run:
         if not tx.open_jobs(run.id):
             order(tx, run, PrepareTask(), now)
         return run
-    if tx.live_round(run) is not None:
+    if run.signature is None or tx.live_round(run) is not None:
         return run
     if run.failed_in_a_row >= FAILED_ROUNDS_THAT_FAIL_A_RUN:
         newest = tx.round(run.id, run.round)
@@ -57,10 +57,11 @@ def order(tx: Transaction, run: Run, task: Task, now: float) -> None:
     tx.insert_job(Job(f"{run.id}-{run.round}-{task.kind}", run.id, run.round, task, created_at=now))
 
 
-def prepared(tx: Transaction, run: Run, result: PrepareResult, now: float) -> Run:
-    """Take theta^0 and omega^0 as the run's adapters and open round 1."""
-    tx.note(run.id, None, "run.prepared", SYSTEM, {"slm_adapter": result.slm.adapter})
-    run = tx.change_run(
+def prepared(tx: Transaction, run: Run, result: PrepareResult) -> Run:
+    """Take theta^0 and omega^0 as the run's adapters; round 1 opens once the operator has signed what came of it."""
+    waits_for = "the operator's signature"
+    tx.note(run.id, None, "run.prepared", SYSTEM, {"slm_adapter": result.slm.adapter, "waits_for": waits_for})
+    return tx.change_run(
         run,
         actor=SYSTEM,
         prepared=result,
@@ -68,7 +69,12 @@ def prepared(tx: Transaction, run: Run, result: PrepareResult, now: float) -> Ru
         llm_adapter=result.llm.adapter,
         slm_loss=result.scores.slm.loss,
     )
-    return go_on(tx, run, now)
+
+
+def signed(tx: Transaction, run: Run, signature: str, now: float, *, actor: str) -> Run:
+    """Take the operator's signature over a run's manifest, and open the round that has waited for it."""
+    tx.note(run.id, None, "run.signed", actor, {})
+    return go_on(tx, tx.change_run(run, actor=actor, signature=signature), now)
 
 
 def evaluated(tx: Transaction, run: Run, current: Round, scores: RoundScores, now: float) -> Run:

@@ -20,7 +20,10 @@ Detail: TypeAlias = dict[str, JsonValue]
 
 @dataclass(frozen=True)
 class Run:
-    """A run; ``round`` is the newest round's number, ``slm_adapter`` and ``llm_adapter`` are theta^t and omega^t."""
+    """A run; ``round`` is the newest round's number, ``slm_adapter`` and ``llm_adapter`` are theta^t and omega^t.
+
+    ``signature`` is the operator's, over the manifest that was made of ``terms`` and ``prepared``.
+    """
 
     id: str
     terms: RunTerms
@@ -29,6 +32,7 @@ class Run:
     reason: str | None = None
     version: int = 0
     prepared: PrepareResult | None = None
+    signature: str | None = None
     round: int = 0
     failed_in_a_row: int = 0
     published_round: int = 0

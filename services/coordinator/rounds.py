@@ -28,7 +28,8 @@ from shared.errors import (
     ValuesNotFinite,
     VersionConflict,
 )
-from shared.protocol.messages import Assignment, PublishedAdapter, Wanted, manifest_digest
+from shared.protocol.manifest import manifest_digest
+from shared.protocol.messages import Assignment, PublishedAdapter, Wanted
 from shared.protocol.rounds import STAGES, RoundEvent, RoundState, RunState, Verdict, data_seed, verdict
 from shared.protocol.work import CotuneTask
 
@@ -75,7 +76,11 @@ class RoundEngine:
                 if _is_needed_soon(tx, current, agent):
                     break
                 if _waits_for(tx, run, current, agent):
-                    return Wanted(assignment=_assignment(run, current, agent), summons=None, published=adapter)
+                    return Wanted(
+                        assignment=_assignment(run, current, agent, federation=self._federation),
+                        summons=None,
+                        published=adapter,
+                    )
             return Wanted(assignment=None, summons=None, published=adapter)
 
     def published_path(self, digest: str) -> Path:
@@ -222,11 +227,11 @@ def _is_needed_soon(tx: Transaction, current: Round, agent: str) -> bool:
     return any(agent in expected(attempt, current.state) for attempt in tx.attempts.of(current))
 
 
-def _assignment(run: Run, current: Round, agent: str) -> Assignment:
+def _assignment(run: Run, current: Round, agent: str, *, federation: str) -> Assignment:
     return Assignment(
         run_id=run.id,
         round=current.number,
-        manifest=manifest_digest(manifest_of(run)),
+        manifest=manifest_digest(manifest_of(run, federation=federation)),
         adapter=current.slm_adapter,
         seed=data_seed(run.terms.seed, current.number, agent),
     )

@@ -27,6 +27,7 @@ runs = Table(
     Column("version", Integer, nullable=False),
     Column("terms", Text, nullable=False),
     Column("prepared", Text),
+    Column("signature", String),
     Column("round", Integer, nullable=False),
     Column("failed_in_a_row", Integer, nullable=False),
     Column("published_round", Integer, nullable=False),

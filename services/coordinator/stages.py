@@ -16,7 +16,7 @@ from services.coordinator.progress import SYSTEM, came_to_nothing
 from services.coordinator.records import Attempt, Detail, Round, Run
 from services.coordinator.transaction import Transaction
 from shared.protocol.attempts import SignedSurvivors
-from shared.protocol.messages import manifest_digest
+from shared.protocol.manifest import manifest_digest
 from shared.protocol.rounds import STAGES, RoundEvent, RoundState
 from shared.protocol.secagg.attempt import Advert, AttemptTerms, Content, Roster, layout_digest, threshold_of
 from shared.protocol.tensors import parameter_count
@@ -198,7 +198,7 @@ def _audit(tx: Transaction, attempt: Attempt, action: str, detail: Detail) -> No
 
 
 def _terms(run: Run, current: Round, group: int, *, members: int, federation: str) -> AttemptTerms:
-    manifest, weighted = manifest_of(run), run.terms.weighting == "examples"
+    manifest, weighted = manifest_of(run, federation=federation), run.terms.weighting == "examples"
     content: Content = "counts" if weighted and current.total_count is None else "updates"
     return AttemptTerms(
         federation=federation,

@@ -35,8 +35,8 @@ from shared.protocol.terms import FROZEN
 PREFIX = "fct_"
 USUAL_DAYS = 365
 
-# Of all others: agents sign.
-TOKEN_ROLES = (Role.OPERATOR, Role.VIEWER, Role.WORKER, Role.AGENT)
+# Agents have none: they sign.
+TOKEN_ROLES = (Role.OPERATOR, Role.VIEWER, Role.WORKER)
 
 log = structlog.get_logger()
 

@@ -96,7 +96,7 @@ class WorkDesk:
             run = tx.run(job.run_id)
             match result:
                 case PrepareResult():
-                    prepared(tx, run, result, self._clock())
+                    prepared(tx, run, result)
                 case CotuneResult():
                     self._cotuned(tx, run, job, result)
                 case EvaluateResult():

@@ -17,14 +17,18 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from shared.answers import NO_DOCUMENT
-from shared.credentials import BearerToken
+from shared.credentials import Authenticator, BearerToken
 from shared.egress import Ledger
 from shared.errors import (
+    ClockSkewed,
+    FederationMismatch,
     MessageInvalid,
     NotAllowed,
+    NotAMember,
     NotAuthenticated,
     ProtocolVersionMismatch,
     RemoteProblem,
+    RequestSignatureInvalid,
     RouteUnknown,
 )
 from shared.findings import Check, Finding, failed, ok, warning
@@ -40,6 +44,10 @@ PATIENCE_SECONDS = 3.0
 NO_COORDINATOR = "correct coordinator_url: what answers there is no coordinator, or a proxy in front of it"
 
 ADVICE = {
+    NotAMember.code: "read the fingerprint of this agent's key to the operator, who approves it by that",
+    FederationMismatch.code: "compare federation with what the operator says: the coordinator is of another one",
+    RequestSignatureInvalid.code: "has the key been made anew? Then ask the operator for a new invitation",
+    ClockSkewed.code: "set the clock of the machine that is wrong (NTP)",
     NotAuthenticated.code: "compare token_file with the token that the operator gave you",
     NotAllowed.code: "ask the operator for a token of the right role, or look whether this is the right port",
     RouteUnknown.code: "correct coordinator_url: what answers there does not know this request; is it the right port?",
@@ -50,15 +58,19 @@ ADVICE = {
 def reaching(
     url: str,
     *,
-    token_file: Path,
+    named: str,
+    credential: Callable[[], Authenticator],
     ca_file: Path | None,
     insecure: bool,
     ledger: Ledger,
     ask: Callable[[Transport], Awaitable[str]],
 ) -> list[Check]:
-    """Return the checks of the way to ``url``; ``ask`` makes a harmless request that the token is for."""
+    """Return the checks of the way to ``url``; ``ask`` makes a harmless request that the credential is for.
 
-    def over(request: Callable[[Transport], Awaitable[Finding]], *, authenticator: BearerToken) -> Finding:
+    ``named`` is what the credential is called; the check of its file is called after it, and comes before these.
+    """
+
+    def over(request: Callable[[Transport], Awaitable[Finding]], *, authenticator: Authenticator) -> Finding:
         async def answered() -> Finding:
             async with open_transport(
                 url,
@@ -72,7 +84,7 @@ def reaching(
 
         return asyncio.run(answered())
 
-    async def token(transport: Transport) -> Finding:
+    async def accepted(transport: Transport) -> Finding:
         try:
             return ok(await ask(transport))
         except (RemoteProblem, MessageInvalid) as problem:
@@ -89,9 +101,9 @@ def reaching(
         private,
         Check("clock", lambda: over(clock, authenticator=BearerToken("")), after=("connection", private.name)),
         Check(
-            "token accepted",
-            lambda: over(token, authenticator=BearerToken.read(token_file)),
-            after=("token file", "connection", private.name),
+            f"{named} accepted",
+            lambda: over(accepted, authenticator=credential()),
+            after=(f"{named} file", "connection", private.name),
         ),
     ]
 

@@ -37,6 +37,8 @@
     │   ├── AuditBroken               audit_broken               the audit log was changed, cut, or is another one
     │   ├── InvitationInvalid         invitation_invalid         unknown, over, or used with another key
     │   ├── MemberConflict            member_conflict            this cannot be done with an agent as it stands
+    │   ├── ManifestUnsigned          manifest_unsigned          the operator has not signed what a run is
+    │   ├── ManifestMismatch          manifest_mismatch          a manifest is another run's, or not by its terms
     │   ├── FederationMismatch        federation_mismatch        a document is of another federation
     │   ├── CertificateExpired        certificate_expired
     │   ├── NotFound                  not_found

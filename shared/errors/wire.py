@@ -91,6 +91,18 @@ class MemberConflict(ProtocolError):
     code = "member_conflict"
 
 
+class ManifestUnsigned(ProtocolError):
+    """A run's manifest has no signature of the operator's."""
+
+    code = "manifest_unsigned"
+
+
+class ManifestMismatch(ProtocolError):
+    """A manifest is of another run, or does not say what the operator's terms say."""
+
+    code = "manifest_mismatch"
+
+
 class FederationMismatch(ProtocolError):
     """A document belongs to another federation than the one it is used in."""
 

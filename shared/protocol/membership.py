@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from shared.errors import CertificateExpired, FederationMismatch
 from shared.protocol.digests import Digest
-from shared.protocol.identity import PublicKey, Signature, fingerprint, require_signature
+from shared.protocol.identity import IdentityKey, PublicKey, Signature, fingerprint, require_signature
 from shared.protocol.names import PrincipalName
 from shared.protocol.terms import FROZEN
 
@@ -55,22 +55,6 @@ class SignedCertificate(BaseModel):
     model_config = FROZEN
 
 
-class Invitation(BaseModel):
-    """The file that an operator gives to an organisation: the token is for one agent, once; whoever has it is let in.
-
-    ``ca_certificate`` is in PEM, where the coordinator's certificate is of a CA of its own.
-    """
-
-    coordinator_url: Annotated[str, Field(max_length=2000)]
-    federation: PrincipalName
-    operator_key: PublicKey
-    name: PrincipalName
-    token: OneTimeToken
-    expires_at: Moment
-    ca_certificate: Annotated[str, Field(max_length=100_000)] | None = None
-    model_config = FROZEN
-
-
 class InvitationRequest(BaseModel):
     """What the coordinator is told of an invitation: never the token, and what it must agree with."""
 
@@ -99,6 +83,39 @@ class EnrolmentRequest(BaseModel):
     key: PublicKey
     proof: Signature
     model_config = FROZEN
+
+
+class Invitation(BaseModel):
+    """The file that an operator gives to an organisation: the token is for one agent, once; whoever has it is let in.
+
+    ``ca_certificate`` is in PEM, where the coordinator's certificate is of a CA of its own.
+    """
+
+    coordinator_url: Annotated[str, Field(max_length=2000)]
+    federation: PrincipalName
+    operator_key: PublicKey
+    name: PrincipalName
+    token: OneTimeToken
+    expires_at: Moment
+    ca_certificate: Annotated[str, Field(max_length=100_000)] | None = None
+    model_config = FROZEN
+
+    def told(self) -> InvitationRequest:
+        """Return what the coordinator is told of it."""
+        return InvitationRequest(
+            federation=self.federation,
+            operator_key=self.operator_key,
+            token_digest=token_digest(self.token),
+            expires_at=self.expires_at,
+        )
+
+    def enrolment(self, key: IdentityKey) -> EnrolmentRequest:
+        """Return what whoever was invited brings to the coordinator: their key, and the proof that they have it."""
+        proven = Enrolment(
+            federation=self.federation, name=self.name, key=key.public, token_digest=token_digest(self.token)
+        )
+        proof = key.sign(ENROLMENT, proven)
+        return EnrolmentRequest(name=self.name, token=self.token, key=key.public, proof=proof)
 
 
 class RevocationRequest(BaseModel):

@@ -10,22 +10,10 @@ from pydantic import BaseModel, Field, JsonValue
 
 from shared.protocol.attempts import Summons
 from shared.protocol.audit import SignedHead
-from shared.protocol.digests import Digest, digest_of
-from shared.protocol.identity import canonical_json
+from shared.protocol.digests import Digest
 from shared.protocol.names import RoundNumber, RunId
 from shared.protocol.rounds import RoundState, RunState
-from shared.protocol.tensors import LayoutSent
-from shared.protocol.terms import (
-    FROZEN,
-    AggregationName,
-    CohortTerms,
-    EvaluationCount,
-    LoraTerms,
-    MaskingTerms,
-    RunTerms,
-    TaskTerms,
-    TrainingTerms,
-)
+from shared.protocol.terms import FROZEN, RunTerms
 
 PROTOCOL_VERSION = 1
 PROTOCOL_FIELD = "FedCoLLM-Protocol"
@@ -89,31 +77,6 @@ class BaseScores(BaseModel):
 # --- runs -------------------------------------------------------------------------------------------------------
 
 
-class Manifest(BaseModel):
-    """What an agent must know of a run, and compares with its own machine before it trains."""
-
-    run_id: RunId
-    run_name: str
-    slm_digest: Digest
-    tokenizer_digest: Digest
-    slm_lora: LoraTerms
-    layout: LayoutSent
-    adapter_config: dict[str, JsonValue]
-    task: TaskTerms
-    training: TrainingTerms
-    weighting: Literal["unweighted", "examples"]
-    aggregation: AggregationName
-    cohort: CohortTerms
-    masking: MaskingTerms
-    evaluation_examples: EvaluationCount
-    model_config = FROZEN
-
-
-def manifest_digest(manifest: Manifest) -> str:
-    """Return the digest of a manifest's canonical JSON: keys in order, no spaces."""
-    return digest_of(canonical_json(manifest))
-
-
 class PublishedAdapter(BaseModel):
     """The SLM adapter that a run has published last, after co-tuning."""
 
@@ -157,7 +120,7 @@ class RoundView(BaseModel):
 
 
 class RunView(BaseModel):
-    """A run as anybody may see it."""
+    """A run as anybody may see it; ``signed`` is its manifest, by the operator, and rounds open only then."""
 
     id: RunId
     state: RunState
@@ -167,6 +130,7 @@ class RunView(BaseModel):
     round: int
     published: PublishedAdapter | None
     base_scores: BaseScores | None
+    signed: bool
     model_config = FROZEN
 
 

@@ -22,7 +22,10 @@ URL = "http://127.0.0.1:1"
 REQUIRED = {
     AgentSettings: {
         "coordinator_url": URL,
-        "token_file": Path("t"),
+        "name": "n",
+        "federation": "f",
+        "operator_key": key_of("operator").public,
+        "identity_key_file": Path("k"),
         "state_dir": "s",
         "slm": "m",
         "data": {"path": "d", "columns": {"choices": ("A", "B"), "labels": ("A", "B")}},

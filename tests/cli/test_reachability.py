@@ -8,6 +8,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from shared.cli.reachability import certificate, clock, connection, encryption, host_name, reaching
+from shared.credentials import BearerToken
 from shared.egress import TrafficCount
 from shared.errors import ConfigurationError, MessageInvalid, RemoteProblem
 from shared.findings import Check, Finding, Verdict, examine, ok
@@ -146,16 +147,21 @@ def test_a_proxy_that_is_not_there_is_told_as_the_proxy(monkeypatch: pytest.Monk
     assert "correct HTTPS_PROXY" in host_name("https://coordinator.test").advice
 
 
-def test_without_tls_no_certificate_is_looked_for(tmp_path: Path):
+def test_without_tls_no_certificate_is_looked_for():
     """But whether anything must be encrypted."""
 
     async def ask(_: Transport) -> str:
         raise RemoteProblem("protocol_version_mismatch", 400, "this coordinator speaks 2")
 
-    (tmp_path / "token").write_text("a-token")
     with served(app) as url:
         checks = reaching(
-            url, token_file=tmp_path / "token", ca_file=None, insecure=False, ledger=TrafficCount(), ask=ask
+            url,
+            named="token",
+            credential=lambda: BearerToken("a-token"),
+            ca_file=None,
+            insecure=False,
+            ledger=TrafficCount(),
+            ask=ask,
         )
         report = examine([Check("token file", lambda: ok("")), *checks], lambda _: nullcontext())
     found: dict[str, Finding] = {one.name: one for one in report.checks}

@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from bench.federation import Federation, ManualClock, make_agent, open_federation
+from bench.federation import Federation, ManualClock, believed, client_of, key_of, make_agent, open_federation
 from bench.no_op import InProcess, NoOpTrainer
 from services.client_agent.agent import Agent
 from services.client_agent.coordinator_client import CoordinatorClient
@@ -22,18 +22,23 @@ from shared.errors import (
     BaseModelMismatch,
     DigestMismatch,
     FedCoLLMError,
+    FederationMismatch,
     LayoutMismatch,
     LoraMismatch,
     LossNotFinite,
+    ManifestMismatch,
+    ManifestUnsigned,
     PolicyRefused,
     RemoteProblem,
+    SignatureInvalid,
     TokenizerMismatch,
     TrainerStopped,
     Unreachable,
     ValuesNotFinite,
 )
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import Manifest, Wanted
+from shared.protocol.manifest import MANIFEST, Manifest, SignedManifest
+from shared.protocol.messages import Wanted
 from shared.protocol.rounds import RoundState, RunState
 from shared.transport import Transport, WithoutSocket
 from tests.support.cotuners import AddingCoTuner
@@ -68,14 +73,14 @@ def with_ada(trainer: object, tmp_path: Path, clock: ManualClock) -> Awaitable[F
 
 
 async def opened(everybody: Federation) -> None:
-    """Start a run and prepare it."""
+    """Start a run, prepare it and sign it."""
     await everybody.start(RUN, terms_of())
-    await everybody.worker.step(wait_seconds=0)
+    await everybody.work()
 
 
 def agent_of(everybody: Federation, trainer: object, folder: Path, pause: object) -> Agent:
     """Return another agent object of ada's, on her folder."""
-    client = CoordinatorClient(everybody.transports["ada"])
+    client = client_of(everybody.transports["ada"])
     return make_agent(
         "ada", client, trainer, StateFolder(folder / "ada"), everybody.statuses["ada"], pause=pause, slm=SLM
     )
@@ -130,7 +135,7 @@ async def test_no_more_is_fetched_than_the_policy_makes_room_for(tmp_path: Path,
         await opened(everybody)
         for limit in (size - 1, size):
             policy = Policy(allow_plaintext=True, largest_adapter_bytes=limit)
-            client = CoordinatorClient(everybody.transports["ada"])
+            client = client_of(everybody.transports["ada"])
             folder, status = StateFolder(tmp_path / "ada"), everybody.statuses["ada"]
             agent = make_agent("ada", client, InProcess(NoOpTrainer()), folder, status, slm=SLM, policy=policy)
             if limit < size:
@@ -146,7 +151,7 @@ class HostileCoordinator(CoordinatorClient):
     """Publishes whatever bytes it likes, under their own digest."""
 
     def __init__(self, transport: Transport, blob: bytes) -> None:
-        super().__init__(transport)
+        super().__init__(transport, **believed())
         self._blob = blob
 
     async def wanted(self, *asked: object, **more: object) -> Wanted:
@@ -235,7 +240,7 @@ async def test_a_run_for_another_slm_keeps_no_agent_from_its_own(tmp_path: Path,
         await opened(everybody)
         clock.advance(1)
         await everybody.start("second", terms_of(seed=7))
-        await everybody.worker.step(wait_seconds=0)
+        await everybody.work()
         with pytest.raises(BaseModelMismatch):
             await ada.step(wait_seconds=0)
         await ada.step(wait_seconds=0)
@@ -287,9 +292,7 @@ async def test_a_coordinator_that_is_away_shows_while_it_is(tmp_path: Path) -> N
     away = WithoutSocket(httpx.MockTransport(coordinator))
     async with httpx.AsyncClient(transport=away, base_url="http://away") as client:
         transport = Transport(client, BearerToken(""), status.sent, patience_seconds=None, on_retry=status.retrying)
-        agent = make_agent(
-            "ada", CoordinatorClient(transport), FailingTrainer(), StateFolder(tmp_path), status, slm=SLM
-        )
+        agent = make_agent("ada", client_of(transport), FailingTrainer(), StateFolder(tmp_path), status, slm=SLM)
         await agent.step(wait_seconds=0)
     assert shown[0] is None
     assert {error.split(" (")[0] for error in shown[1:]} == {"unreachable: http://away/v1/wanted did not answer"}
@@ -310,7 +313,7 @@ async def test_an_update_that_comes_too_late_is_dropped(tmp_path: Path, clock: M
     trainer, seeds = SlowTrainer(), []
     async with with_ada(trainer, tmp_path, clock) as everybody:
         await everybody.start(RUN, terms_of(rounds=2))
-        await everybody.worker.step(wait_seconds=0)
+        await everybody.work()
         seeds.append(everybody.context.rounds.wanted("ada").assignment.seed)
         await everybody.agents["bob"].step(wait_seconds=0)
         await everybody.agents["ada"].step(wait_seconds=0)
@@ -356,7 +359,9 @@ async def test_a_restarted_agent_does_not_train_again(tmp_path: Path, clock: Man
     async with with_ada(InProcess(trainer), tmp_path, clock) as everybody:
         await opened(everybody)
         state = StateFolder(tmp_path / "ada")
-        dying = make_agent("ada", DeafClient(everybody.transports["ada"]), InProcess(trainer), state, Status(), slm=SLM)
+        dying = make_agent(
+            "ada", DeafClient(everybody.transports["ada"], **believed()), InProcess(trainer), state, Status(), slm=SLM
+        )
         with pytest.raises(Cut):
             await dying.step(wait_seconds=0)
         assert trainer.trainings == 1
@@ -391,7 +396,7 @@ async def test_other_terms_under_the_same_run_id_are_trained_by(
         other = terms.model_copy(update={"training": terms.training.model_copy(update={"epochs": 5})})
         await everybody.start(RUN, other)
         if not restarted:
-            ada._coordinator = CoordinatorClient(everybody.transports["ada"])
+            ada._coordinator = client_of(everybody.transports["ada"])
             everybody.agents["ada"] = ada
         await everybody.finish(RUN)
         assert epochs == [1, 5]
@@ -407,7 +412,7 @@ async def test_a_manifest_that_is_not_the_assignments_is_not_trained_by(tmp_path
     trainer = NoOpTrainer()
     async with federation(tmp_path, clock) as everybody:
         await opened(everybody)
-        client = Changing(everybody.transports["ada"])
+        client = Changing(everybody.transports["ada"], **believed())
         with pytest.raises(DigestMismatch, match=f"the manifest of run {RUN}"):
             await make_agent(
                 "ada", client, InProcess(trainer), StateFolder(tmp_path / "other"), Status(), slm=SLM
@@ -463,3 +468,82 @@ async def test_a_weighted_run_is_told_the_number_of_examples_and_no_other_is(
                 weights[weighting] = [update.weight for update in tx.updates(RUN, 1)]
     assert weights["unweighted"] == [1, 1]
     assert all(weight > 1 for weight in weights["examples"])
+
+
+# --- what the operator has not signed --------------------------------------------------------------------------------
+
+
+class LyingTransport:
+    """Hands out another manifest than the coordinator that it leads to."""
+
+    def __init__(self, transport: Transport, lie: Callable[[SignedManifest], SignedManifest]) -> None:
+        self._transport = transport
+        self._lie = lie
+
+    def __getattr__(self, name: str) -> object:
+        """Be the transport in everything else."""
+        return getattr(self._transport, name)
+
+    async def call(self, *request: object, **more: object) -> object:
+        """Ask, and change the answer if it is a manifest."""
+        answer = await self._transport.call(*request, **more)
+        return self._lie(answer) if isinstance(answer, SignedManifest) else answer
+
+
+def signed(manifest: Manifest, by: str = "operator") -> SignedManifest:
+    """Return a manifest with somebody's signature."""
+    return SignedManifest(manifest=manifest, signature=key_of(by).sign(MANIFEST, manifest))
+
+
+def more_epochs(manifest: Manifest) -> Manifest:
+    """Return a manifest by which an agent would learn its data by heart."""
+    return manifest.model_copy(update={"training": manifest.training.model_copy(update={"epochs": 1000})})
+
+
+LIES: dict[str, tuple[Callable[[SignedManifest], SignedManifest], type[FedCoLLMError]]] = {
+    "unsigned": (lambda told: told.model_copy(update={"signature": None}), ManifestUnsigned),
+    "altered": (lambda told: told.model_copy(update={"manifest": more_epochs(told.manifest)}), SignatureInvalid),
+    "signed by somebody else": (lambda told: signed(more_epochs(told.manifest), by="coordinator"), SignatureInvalid),
+    "of another run": (lambda told: signed(told.manifest.model_copy(update={"run_id": "other"})), ManifestMismatch),
+    "of another federation": (
+        lambda told: signed(told.manifest.model_copy(update={"federation": "other"})),
+        FederationMismatch,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LIES)
+async def test_an_agent_trains_for_nothing_that_its_operator_has_not_signed(
+    kind: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    """It says why, and asks for that run last from then on; a run that is signed it trains for."""
+    lie, error = LIES[kind]
+    trainer = NoOpTrainer()
+    async with federation(tmp_path, clock) as everybody:
+        await opened(everybody)
+        lying = LyingTransport(everybody.transports["ada"], lie)
+        state = StateFolder(tmp_path / "ada")
+        ada = make_agent("ada", client_of(lying), InProcess(trainer), state, Status(), slm=SLM)
+        with pytest.raises(error, match=f"run {RUN}"):
+            await ada.step(wait_seconds=0)
+        assert trainer.trainings == 0
+        assert ada._declined == {RUN}
+        honest = make_agent("ada", client_of(everybody.transports["ada"]), InProcess(trainer), state, Status(), slm=SLM)
+        await honest.step(wait_seconds=0)
+        assert trainer.trainings == 1
+
+
+async def test_an_adapter_is_taken_only_of_a_run_that_the_operator_has_signed(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """What an organisation uses was made as it was told."""
+    async with federation(tmp_path, clock) as everybody:
+        await everybody.start(RUN, terms_of())
+        await everybody.finish(RUN)
+        lie, error = LIES["altered"]
+        lying = LyingTransport(everybody.transports["ada"], lie)
+        state = StateFolder(tmp_path / "another")
+        ada = make_agent("ada", client_of(lying), InProcess(NoOpTrainer()), state, Status(), slm=SLM)
+        with pytest.raises(error):
+            await ada.step(wait_seconds=0)
+        assert state.published is None

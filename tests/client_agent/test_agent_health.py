@@ -6,10 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bench.federation import ManualClock, make_agent, open_federation
+from bench.federation import ManualClock, client_of, make_agent, open_federation
 from bench.no_op import InProcess, NoOpTrainer
 from services.client_agent import agent
-from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
 from services.client_agent.status_page import create_status_page
@@ -60,7 +59,7 @@ async def run_against(
         with pytest.raises(Enough):
             await make_agent(
                 "ada",
-                CoordinatorClient(transport),
+                client_of(transport),
                 InProcess(NoOpTrainer()),
                 StateFolder(folder),
                 status,
@@ -123,7 +122,7 @@ async def test_a_failed_training_makes_an_agent_unwell_until_one_has_ended_well(
     trainers = {"ada": KilledOnce(), "bob": InProcess(trainer)}
     async with open_federation(tmp_path, trainers, AddingCoTuner(SLM_LAYOUT, LLM_LAYOUT), clock) as everybody:
         await everybody.start(RUN, terms_of())
-        await everybody.worker.step(wait_seconds=0)
+        await everybody.work()
         ada, status = everybody.agents["ada"], everybody.statuses["ada"]
 
         async def pause(_: float) -> None:

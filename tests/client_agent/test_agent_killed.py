@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from bench.federation import Federation, ManualClock, make_agent, open_federation
+from bench.federation import Federation, ManualClock, client_of, make_agent, open_federation
 from bench.no_op import InProcess, NoOpTrainer
 from services.client_agent.agent import Agent
 from services.client_agent.state import StateFolder
@@ -69,7 +69,7 @@ class Door:
 
 def ada(everybody: Federation, trainer: NoOpTrainer, folder: Path, life: Life) -> Agent:
     """Return a new agent of ada's on her folder: what a restarted process is."""
-    client = everybody.agents["bob"]._coordinator.__class__(everybody.transports["ada"])
+    client = client_of(everybody.transports["ada"])
     return make_agent(
         "ada",
         life.door(client),

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from bench.federation import ManualClock, make_agent, open_federation
+from bench.federation import ManualClock, client_of, make_agent, open_federation
 from bench.no_op import InProcess, NoOpTrainer
-from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.state import StateFolder
 from services.client_agent.trainer import Trained, TrainingOrder
 from shared.protocol.terms import CohortTerms
@@ -38,7 +37,7 @@ async def test_a_round_can_be_followed_in_the_agents_log(tmp_path: Path, clock: 
     async with open_federation(tmp_path, trainers, AddingCoTuner(SLM_LAYOUT, LLM_LAYOUT), clock) as everybody:
         everybody.agents["ada"] = make_agent(
             "ada",
-            CoordinatorClient(everybody.transports["ada"]),
+            client_of(everybody.transports["ada"]),
             trainers["ada"],
             StateFolder(tmp_path / "ada"),
             everybody.statuses["ada"],

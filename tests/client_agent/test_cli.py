@@ -23,6 +23,7 @@ from shared.cli.console import ExitCode
 from shared.ml.adapters import adapter_config, adapter_tensors
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PublishedAdapter
+from tests.support.members import IDENTITY
 from tests.support.served import served
 from tests.support.tiny_models import tiny_directory, tiny_lora
 
@@ -36,8 +37,9 @@ def folder(tmp_path: Path) -> Path:
 
 def configured(folder: Path, *, status_port: int = 1) -> tuple[str, str]:
     """The option that names the agent's settings."""
+    identity = "".join(f"{name} = {json.dumps(value)}\n" for name, value in IDENTITY.items())
     (folder / "agent.toml").write_text(
-        f'coordinator_url = "http://127.0.0.1:1"\ntoken_file = "token"\nstate_dir = "state"\nslm = "slm"\n'
+        f'{identity}coordinator_url = "http://127.0.0.1:1"\nstate_dir = "state"\nslm = "slm"\n'
         f'status_port = {status_port}\n[data]\npath = "data.jsonl"\n'
     )
     return ("--config", str(folder / "agent.toml"))

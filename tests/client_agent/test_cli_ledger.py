@@ -12,6 +12,7 @@ from services.client_agent.egress_ledger import EgressLedger, ledger_folder, mon
 from shared.cli.console import ExitCode
 from shared.egress import NO_BODY, Egress, TrafficCount
 from shared.protocol.digests import digest_of
+from tests.support.members import IDENTITY
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 QUESTION = Egress("GET", "/v1/wanted?wait_seconds=25.0", 0, NO_BODY)
@@ -21,8 +22,9 @@ UPDATE = Egress("PUT", "/v1/runs/demo/rounds/3/update", 6_000_000, digest_of(b"a
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An agent's own folder, from which something has left."""
+    identity = "".join(f"{name} = {json.dumps(value)}\n" for name, value in IDENTITY.items())
     (tmp_path / "agent.toml").write_text(
-        'coordinator_url = "http://127.0.0.1:1"\ntoken_file = "token"\nstate_dir = "state"\nslm = "slm"\n'
+        f'{identity}coordinator_url = "http://127.0.0.1:1"\nstate_dir = "state"\nslm = "slm"\n'
         '[data]\npath = "data.jsonl"\n'
     )
     for minute, request in enumerate((QUESTION, QUESTION, UPDATE, QUESTION)):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from bench.federation import token_of
+from bench.federation import key_of, sign
 from services.client_agent.cli.app import app
 from services.client_agent.cli.doctor import PACKAGES
 from services.client_agent.egress_ledger import ledger_folder, months, read
@@ -18,12 +19,15 @@ from services.coordinator.app import create_app
 from services.coordinator.context import Context
 from shared.cli.console import ExitCode
 from shared.folders import owned
+from shared.key_file import keep_key, read_key
 from shared.listening import listen
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.models import load_tokenizer
+from shared.protocol.identity import IdentityKey, fingerprint
 from shared.protocol.terms import CohortTerms, RunTerms
 from shared.protocol.work import PrepareResult
 from tests.support.federations import begin, coordinator, lease, result_of, terms_of
+from tests.support.members import IDENTITY, enrolment, invited
 from tests.support.served import served
 from tests.support.tapped import tapped
 from tests.support.tiny_models import tiny_directory
@@ -60,14 +64,13 @@ def slm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(tmp_path: Path, slm: Path, context: Context) -> Iterator[Installation]:
     """An agent that could be started: model, data, token, and a coordinator that knows it."""
     (tmp_path / "data.jsonl").write_text(ROWS)
-    (tmp_path / "token").touch(mode=0o600)
-    (tmp_path / "token").write_text(token_of("ada"))
+    keep_key(tmp_path / "agent.key", key_of("ada"))
     with served(create_app(context)) as port:
         yield Installation(
             tmp_path,
             {
                 "coordinator_url": f"http://127.0.0.1:{port}",
-                "token_file": "token",
+                **IDENTITY,
                 "state_dir": "state",
                 "slm": str(slm),
                 "data.path": "data.jsonl",
@@ -80,12 +83,12 @@ def installed(tmp_path: Path, slm: Path, context: Context) -> Iterator[Installat
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Context]:
     """A coordinator on an empty folder."""
-    with coordinator(tmp_path / "coordinator", lambda: 1.7e9) as opened:
+    with coordinator(tmp_path / "coordinator", time.time) as opened:
         yield opened
 
 
 def begin_on(context: Context, slm: Path, terms: RunTerms) -> None:
-    """Make, start and prepare a run of the model that is installed."""
+    """Make, start, prepare and sign a run of the model that is installed."""
     context.lifecycle.create("run", terms, actor="operator")
     context.lifecycle.start("run", actor="operator")
     granted = lease(context)
@@ -94,6 +97,7 @@ def begin_on(context: Context, slm: Path, terms: RunTerms) -> None:
     own = prepared.slm.model_copy(update={"base_digest": base_model_digest(slm)})
     of_slm = {"slm": own, "tokenizer_digest": tokenizer_digest(load_tokenizer(slm))}
     context.work.complete(granted.job_id, granted.token, prepared.model_copy(update=of_slm), actor="worker")
+    sign(context, "run")
 
 
 def test_a_good_installation_is_well(installed: Installation):
@@ -138,7 +142,7 @@ def test_a_run_of_this_model_must_have_texts_that_it_takes(
         ({"data.path": "data.json"}, "data", "'data.jsonl' was meant?"),
         ({"data.columns.question": "stem"}, "data", "line 1 has no column 'stem'; there are: 'question'"),
         ({"device": "cuda:99"}, "device", "set the device to auto"),
-        ({"token_file": "tokn"}, "token file", "'token' was meant?"),
+        ({"identity_key_file": "agnt.key"}, "key file", "'agent.key' was meant?"),
         ({"state_dir": "data.jsonl"}, "state folder", "data.jsonl is no folder"),
         ({"ca_file": "ca.pem"}, "clock", "ca.pem cannot be used"),
         ({"divice": "cpu"}, "settings", "'device' was meant?"),
@@ -160,31 +164,35 @@ def test_what_needs_a_thing_that_failed_is_left_out(installed: Installation):
     assert told.exit_code == ExitCode.FAILED
     assert {name for name, verdict in verdicts.items() if verdict == "failed"} == {"SLM", "connection"}
     left_out = {name for name, verdict in verdicts.items() if verdict == "left out"}
-    assert left_out == {"SLM weights", "data", "memory", "clock", "token accepted", "run"}
+    assert left_out == {"SLM weights", "data", "memory", "clock", "key accepted", "run"}
 
 
-@pytest.mark.parametrize(
-    ("token", "said"),
-    [
-        ("a-token-that-nobody-has-given", "compare token_file with the token that the operator gave you"),
-        (token_of("operator"), "ask the operator for a token of the right role"),
-    ],
-)
-def test_a_token_that_is_not_accepted_is_told(installed: Installation, token: str, said: str):
-    """An unknown one, and one of somebody else's."""
-    (installed.folder / "token").write_text(token)
-    verdict, told = installed.findings()["token accepted"]
-    assert verdict == "failed"
-    assert said in told
-    assert token not in told
+def test_an_agent_whose_key_is_not_accepted_is_told_what_to_do(installed: Installation, context: Context):
+    """Another key than the operator approved; an agent that waits to be approved; one of another federation."""
+    (installed.folder / "agent.key").unlink()
+    keep_key(installed.folder / "agent.key", IdentityKey.generate())
+    for changes, name, said in (
+        ({}, "ada", "has the key been made anew?"),
+        ({"name": "dora"}, "dora", "read the fingerprint of this agent's key to the operator"),
+        ({"federation": "another"}, "ada", "compare federation with what the operator says"),
+    ):
+        if changes.get("name"):
+            context.membership.enrol(enrolment(invited(context, name), read_key(installed.folder / "agent.key"), name))
+        if changes.get("federation"):
+            (installed.folder / "agent.key").unlink()
+            keep_key(installed.folder / "agent.key", key_of(name))
+        bent = Installation(installed.folder, installed.settings | changes)
+        verdict, told = bent.findings()["key accepted"]
+        assert (verdict, said in told) == ("failed", True), told
 
 
-def test_a_token_that_others_can_read_is_a_warning(installed: Installation):
-    """Nothing fails, and the command that mends it is said."""
-    (installed.folder / "token").chmod(0o644)
-    verdict, said = installed.findings()["token file"]
+def test_a_key_that_others_can_read_is_a_warning(installed: Installation):
+    """Nothing fails, and the command that mends it is said, beside what the operator knows the key by."""
+    (installed.folder / "agent.key").chmod(0o644)
+    verdict, said = installed.findings()["key file"]
     assert verdict == "warning"
-    assert f"chmod 600 {installed.folder / 'token'}" in said
+    assert fingerprint(key_of("ada").public) in said
+    assert f"chmod 600 {installed.folder / 'agent.key'}" in said
     assert installed.run().exit_code == ExitCode.DONE
 
 
@@ -293,7 +301,7 @@ def test_what_the_doctor_asks_is_in_the_ledger(installed: Installation):
     url = str(installed.settings["coordinator_url"])
     with tapped(int(url.rsplit(":", 1)[1])) as tap:
         installed.settings["coordinator_url"] = tap.url
-        assert installed.findings()["token accepted"][0] == "ok"
+        assert installed.findings()["key accepted"][0] == "ok"
     entries = list(read(months(ledger_folder(installed.folder / "state"))))
     assert [(entry.method, entry.target, entry.head_bytes) for entry in entries] == [
         (request.method, request.target, request.head_bytes) for request in tap.requests()

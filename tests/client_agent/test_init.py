@@ -2,24 +2,41 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from bench.federation import FEDERATION, ManualClock
 from services.client_agent.cli.app import app
 from services.client_agent.settings import Settings
+from services.coordinator.app import create_app
+from services.coordinator.context import Context
 from shared.cli.console import ExitCode
 from shared.configuration import read_settings
+from shared.key_file import read_key
+from shared.protocol.identity import fingerprint
+from shared.protocol.membership import Invitation, MemberState
+from tests.support.federations import coordinator
+from tests.support.members import OPERATOR, invitation_of, member
+from tests.support.served import served
+from tests.support.tls import certificates
 
-TOKEN = "a-token-of-sixteen-or-more"
 ROWS = '{"question": "Why?", "choices": ["x", "y"], "answer": "x"}\n'
 SHEET = "Q,A,B,Key,Note\nWhy?,x,y,B,\nHow?,v,w,A,\n"
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The present folder, with a model, data and a token in it."""
+def context(tmp_path_factory: pytest.TempPathFactory, clock: ManualClock) -> Iterator[Context]:
+    """A coordinator that has invited an agent."""
+    with coordinator(tmp_path_factory.mktemp("coordinator"), clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: Context) -> Iterator[Path]:
+    """The present folder, with a model, data and an invitation in it."""
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "slm"
     model.mkdir()
@@ -27,8 +44,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (model / "model.safetensors").write_bytes(b"")
     (tmp_path / "data.jsonl").write_text(ROWS)
     (tmp_path / "sheet.csv").write_text(SHEET)
-    (tmp_path / "given").write_text(TOKEN)
-    return tmp_path
+    with served(create_app(context)) as port:
+        invitation = invitation_of(context, coordinator_url=f"http://127.0.0.1:{port}")
+        (tmp_path / "given").write_text(invitation.model_dump_json())
+        yield tmp_path
 
 
 def init(*arguments: str, answers: str | None = None) -> Result:
@@ -38,43 +57,74 @@ def init(*arguments: str, answers: str | None = None) -> Result:
 
 def options(**changes: str | None) -> list[str]:
     """Return options that answer every question, some of them changed or left out."""
-    usual = {"coordinator_url": "http://127.0.0.1:8440", "token_file": "given", "slm": "slm", "data": "data.jsonl"}
+    usual = {"invitation": "given", "slm": "slm", "data": "data.jsonl"}
     given = {name: value for name, value in (usual | changes).items() if value is not None}
     return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
 
 
-def test_answers_become_a_file_that_the_agent_reads(folder: Path):
-    """Questions, defaults taken with Enter; the token is pasted, and its file is nobody else's to read."""
-    told = init(answers=f"http://127.0.0.1:8440\n\n{TOKEN}\nslm\ndata.jsonl\n\n\n\n")
+def test_answers_become_a_file_that_the_agent_reads(folder: Path, context: Context):
+    """Questions, defaults taken with Enter; what the invitation says is pinned, and the agent's key is brought."""
+    told = init(answers="given\nslm\ndata.jsonl\n\n\n\n")
     assert told.exit_code == ExitCode.DONE, told.output
     settings = read_settings(Settings, folder / "agent.toml")
-    assert settings.coordinator_url == "http://127.0.0.1:8440"
+    invitation = Invitation.model_validate_json((folder / "given").read_bytes())
+    assert settings.coordinator_url == invitation.coordinator_url
+    assert (settings.name, settings.federation, settings.operator_key) == ("dora", FEDERATION, OPERATOR.public)
     assert settings.slm == str(folder / "slm")
     assert settings.data.path == folder / "data.jsonl"
     assert settings.state_dir == folder / "state"
-    assert (folder / "token").read_text().strip() == TOKEN
-    assert (folder / "token").stat().st_mode & 0o777 == 0o600
-    assert TOKEN not in told.output
+    key = read_key(settings.identity_key_file)
+    assert settings.identity_key_file == folder / "agent.key"
+    assert settings.identity_key_file.stat().st_mode & 0o777 == 0o600
+    assert (member(context, "dora").state, member(context, "dora").key) == (MemberState.PENDING, key.public)
+    assert fingerprint(key.public) in told.output
+    assert invitation.token not in told.output + (folder / "agent.toml").read_text()
     assert "1 examples, multiple choice" in told.output
     assert "fedcollm-agent doctor --config agent.toml" in told.output
 
 
-def test_nothing_that_was_typed_unseen_is_kept_as_a_token_unless_it_looks_like_one(folder: Path):
-    """A mistyped file is named, and what does not look like a token is not stored under its name."""
-    answers = f"http://127.0.0.1:8440\ngivn\nslm\n{folder}/given/token\n\ngiven\nslm\ndata.jsonl\n\n\n\n"
-    told = init(answers=answers)
+def test_the_operators_ca_is_pinned(folder: Path):
+    """It comes with the invitation, and lies beside the settings from then on."""
+    given = Invitation.model_validate_json((folder / "given").read_bytes())
+    pem = certificates(folder).ca_file.read_text()
+    (folder / "given").write_text(given.model_copy(update={"ca_certificate": pem}).model_dump_json())
+    told = init(*options(), "--config", "ada.toml", "--yes")
     assert told.exit_code == ExitCode.DONE, told.output
-    assert "There is no givn yet: 'given' was meant?" in told.output
-    assert told.output.count("a token has 16 characters or more") == 2
-    assert not (folder / "givn").exists()
-    assert read_settings(Settings, folder / "agent.toml").token_file == folder / "given"
+    settings = read_settings(Settings, folder / "ada.toml")
+    assert settings.ca_file == folder / "ada.ca.pem"
+    assert settings.ca_file.read_text() == pem
+    assert settings.identity_key_file == folder / "ada.key"  # so that another agent can have its own beside it
+
+
+def test_a_coordinator_that_does_not_answer_is_enrolled_with_later(folder: Path, context: Context):
+    """What was answered is kept, and what is left to do is told; `enrol` does it, and twice is as good as once."""
+    given = Invitation.model_validate_json((folder / "given").read_bytes())
+    (folder / "early").write_text(given.model_copy(update={"coordinator_url": "http://127.0.0.1:1"}).model_dump_json())
+    told = init(*options(invitation="early"), "--yes")
+    assert told.exit_code == ExitCode.UNREACHABLE, told.output
+    assert "what is left is `fedcollm-agent enrol --invitation early --config agent.toml`" in told.stderr
+    settings = folder / "agent.toml"
+    settings.write_text(settings.read_text().replace("http://127.0.0.1:1", given.coordinator_url))
+    for _ in range(2):
+        told = CliRunner().invoke(app, ["enrol", "--invitation", "given", "--json"])
+        assert json.loads(told.stdout)["state"] == "pending", told.output
+    assert member(context, "dora").key == read_key(folder / "agent.key").public
+
+
+def test_a_key_that_is_there_stays(folder: Path, context: Context):
+    """`--force` replaces settings: the coordinator may know the key already."""
+    init(*options(), "--yes")
+    before = read_key(folder / "agent.key").public
+    told = init(*options(), "--yes", "--force")
+    assert told.exit_code == ExitCode.DONE, told.output
+    assert read_key(folder / "agent.key").public == member(context, "dora").key == before
 
 
 def test_an_answer_that_cannot_be_used_is_asked_again(folder: Path):
     """Each at once, and with what is wrong about it."""
     wrong = [
         "here",
-        "http://127.0.0.1:8440",
+        "data.jsonl",
         "given",
         "nothing/like/this",
         "slm",
@@ -87,7 +137,13 @@ def test_an_answer_that_cannot_be_used_is_asked_again(folder: Path):
     ]
     told = init(answers="\n".join(wrong) + "\n")
     assert told.exit_code == ExitCode.DONE, told.output
-    for said in ("http or https", "no folder nothing/like/this", "no 'data.txt' in", "a device is auto"):
+    for said in (
+        "no 'here' in",
+        "data.jsonl is no invitation",
+        "no folder nothing/like/this",
+        "no 'data.txt' in",
+        "a device is auto",
+    ):
         assert said in told.output
     assert read_settings(Settings, folder / "agent.toml").device == "cpu"
 
@@ -190,9 +246,10 @@ def test_without_questions_every_option_counts_and_json_says_what_was_written(fo
     """For scripts: nothing is asked, paths are the file's, and the result is one JSON document."""
     told = init(*options(), "--config", "etc/agent.toml", "--json")
     assert told.exit_code == ExitCode.DONE, told.output
-    assert json.loads(told.stdout) == {"files": ["etc/agent.toml"], "examples": 1}
+    written = json.loads(told.stdout)
+    assert (written["files"], written["examples"]) == (["etc/agent.toml", "etc/agent.key"], 1)
+    assert (written["agent"]["name"], written["agent"]["state"]) == ("dora", "pending")
     settings = read_settings(Settings, folder / "etc" / "agent.toml")
-    assert settings.token_file == folder / "given"
     assert settings.data.path == folder / "data.jsonl"
     assert settings.state_dir == folder / "etc" / "state"
 
@@ -217,13 +274,11 @@ def test_examples_to_evaluate_on_are_taken_like_the_private_ones(folder: Path):
         ({"slm": None}, "say it with --slm"),
         ({"slm": "/nowhere"}, "--slm: there is no folder /nowhere"),
         ({"data": "dat.jsonl"}, "--data: there is no 'dat.jsonl' in"),
-        ({"token_file": "nothing"}, "--token-file: there is no token file nothing: put"),
-        ({"token_file": "givn"}, "no token file givn: 'given' was meant?"),
-        ({"coordinator_url": "here"}, "--coordinator-url: an address is http or https"),
-        ({"coordinator_url": "http://elsewhere.test"}, "--coordinator-url: http://elsewhere.test is not encrypted"),
+        ({"invitation": None}, "say it with --invitation"),
+        ({"invitation": "givn"}, "--invitation: the invitation: there is no 'givn' in"),
+        ({"invitation": "data.jsonl"}, "data.jsonl is no invitation"),
         ({"column": "stem=x"}, "SETTING is one of question"),
         ({"device": "tpu"}, "a device is"),
-        ({"ca_file": "nothing.pem"}, "--ca-file: there is no 'nothing.pem'"),
     ],
 )
 def test_without_questions_a_wrong_or_missing_answer_ends_it(folder: Path, changes: dict[str, str | None], said: str):
@@ -236,7 +291,14 @@ def test_without_questions_a_wrong_or_missing_answer_ends_it(folder: Path, chang
 
 def test_plain_http_to_another_machine_is_written_where_it_is_allowed(folder: Path):
     """And that it is, for whoever starts the agent."""
-    assert init(*options(coordinator_url="http://elsewhere.test"), "--yes", "--insecure").exit_code == ExitCode.DONE
+    given = Invitation.model_validate_json((folder / "given").read_bytes())
+    (folder / "far").write_text(given.model_copy(update={"coordinator_url": "http://elsewhere.test"}).model_dump_json())
+    refused = init(*options(invitation="far"), "--yes")
+    assert (refused.exit_code, "http://elsewhere.test is not encrypted" in refused.stderr) == (
+        ExitCode.WRONG_USAGE,
+        True,
+    )
+    assert init(*options(invitation="far"), "--yes", "--insecure").exit_code == ExitCode.UNREACHABLE
     settings = read_settings(Settings, folder / "agent.toml")
     assert (settings.coordinator_url, settings.insecure) == ("http://elsewhere.test", True)
 
@@ -252,7 +314,7 @@ def test_a_file_is_replaced_only_by_force(folder: Path):
 
 def test_who_breaks_off_leaves_nothing_behind(folder: Path):
     """The end of the answers, or Ctrl-C, in the middle: no file, and the exit code of an interrupted command."""
-    told = init(answers="http://127.0.0.1:8440\n\n" + TOKEN)
+    told = init(answers="given\nslm\n")
     assert told.exit_code == ExitCode.INTERRUPTED
     assert "interrupted: nothing was written" in told.stderr
     assert sorted(file.name for file in folder.iterdir()) == ["data.jsonl", "given", "sheet.csv", "slm"]

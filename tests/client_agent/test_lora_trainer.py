@@ -32,7 +32,7 @@ from shared.ml.free_memory import free_bytes
 from shared.ml.models import add_lora, load_with_lora
 from shared.protocol.codec import encode
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import Manifest
+from shared.protocol.manifest import Manifest
 from shared.protocol.terms import CohortTerms, LoraTerms, MaskingTerms, OptimiserTerms, TaskTerms, TrainingTerms
 from tests.support.tiny_models import tiny_base, tiny_directory, tiny_tokenizer
 
@@ -75,8 +75,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
     model = add_lora(tiny_base(), rank=2, alpha=4, dropout=0.1, targets=None, seed=0)
     (tmp_path / "theta").write_bytes(encode(adapter_tensors(model)))
     manifest = Manifest(
+        federation="clinics",
         run_id="run",
         run_name="run",
+        llm_digest=digest_of(b"llm"),
         slm_digest=base_model_digest(base),
         tokenizer_digest=tokenizer_digest(tiny_tokenizer()),
         slm_lora=LORA,

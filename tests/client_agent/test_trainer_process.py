@@ -9,7 +9,7 @@ import pytest
 from services.client_agent.trainer import Progress, TrainerProcess, TrainingOrder
 from shared.errors import BaseModelMismatch, ConfigurationError, LossNotFinite, PartMissing, TrainerStopped
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import Manifest
+from shared.protocol.manifest import Manifest
 from shared.protocol.terms import TaskTerms
 from tests.support.federations import SLM_LAYOUT, adapter, terms_of
 
@@ -32,8 +32,10 @@ def order_of(run_name: str, folder: Path) -> TrainingOrder:
     """Return an order; the tiny trainer does what the run's name says."""
     (folder / "theta").write_bytes(adapter(1.0))
     manifest = Manifest(
+        federation="clinics",
         run_id="run",
         run_name=run_name,
+        llm_digest=digest_of(b"llm"),
         slm_digest=digest_of(b""),
         tokenizer_digest=digest_of(b""),
         slm_lora=TERMS.slm_lora,

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.federation import ManualClock
+from bench.federation import FEDERATION, ManualClock
 from services.coordinator.aggregating import PlaintextAggregation
 from services.coordinator.blobs import FileBlobs
 from services.coordinator.context import Context
@@ -118,7 +118,7 @@ def test_an_update_that_comes_while_others_are_averaged_is_not_lost(context: Con
     submit(context, "ada", 1.0)
     clock.advance(10)
     bob_comes = Meanwhile(context, lambda: submit(context, "bob", 3.0))
-    rounds = RoundEngine(context.store, context.blobs, bob_comes, clock)
+    rounds = RoundEngine(context.store, context.blobs, bob_comes, context.rounds._sums, clock, federation=FEDERATION)
     rounds.reconcile()
     assert context.lifecycle.rounds(RUN)[0].state is RoundState.OPEN
     rounds.reconcile()
@@ -154,7 +154,8 @@ def test_a_conflict_in_one_run_does_not_stop_the_others(context: Context, clock:
     def conflict() -> None:
         raise VersionConflict("changed")
 
-    rounds = RoundEngine(context.store, context.blobs, Meanwhile(context, conflict), clock)
+    meanwhile, sums = Meanwhile(context, conflict), context.rounds._sums
+    rounds = RoundEngine(context.store, context.blobs, meanwhile, sums, clock, federation=FEDERATION)
     rounds.reconcile()
     states = {run_id: context.lifecycle.rounds(run_id)[0].state for run_id in (RUN, "second")}
     assert sorted(states.values()) == [RoundState.AGGREGATED, RoundState.OPEN]

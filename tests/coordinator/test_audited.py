@@ -102,6 +102,7 @@ def test_each_operation_leaves_its_line(context: Context, clock: ManualClock) ->
         f"worker work.leased run/{RUN}",
         f"worker work.done run/{RUN}",
         f"coordinator run.prepared run/{RUN}",
+        f"operator run.signed run/{RUN}",
         f"coordinator round.open run/{RUN}/round/1",
     ]
     context.lifecycle.pause(RUN, actor="operator")

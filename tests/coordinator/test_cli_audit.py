@@ -151,8 +151,8 @@ def test_what_is_no_log_and_no_head_is_told_as_that(operator: Operated, tmp_path
         assert (found.exit_code, said in found.stderr) == (ExitCode.WRONG_USAGE, True), found.stderr
 
 
-def test_an_agent_may_not_read_the_log(operator: Operated, tmp_path: Path) -> None:
-    """It names other organisations; a refusal is told as one, and as nothing about the log."""
-    (tmp_path / "token").write_text("token-of-ada-in-memory")
+def test_a_worker_may_not_read_the_log(operator: Operated, tmp_path: Path) -> None:
+    """It names organisations; a refusal is told as one, and as nothing about the log."""
+    (tmp_path / "token").write_text("token-of-worker-in-memory")
     found = audit(operator, "list")
     assert (found.exit_code, "not_allowed" in found.stderr) == (ExitCode.REFUSED, True)

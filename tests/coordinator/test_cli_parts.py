@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.federation import ManualClock
+from bench.federation import ManualClock, sign
 from services.coordinator.cli.parts import PARTS, phase, time_spent
 from services.coordinator.context import Context
 from shared.protocol.terms import CohortTerms
@@ -41,6 +41,8 @@ def test_the_phase_says_what_the_run_is_at(context: Context, clock: ManualClock)
     clock.advance(65)
     assert told(context, clock) == "the worker loads and evaluates both models  1:05"
     context.work.complete(granted.job_id, granted.token, result_of(context, granted), actor="worker")
+    assert told(context, clock) == "waits for the operator's signature: `fedcollm runs sign run`"
+    sign(context, RUN)
     assert told(context, clock).startswith("round 1: 0 of 2 updates; ")
     submit(context, "ada")
     submit(context, "bob")
@@ -139,6 +141,8 @@ def test_each_part_has_its_own_time(context: Context, clock: ManualClock):
         clock.advance(doing)
         context.work.complete(granted.job_id, granted.token, result_of(context, granted), actor="worker")
         if doing == 2:
+            clock.advance(500)
+            sign(context, RUN)
             submit(context, "ada")
             clock.advance(50)
             submit(context, "bob")

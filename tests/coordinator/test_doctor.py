@@ -16,6 +16,7 @@ from bench.federation import FEDERATION, ManualClock, key_of, token_of
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.cli.app import app
 from services.coordinator.cli.doctor import COORDINATOR_PACKAGES, WORKER_PACKAGES
+from services.coordinator.context import Context
 from services.coordinator.principals import Role
 from services.coordinator.tokens import TokenEntry
 from services.coordinator.worker.model_pair import ModelPair
@@ -24,9 +25,11 @@ from shared.cli.console import ExitCode
 from shared.data.source import DataSource
 from shared.errors import ContextTooShort
 from shared.listening import listen
+from shared.protocol.identity import fingerprint
 from shared.protocol.terms import RunTerms
 from tests.support.federations import coordinator, terms_of
-from tests.support.served import served
+from tests.support.members import pending
+from tests.support.served import operated, served
 from tests.support.tiny_models import tiny_directory, wrapped
 from tests.support.tls import certificates
 
@@ -75,8 +78,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def installed(tmp_path: Path, models: Path) -> Installation:
     """What `fedcollm init` would have written, on a machine where nothing runs yet."""
-    roles = {"operator": "operator", "worker": "worker", "ada": "agent", "bob": "agent"}
-    principals = {name: entry_of(name, role) for name, role in roles.items()}
+    principals = {role: entry_of(role, role) for role in ("operator", "worker")}
     for name, content in (("principals.json", json.dumps(principals)), ("token", token_of("worker"))):
         (tmp_path / name).touch(mode=0o600)
         (tmp_path / name).write_text(content)
@@ -274,20 +276,33 @@ def test_an_example_that_is_learnt_and_measured_is_a_warning(installed: Installa
 @pytest.mark.parametrize(
     ("counts", "verdict", "said"),
     [
-        ((3, 4), "failed", "no round would ever close"),
-        ((1, 4), "warning", "lower cohort.max_count to 2"),
-        ((1, 2), "ok", ""),
+        ((4, 4), "warning", "dora waiting to be approved let more agents in"),
+        ((1, 4), "warning", "lower cohort.max_count to 3"),
+        ((1, 3), "ok", "of 3 agents"),
     ],
 )
-def test_a_cohort_is_compared_with_the_agents_that_there_are(
-    installed: Installation, counts: tuple[int, int], verdict: str, said: str
+def test_a_cohort_is_compared_with_the_members_that_there_are(
+    installed: Installation, counts: tuple[int, int], verdict: str, said: str, context: Context
 ):
-    """Two agents have tokens."""
+    """Three agents are members, and a fourth has enrolled; without a coordinator nobody can say."""
     cohort = {"min_count": counts[0], "max_count": counts[1], "min_seconds": 1, "max_seconds": 2}
     installed.terms["cohort"] = cohort
-    found = installed.findings()["cohort"]
+    pending(context, "dora")
+    with operated(context, installed.folder):
+        found = installed.findings()["cohort"]
     assert found[0] == verdict
     assert said in found[1]
+    assert installed.findings()["cohort"][0] == "left out"
+
+
+def test_an_operators_key_is_the_one_that_the_coordinator_knows(installed: Installation, context: Context):
+    """By its fingerprint; another key, or another federation, is told."""
+    with operated(context, installed.folder):
+        good = installed.findings()["operator's key"]
+        installed.files["coordinator"]["federation"] = "another"
+        bad = installed.findings()["operator's key"]
+    assert (good[0], fingerprint(key_of("operator").public) in good[1]) == ("ok", True)
+    assert (bad[0], "coordinator.toml is of another" in bad[1]) == ("failed", True)
 
 
 def test_somebody_without_a_token_is_a_warning(installed: Installation, tmp_path: Path):
@@ -295,7 +310,7 @@ def test_somebody_without_a_token_is_a_warning(installed: Installation, tmp_path
     (tmp_path / "principals.json").write_text(json.dumps({"w": entry_of("worker", "worker")}))
     verdict, said = installed.findings()["principals file"]
     assert verdict == "warning"
-    assert "no operator, no agent" in said
+    assert "no operator" in said
 
 
 def test_a_token_that_ends_soon_is_a_warning(installed: Installation, tmp_path: Path):

@@ -1,5 +1,6 @@
 import pytest
 
+from bench.federation import sign
 from services.coordinator.context import Context
 from shared.protocol.digests import digest_of, to_field
 from shared.protocol.rounds import RoundState
@@ -160,6 +161,7 @@ async def test_the_audit_knows_a_worker_by_its_token(context: Context) -> None:
         granted = await leased()
         result = ResultRequest(token=granted.token, result=result_of(context, granted))
         await http.post(f"/v1/work/{granted.job_id}/result", json=result.model_dump(mode="json"))
+        sign(context, RUN)
         submit(context, "ada")
         submit(context, "bob")
         context.rounds.reconcile()

@@ -18,6 +18,7 @@ from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.cli.console import ExitCode
 from shared.configuration import read_settings
 from shared.credentials import BearerToken
+from shared.key_file import read_key
 from shared.listening import listen
 from shared.protocol.terms import TaskTerms
 
@@ -47,7 +48,7 @@ def options(**changes: str) -> list[str]:
 
 def test_answers_become_a_federation_that_fits_together(folder: Path):
     """Each process reads its file, and every token is one that the coordinator will know."""
-    answers = "\nclinic, port\n\norg/large\norg/small\nauxiliary.jsonl\n\nvalidation.jsonl\n\n\n\n\n"
+    answers = "\n2\n\norg/large\norg/small\nauxiliary.jsonl\n\nvalidation.jsonl\n\n\n\n\n"
     told = init(answers=answers)
     assert told.exit_code == ExitCode.DONE, told.output
     coordinator = read_settings(CoordinatorSettings, folder / "coordinator.toml")
@@ -57,12 +58,7 @@ def test_answers_become_a_federation_that_fits_together(folder: Path):
     assert operator.coordinator_url.endswith(f":{coordinator.port}")
     assert worker.auxiliary.path == folder / "auxiliary.jsonl"
     entries = read_entries(coordinator.principals_file)
-    assert {name: entry.role for name, entry in entries.items()} == {
-        "operator": Role.OPERATOR,
-        "worker": Role.WORKER,
-        "clinic": Role.AGENT,
-        "port": Role.AGENT,
-    }
+    assert {name: entry.role for name, entry in entries.items()} == {"operator": Role.OPERATOR, "worker": Role.WORKER}
     for name, entry in entries.items():
         assert sha256(BearerToken.read(folder / "tokens" / name).token) == entry.token_sha256
     assert worker.token_file == folder / "tokens" / "worker"
@@ -88,32 +84,32 @@ def test_what_was_answered_of_one_file_is_proposed_for_the_next(folder: Path):
         (folder / f"{name}.csv").write_text("Frage;erste;zweite;Lösung\nWarum?;x;y;y\n")
     (folder / "other.csv").write_text("Frage;dritte;vierte;Antwort\nWarum?;x;y;x\n")
     first = "multiple choice\nFrage\nerste, zweite\nLösung\ntext\n"
-    chosen = options(agents="a", preset="qwen", auxiliary="auxiliary.csv", validation="validation.csv")
+    chosen = options(agents="1", preset="qwen", auxiliary="auxiliary.csv", validation="validation.csv")
     told = init(*chosen, answers=f"\n{first}\n\n\n\n")
     assert told.exit_code == ExitCode.DONE, told.output
     worker = read_settings(WorkerSettings, folder / "worker.toml")
     assert worker.auxiliary.columns == worker.validation.columns
     assert worker.validation.columns.choices == ("erste", "zweite")
-    chosen = options(agents="a", preset="qwen", auxiliary="auxiliary.csv", validation="other.csv")
+    chosen = options(agents="1", preset="qwen", auxiliary="auxiliary.csv", validation="other.csv")
     told = init("other", *chosen, answers=f"\n{first}\ndritte, vierte\nAntwort\n\n\n\n\n")
     assert told.exit_code == ExitCode.DONE, told.output
     assert read_settings(WorkerSettings, folder / "other" / "worker.toml").validation.columns.answer == "Antwort"
 
 
 @pytest.mark.usefixtures("folder")
-def test_it_says_what_to_do_next_and_who_gets_which_token():
+def test_it_says_what_to_do_next():
     """And shows no token."""
-    told = init("fed", *options(agents="clinic,port"), "--yes")
+    told = init("fed", *options(agents="2"), "--yes")
     assert told.exit_code == ExitCode.DONE, told.output
     for said in (
         "cd fed",
         "fedcollm doctor",
         "fedcollm coordinator --config",
         "fedcollm worker --config",
+        "fedcollm agents invite",
         "runs start",
     ):
         assert said in told.output
-    assert "give fed/tokens/clinic to whoever runs clinic" in told.output
     assert PREFIX not in told.output
 
 
@@ -125,7 +121,7 @@ def test_secrets_are_for_their_owner_alone(folder: Path):
         secret = [folder / name / "principals.json", *(folder / name / "tokens").iterdir()]
         assert {file.stat().st_mode & 0o777 for file in secret} == {0o600}
         tokens += [entry.token_sha256 for entry in read_entries(folder / name / "principals.json").values()]
-    assert len(set(tokens)) == len(tokens) == 8
+    assert len(set(tokens)) == len(tokens) == 4
 
 
 def test_the_kind_of_task_is_that_of_the_auxiliary_set(folder: Path):
@@ -155,24 +151,27 @@ def test_terms_begin_with_a_preset_and_fit_the_models(folder: Path):
     """What the preset trains by, for the agents that there are, and no text longer than both models take."""
     model(folder / "large", json.dumps({"text_config": {"max_position_embeddings": 64}}))
     model(folder / "small", json.dumps({"n_positions": 128}))
-    chosen = options(llm="large", slm="small", preset="paper-opt", agents="a,b,c")
+    chosen = options(llm="large", slm="small", preset="paper-opt", agents="3")
     assert init(*chosen, "--yes").exit_code == ExitCode.DONE
     terms, preset = read_terms(folder / "run.toml"), preset_terms("paper-opt")
     assert (terms.llm, terms.slm) == (str(folder / "large"), str(folder / "small"))
     assert (terms.cotuning, terms.rounds, terms.gate) == (preset.cotuning, preset.rounds, preset.gate)
     assert terms.training.max_tokens == 64
-    assert terms.cohort.max_count == 3
+    assert (terms.cohort.min_count, terms.cohort.max_count, terms.aggregation) == (3, 3, "SecureAggregation")
+    init(*chosen[:-2], "--agents", "2", "--yes", "--force")
+    terms = read_terms(folder / "run.toml")
+    assert (terms.cohort.min_count, terms.cohort.max_count, terms.aggregation) == (2, 2, "PlaintextAggregation")
 
 
 def test_a_model_whose_configuration_is_damaged_is_asked_for_again(folder: Path):
     """With what is wrong and what to do; everything else that was answered stays."""
     model(folder / "broken", "{")
     model(folder / "whole", "{}")
-    told = init(*options(agents="clinic"), "--llm", "broken", "--yes")
+    told = init(*options(agents="1"), "--llm", "broken", "--yes")
     assert told.exit_code != ExitCode.DONE
     assert "config.json is not JSON: fetch the model again" in told.stderr
     assert not (folder / "run.toml").exists()
-    answers = "\nclinic\n\nbroken\nwhole\nwhole\nauxiliary.jsonl\n\nvalidation.jsonl\n\n\n\n\n"
+    answers = "\n1\n\nbroken\nwhole\nwhole\nauxiliary.jsonl\n\nvalidation.jsonl\n\n\n\n\n"
     told = init(answers=answers)
     assert told.exit_code == ExitCode.DONE, told.output
     assert "fetch the model again" in told.stderr
@@ -195,7 +194,8 @@ def test_a_coordinator_that_others_reach_gets_tls(folder: Path):
     for settings, port in ((worker, coordinator.work_port), (operator, coordinator.port)):
         assert settings.coordinator_url == f"https://127.0.0.1:{port}"
         assert settings.ca_file == folder / "fed" / "tls" / "ca.pem"
-    assert "https://coordinator.test:8440, and trust tls/ca.pem alone" in told.output
+    assert "https://coordinator.test:8440, and trust tls/ca.pem" in told.output
+    assert operator.agents_url == "https://coordinator.test:8440"
     (folder / "fed" / "coordinator.toml").unlink()
     told = init("fed", *options(), "--host", "coordinator.test", "--yes")
     assert told.exit_code == ExitCode.WRONG_USAGE
@@ -212,9 +212,9 @@ def test_an_ipv6_address_is_told_as_a_url_has_it(folder: Path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"agents": "worker"}, "none operator or worker"),
-        ({"agents": "a,a"}, "each differently"),
-        ({"agents": "../a"}, "a name begins with"),
+        ({"agents": "none"}, "--agents: Input should be a valid integer"),
+        ({"agents": "0"}, "--agents: Input should be greater than or equal to 1"),
+        ({"federation": "../a"}, "--federation: a name begins with"),
         ({"port": "70000"}, "--port: Input should be less than or equal to 65535"),
         ({"port": "8441"}, "each its own"),
         ({"host": "https://here"}, "'https://here' is no host"),
@@ -241,4 +241,21 @@ def test_nothing_is_replaced_but_by_force(folder: Path):
     assert json.loads(told.stderr)["code"] == "output_exists"
     assert not (folder / "coordinator.toml").exists()
     told = init(*options(), "--json", "--force")
-    assert set(json.loads(told.stdout)["tokens"]) == {"operator", "worker", "agent-1", "agent-2"}
+    assert set(json.loads(told.stdout)["tokens"]) == {"operator", "worker"}
+
+
+def test_the_operators_key_is_the_one_that_the_coordinator_knows(folder: Path):
+    """It is never replaced: what it has signed would be lost with it; the federation is called after it."""
+    seen = set()
+    for arguments in ((), ("--force",)):
+        told = init(*options(), "--yes", *arguments)
+        assert told.exit_code == ExitCode.DONE, told.output
+        operator = read_settings(OperatorSettings, folder / "operator.toml")
+        coordinator = read_settings(CoordinatorSettings, folder / "coordinator.toml")
+        assert operator.key_file is not None
+        assert read_key(operator.key_file).public == coordinator.operator_key
+        assert operator.federation == coordinator.federation
+        seen.add((coordinator.operator_key, coordinator.federation))
+    assert len(seen) == 1
+    assert init(*options(federation="clinics"), "--yes", "--force").exit_code == ExitCode.DONE
+    assert read_settings(CoordinatorSettings, folder / "coordinator.toml").federation == "clinics"

@@ -2,15 +2,17 @@ from pathlib import Path
 
 import pytest
 
-from bench.federation import ManualClock
+from bench.federation import ManualClock, key_of, sign
 from services.coordinator.context import Context
-from shared.errors import IllegalTransition, LeaseLost, NotFound, RoundClosed, RunConflict
+from shared.errors import IllegalTransition, LeaseLost, NotFound, RoundClosed, RunConflict, SignatureInvalid
+from shared.protocol.manifest import MANIFEST
 from shared.protocol.rounds import RoundState, RunState, data_seed
 from tests.support.federations import (
     RUN,
     begin,
     cancelled,
     coordinator,
+    events_of,
     kinds,
     lease,
     result_of,
@@ -203,3 +205,65 @@ def test_a_run_that_nobody_made_is_not_found(context: Context) -> None:
     ):
         with pytest.raises(NotFound):
             ask()
+
+
+# --- the operator's signature ---------------------------------------------------------------------------------------
+
+
+def prepared(context: Context) -> None:
+    """Make and start a run, and let a worker prepare it; nobody has signed it."""
+    context.lifecycle.create(RUN, terms_of(), actor="operator")
+    context.lifecycle.start(RUN, actor="operator")
+    granted = lease(context)
+    context.work.complete(granted.job_id, granted.token, result_of(context, granted), actor="worker")
+
+
+def test_no_round_opens_before_the_operator_has_signed_what_the_run_is(context: Context) -> None:
+    """However often the coordinator looks; the log says what is waited for, and agents are asked for nothing."""
+    prepared(context)
+    context.rounds.reconcile()
+    assert (run_of(context).round, run_of(context).signed) == (0, False)
+    assert events_of(context)[-1].detail["waits_for"] == "the operator's signature"
+    assert context.rounds.wanted("ada").assignment is None
+    assert context.lifecycle.manifest(RUN).signature is None
+    sign(context, RUN)
+    assert (run_of(context).round, run_of(context).signed) == (1, True)
+    assert context.rounds.wanted("ada").assignment is not None
+
+
+def test_signing_twice_opens_nothing_twice(context: Context) -> None:
+    """The same signature again changes nothing."""
+    prepared(context)
+    sign(context, RUN)
+    before = kinds(context)
+    sign(context, RUN)
+    assert kinds(context) == before
+    assert before.count("run.signed") == 1
+
+
+def test_a_paused_run_can_be_signed_and_opens_its_round_when_it_goes_on(context: Context) -> None:
+    """Whoever signs need not be whoever starts."""
+    prepared(context)
+    context.lifecycle.pause(RUN, actor="operator")
+    sign(context, RUN)
+    assert run_of(context).round == 0
+    context.lifecycle.start(RUN, actor="operator")
+    assert run_of(context).round == 1
+
+
+def test_nobody_elses_signature_starts_a_run(context: Context) -> None:
+    """Nor does the operator's own over another manifest, or for a run that is not prepared."""
+    prepared(context)
+    manifest = context.lifecycle.manifest(RUN).manifest
+    other = manifest.model_copy(update={"weighting": "examples"})
+    for signature in (
+        key_of("ada").sign(MANIFEST, manifest),
+        key_of("operator").sign(MANIFEST, other),
+        key_of("operator").sign("membership", manifest),
+    ):
+        with pytest.raises(SignatureInvalid):
+            context.lifecycle.sign(RUN, signature, actor="operator")
+    assert not run_of(context).signed
+    context.lifecycle.create("early", terms_of(), actor="operator")
+    with pytest.raises(NotFound, match="has not been prepared"):
+        context.lifecycle.sign("early", "A" * 86, actor="operator")

@@ -15,6 +15,7 @@ from services.coordinator.context import Context
 from services.coordinator.principals import Role
 from shared.protocol.attempts import DealtShares, ReleasedShares, SignedSurvivors
 from shared.protocol.digests import digest_of
+from shared.protocol.manifest import MANIFEST, ManifestSignature
 from shared.protocol.membership import EnrolmentRequest, RevocationRequest, SignedCertificate
 from shared.protocol.messages import CancelRequest
 from shared.protocol.secagg.attempt import Advert
@@ -53,6 +54,7 @@ SECRET = terms_of(
 )
 NEW_BLOB = adapter(77.0, LLM_LAYOUT)
 UPDATES = "/v1/runs/{run_id}/rounds/{number}/update"
+SIGNATURE = "/v1/runs/{run_id}/manifest/signature"
 READY = "/v1/runs/{run_id}/rounds/{number}/ready"
 ATTEMPT = "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}"
 
@@ -77,6 +79,9 @@ MATRIX = [
     Row("no run", "GET", "/v1/runs/{run_id}", "                               404 404 403 403 403 403 401"),
     Row("run", "POST", "/v1/runs/{run_id}/start", "                           200 403 403 403 403 403 401"),
     Row("no run", "POST", "/v1/runs/{run_id}/start", "                        404 403 403 403 403 403 401"),
+    Row("run", "PUT", SIGNATURE, "                                            200 403 403 403 403 403 401"),
+    Row("run, by ada", "PUT", SIGNATURE, "                                    422 403 403 403 403 403 401"),
+    Row("no run", "PUT", SIGNATURE, "                                         404 403 403 403 403 403 401"),
     Row("run", "POST", "/v1/runs/{run_id}/pause", "                           200 403 403 403 403 403 401"),
     Row("no run", "POST", "/v1/runs/{run_id}/pause", "                        404 403 403 403 403 403 401"),
     Row("run", "POST", "/v1/runs/{run_id}/cancel", "                          200 403 403 403 403 403 401"),
@@ -257,6 +262,12 @@ def keys_of(row: Row, scene: Scene) -> Advert:
     return announce(attempt.terms, name, key_of(name), AttemptSecrets.generate())
 
 
+def signature_of(row: Row, scene: Scene) -> ManifestSignature:
+    """Return a signature over what the run is, by the operator or not."""
+    by = "ada" if row.object == "run, by ada" else "operator"
+    return ManifestSignature(signature=key_of(by).sign(MANIFEST, scene.context.lifecycle.manifest(RUN).manifest))
+
+
 def enrolment_of(row: Row, _: Scene) -> EnrolmentRequest:
     """Return an enrolment with a token that nobody was given, by whoever has the key or not."""
     prover = key_of("eve") if row.object == "bob, by eve" else None
@@ -266,6 +277,7 @@ def enrolment_of(row: Row, _: Scene) -> EnrolmentRequest:
 # What good requests carry, which may be another's.
 BODIES: dict[str, Callable[[Row, Scene], BaseModel | bytes]] = {
     "PUT {run_id}": lambda row, _: terms_of(rounds=4) if row.object == "run, other terms" else TERMS,
+    "PUT signature": signature_of,
     "POST cancel": lambda *_: CancelRequest(reason="enough"),
     "PUT update": lambda row, _: adapter(51.0 if row.object == "another update than ada's" else 50.0),
     "PUT keys": keys_of,

@@ -97,8 +97,8 @@ def test_what_a_file_says_wins_over_its_preset_one_value_at_a_time(tmp_path: Pat
 
 def test_a_caller_can_change_a_preset_as_a_file_can():
     """Tables are merged; what is not named stays."""
-    terms = preset_terms("demo", seed=9, cohort={"min_count": 1})
-    assert (terms.seed, terms.cohort.min_count, terms.cohort.max_count) == (9, 1, 4)
+    terms = preset_terms("demo", seed=9, cohort={"min_count": 4})
+    assert (terms.seed, terms.cohort.min_count, terms.cohort.max_count) == (9, 4, 4)
     assert preset_terms("demo").seed != 9
 
 

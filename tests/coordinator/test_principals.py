@@ -28,6 +28,7 @@ PUBLIC: dict[tuple[str, str], set[Role]] = {
     ("PUT", "/v1/runs/{run_id}"): {Role.OPERATOR},
     ("GET", "/v1/runs/{run_id}"): {Role.OPERATOR, Role.VIEWER},
     ("POST", "/v1/runs/{run_id}/start"): {Role.OPERATOR},
+    ("PUT", "/v1/runs/{run_id}/manifest/signature"): {Role.OPERATOR},
     ("POST", "/v1/runs/{run_id}/pause"): {Role.OPERATOR},
     ("POST", "/v1/runs/{run_id}/cancel"): {Role.OPERATOR},
     ("GET", "/v1/runs/{run_id}/rounds"): {Role.OPERATOR, Role.VIEWER},

@@ -114,7 +114,7 @@ async def test_a_coordinator_that_restarts_in_any_state_goes_on(tmp_path: Path, 
     seen: set[RoundState] = set()
     actions = (
         lambda f: asyncio.to_thread(f.context.rounds.reconcile),
-        lambda f: f.worker.step(wait_seconds=0),
+        lambda f: f.work(),
         lambda f: f.agents["ada"].step(wait_seconds=0),
         lambda f: f.agents["bob"].step(wait_seconds=0),
     )
@@ -158,7 +158,7 @@ async def test_an_aggregation_that_was_torn_is_done_again(tmp_path: Path, clock:
 
     async def torn(everybody: Federation) -> None:
         await started(everybody)
-        await everybody.worker.step(wait_seconds=0)
+        await everybody.work()
         for agent in everybody.agents.values():
             await agent.step(wait_seconds=0)
         honest = everybody.context.rounds._aggregation.aggregate

@@ -59,6 +59,7 @@ def test_a_round_goes_through_its_states_in_order(context: Context) -> None:
         "work.leased",
         "work.done",
         "run.prepared",
+        "run.signed",
         "round.open",
         "update.accepted",
         "update.accepted",

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from bench.federation import ManualClock
+from bench.federation import ManualClock, sign
 from bench.no_op import NO_MODEL
 from services.coordinator.context import Context
 from shared.errors import (
@@ -251,6 +251,7 @@ def test_a_preparation_is_checked_like_a_candidate(context: Context) -> None:
         context.work.complete(granted.job_id, granted.token, bent, actor="worker")
     assert run_of(context).round == 0
     context.work.complete(granted.job_id, granted.token, result, actor="worker")
+    sign(context, RUN)
     assert run_of(context).round == 1
 
 

@@ -372,7 +372,10 @@ def test_settings_from_the_environment_may_name_several_columns(tmp_path: Path, 
 
     for name, value in {
         "COORDINATOR_URL": "http://here",
-        "TOKEN_FILE": "token",
+        "NAME": "ada",
+        "FEDERATION": "clinics",
+        "OPERATOR_KEY": f"ed25519:{'A' * 43}",
+        "IDENTITY_KEY_FILE": "agent.key",
         "STATE_DIR": "state",
         "SLM": "slm",
         "DATA__PATH": os.fspath(tmp_path),

@@ -22,6 +22,7 @@ from shared.configuration import read_settings
 from shared.credentials import BearerToken
 from shared.data.examples import read_examples
 from shared.errors import OutputUnwritable
+from shared.key_file import read_key
 from shared.protocol.terms import RunTerms
 from shared.trust import trusting
 from tests.support.containers import HOME, command_of, run_bootstrap
@@ -51,7 +52,9 @@ def test_a_services_settings_can_be_read(name: str, filled: Path):
             for source in (settings.auxiliary, settings.validation):
                 assert read_examples(source, demo_terms(1).task)
         case AgentSettings():
-            assert BearerToken.read(settings.token_file)
+            assert (settings.name, settings.federation) == (name, bootstrap.FEDERATION)
+            assert settings.operator_key == read_key(filled / "coordinator" / "operator.key").public
+            assert read_key(settings.identity_key_file)
             assert trusting(settings.ca_file)
             assert settings.evaluation is not None
             for source in (settings.data, settings.evaluation):
@@ -82,21 +85,24 @@ def test_everybody_trusts_the_coordinator_by_the_names_that_it_has(filled: Path)
         assert settings.ca_file is not None
         assert read_certificate(settings.ca_file) == authority
     assert {"work.coordinator", "localhost", "127.0.0.1"} < set(hosts_of(shown))
-    assert [file for file in filled.rglob("*.key") if file.parent != made] == [filled / "coordinator" / "operator.key"]
+    keys = {filled / "coordinator" / "operator.key"} | {filled / name / "agent.key" for name in AGENTS}
+    assert {file for file in filled.rglob("*.key") if file.parent != made} == keys
 
 
 def test_each_service_gets_its_own_and_is_told_what_that_is(filled: Path):
-    """An agent's folder has its own token and no other; files are for their owner; each says that it is a demo's."""
+    """A folder has its own secret and no other; files are for their owner; each says that it is a demo's."""
     principals = json.loads((filled / "coordinator" / "principals.json").read_text())
-    roles = {"operator": "operator", "worker": "worker"} | dict.fromkeys(AGENTS, "agent")
-    assert {name: entry["role"] for name, entry in principals.items()} == roles
+    assert {name: entry["role"] for name, entry in principals.items()} == {"operator": "operator", "worker": "worker"}
     tokens = {name: BearerToken.read(filled / file).token for name, file in bootstrap.TOKENS.items()}
     assert {name: sha256(token) for name, token in tokens.items()} == {
         name: entry["token_sha256"] for name, entry in principals.items()
     }
+    secrets = {"operator": tokens["operator"], "worker": tokens["worker"]}
+    secrets |= {name: (filled / name / "agent.key").read_text().strip() for name in AGENTS}
+    secrets |= {"operator's key": (filled / "coordinator" / "operator.key").read_text().strip()}
     for service in ("worker", *AGENTS):
         content = b"".join(contents(filled / service).values())
-        assert {name for name, token in tokens.items() if token.encode() in content} == {service}
+        assert {name for name, secret in secrets.items() if secret.encode() in content} == {service}
     files = list(contents(filled))
     assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
     assert {file.parent.name for file in files if file.name == bootstrap.MARK} == set(SETTINGS)
@@ -112,27 +118,30 @@ def test_the_run_names_models_that_the_worker_has(filled: Path):
 
 
 def test_what_is_there_stays(tmp_path: Path):
-    """A second call changes nothing; a volume that was lost is filled again, with a new token, and no other changes."""
+    """A second call changes nothing; a volume that was lost is filled again, with a new key, and no other changes."""
     run_bootstrap(tmp_path)
     before = contents(tmp_path)
     assert "nothing was changed" in run_bootstrap(tmp_path)
     shutil.rmtree(tmp_path / "agent-2")
     said = run_bootstrap(tmp_path)
     assert "filled: agent-2 " in said
-    assert "new token or CA: agent-2 " in said
+    assert "agent-2 (restart whichever runs)" in said
     changed = {file for file, content in contents(tmp_path).items() if content != before[file]}
-    assert changed == {tmp_path / "agent-2" / "token", tmp_path / "coordinator" / "principals.json"}
+    assert changed == {tmp_path / "agent-2" / "agent.key"}
 
 
 def test_a_coordinator_that_lost_its_volume_locks_nobody_out(tmp_path: Path):
-    """Everybody gets the token that the new one knows, is named for it, and keeps the rest."""
+    """Everybody gets what the new one knows or shows, its CA and operator too, is named for it, and keeps the rest."""
     run_bootstrap(tmp_path)
     others = {file: content for file, content in contents(tmp_path).items() if "coordinator" not in file.parts}
     shutil.rmtree(tmp_path / "coordinator")
 
     said = run_bootstrap(tmp_path)
     assert "filled: coordinator " in said
-    assert f"new token or CA: {', '.join(sorted(bootstrap.TOKENS))} " in said
+    assert f"new token, CA or operator: {', '.join(sorted({*bootstrap.TOKENS, *AGENTS}))} " in said
+    operator = read_key(tmp_path / "coordinator" / "operator.key").public
+    believed = {read_settings(AgentSettings, tmp_path / name / "agent.toml").operator_key for name in AGENTS}
+    assert believed == {operator}
     authority = (tmp_path / "coordinator" / "tls" / "ca.pem").read_bytes()
     assert {(tmp_path / file).read_bytes() for file in bootstrap.CA_FILES.values()} == {authority}
     entries = read_entries(tmp_path / "coordinator" / "principals.json")
@@ -140,7 +149,9 @@ def test_a_coordinator_that_lost_its_volume_locks_nobody_out(tmp_path: Path):
     held = {name: sha256(BearerToken.read(tmp_path / file).token) for name, file in bootstrap.TOKENS.items()}
     assert held == known
     assert {file for file, content in others.items() if file.read_bytes() != content} == {
-        tmp_path / file for name, file in (*bootstrap.TOKENS.items(), *bootstrap.CA_FILES.items()) if name != "operator"
+        tmp_path / "worker" / "token",
+        *(tmp_path / file for file in bootstrap.CA_FILES.values()),
+        *(tmp_path / name / "agent.toml" for name in AGENTS),
     }
 
 

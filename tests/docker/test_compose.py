@@ -2,17 +2,23 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from examples.demo import bootstrap
-from examples.demo.preset import AGENTS
+from examples.demo.preset import AGENTS, MODELS
+from services.client_agent.cli.app import app
 from services.client_agent.settings import Settings as AgentSettings
+from services.coordinator.cli.signing import Signer
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.worker.settings import Settings as WorkerSettings
+from shared.cli.console import ExitCode
 from shared.configuration import read_settings
+from shared.protocol.identity import IdentityKey
 from tests.support.containers import (
     ALONE,
     DOCKERFILE,
@@ -31,13 +37,16 @@ from tests.support.containers import (
     run_here,
     target_of,
 )
+from tests.support.tls import certificates
 
+ROW = '{"question": "Why?", "choices": ["x", "y"], "answer": "x"}\n'
 MODULES = {
     "bootstrap": "examples.demo.bootstrap",
+    "members": "examples.demo.members",
     "coordinator": "services.coordinator",
     "worker": "services.coordinator.worker",
 } | dict.fromkeys([*AGENTS, "an organisation's agent"], "services.client_agent")
-TARGETS = {"bootstrap": "bootstrap", "coordinator": "coordinator", "worker": "worker"} | dict.fromkeys(AGENTS, "agent")
+TARGETS = {name: name for name in ("bootstrap", "coordinator", "members", "worker")} | dict.fromkeys(AGENTS, "agent")
 
 # What every container is denied: root, writing outside its volumes, and every capability.
 CONFINED = {
@@ -52,6 +61,7 @@ USUAL = {"image", "pull_policy", "restart", "stop_grace_period", "init", "volume
 BESIDE = {
     "bootstrap": {"build", "network_mode"},
     "coordinator": {"build", "depends_on", "networks", "ports"},
+    "members": {"build", "depends_on", "networks"},
     "worker": {"build", "depends_on", "networks"},
     "agent-1": {"build", "depends_on", "networks"},
     "an organisation's agent": {"environment"},
@@ -144,13 +154,16 @@ def test_every_service_is_confined(name: str):
 
 
 def test_services_start_in_an_order_that_works():
-    """Everybody waits for the volumes, and whoever calls the coordinator waits until it serves."""
-    filled, serving = {"condition": "service_completed_successfully"}, {"condition": "service_healthy"}
-    assert SERVICES["coordinator"]["depends_on"] == {"bootstrap": filled}
-    for name in ("worker", *AGENTS):
-        assert SERVICES[name]["depends_on"] == {"bootstrap": filled, "coordinator": serving}
-    assert SERVICES["bootstrap"]["restart"] == "no"
-    assert {each["restart"] for name, each in EVERY_SERVICE.items() if name != "bootstrap"} == {"unless-stopped"}
+    """Everybody waits for the volumes, who calls the coordinator until it serves, and agents until they are members."""
+    ended, serving = {"condition": "service_completed_successfully"}, {"condition": "service_healthy"}
+    assert SERVICES["coordinator"]["depends_on"] == {"bootstrap": ended}
+    for name in ("worker", "members"):
+        assert SERVICES[name]["depends_on"] == {"bootstrap": ended, "coordinator": serving}
+    for name in AGENTS:
+        assert SERVICES[name]["depends_on"] == {"members": ended}
+    once = {"bootstrap", "members"}
+    assert {SERVICES[name]["restart"] for name in once} == {"no"}
+    assert {each["restart"] for name, each in EVERY_SERVICE.items() if name not in once} == {"unless-stopped"}
 
 
 # --- ports, networks, volumes -----------------------------------------------------------------------------------
@@ -175,7 +188,12 @@ def test_agents_share_no_network_with_the_worker_and_none_with_the_world():
     """The work port listens on the worker's network alone; only the coordinator is on a network with a way out."""
     networks = {name: set(service.get("networks", ())) for name, service in SERVICES.items()}
     assert {name: networks.pop(name) for name in AGENTS} == {name: {"public"} for name in AGENTS}
-    assert networks == {"bootstrap": set(), "coordinator": {"public", "work", "outside"}, "worker": {"work"}}
+    assert networks == {
+        "bootstrap": set(),
+        "coordinator": {"public", "work", "outside"},
+        "members": {"public"},
+        "worker": {"work"},
+    }
     assert SERVICES["bootstrap"]["network_mode"] == "none"
     assert MAIN["networks"] == {"public": {"internal": True}, "work": {"internal": True}, "outside": {}}
     (alias,) = SERVICES["coordinator"]["networks"]["work"]["aliases"]
@@ -183,9 +201,12 @@ def test_agents_share_no_network_with_the_worker_and_none_with_the_world():
 
 
 def test_every_volume_is_declared_used_and_private():
-    """Bootstrap sees all volumes before anybody works; after that each belongs to one service."""
+    """Bootstrap sees all volumes, and members reads the keys, before agents work; each belongs to one service."""
     mounts = {name: [volume.split(":") for volume in service["volumes"]] for name, service in SERVICES.items()}
     made = {volume: Path(target) for volume, target in mounts.pop("bootstrap")}
+    read = mounts.pop("members")
+    assert read == [[name, str(made[name]), "ro"] for name in ("coordinator", *AGENTS)]
+    assert command_of("members")[-1] == command_of("bootstrap")[-1]
     volumes_folder = Path(command_of("bootstrap")[-1])
     assert made == {name: volumes_folder / name for name in mounts}
     assert mounts == {name: [[name, str(HOME)]] for name in mounts}
@@ -211,27 +232,41 @@ def test_the_gpu_file_gives_the_worker_one_gpu_and_has_it_used():
 # --- an organisation's agent ------------------------------------------------------------------------------------
 
 
-def test_an_organisations_agent_finds_what_its_settings_name():
-    """Everything that examples/agent/agent.toml names is mounted, and only its state can be written."""
-    settings = read_settings(AgentSettings, ORGANISATIONS_FOLDER / "agent.toml")
-    volumes = ORGANISATIONS_AGENT["volumes"]
-    read = {Path(each["target"]): each for each in volumes if not isinstance(each, str)}
-    written = {Path(each.split(":")[1]) for each in volumes if isinstance(each, str)}
-    assert settings.ca_file is not None
-    named = [settings.token_file, settings.ca_file, settings.data.path, ORGANISATIONS_FOLDER / settings.slm]
+def test_an_organisations_agent_finds_what_its_settings_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """All that `fedcollm-agent init` names in a copy of the folder is mounted, and only its state can be written."""
+    copy = tmp_path / "organisation"
+    shutil.copytree(ORGANISATIONS_FOLDER, copy)
+    shutil.copytree(MODELS / "slm", copy / "models" / "slm")
+    (copy / "data").mkdir()
+    (copy / "data" / "examples.jsonl").write_text(ROW)
+    pem, operator = certificates(tmp_path).ca_file.read_text(), Signer("clinics", IdentityKey.generate())
+    invitation = operator.invite("ada", coordinator_url="https://127.0.0.1:1", expires_at=1, ca_certificate=pem)
+    (copy / "ada.invitation").write_text(invitation.model_dump_json())
+    monkeypatch.chdir(copy)
+    (shown,) = re.findall(r"`docker run [^`]*fedcollm-agent fedcollm-agent (init [^`]*)`", PAGE)
+    told = CliRunner().invoke(app, shlex.split(shown.replace("clinic.", "ada.")))
+    assert told.exit_code == ExitCode.UNREACHABLE, told.output  # nobody serves there
 
-    assert HOME / command_of("an organisation's agent")[-1] in read
+    settings = read_settings(AgentSettings, copy / "agent.toml")
+    volumes = ORGANISATIONS_AGENT["volumes"]
+    bound = {Path(each["target"]): each for each in volumes if not isinstance(each, str)}
+    kept = {Path(each.split(":")[1]) for each in volumes if isinstance(each, str)}
+    assert settings.ca_file is not None
+    named = [settings.identity_key_file, settings.ca_file, settings.data.path, Path(settings.slm), settings.state_dir]
+
+    assert HOME / command_of("an organisation's agent")[-1] in bound
     for path in named:
-        inside = HOME / path.relative_to(ORGANISATIONS_FOLDER)
-        assert {inside, *inside.parents} & set(read), path
-    assert HOME / settings.state_dir.relative_to(ORGANISATIONS_FOLDER) in written
-    assert all(each["read_only"] and not each["bind"]["create_host_path"] for each in read.values())
-    assert {HOME / Path(each["source"]) for each in read.values()} == set(read)
+        inside = HOME / path.relative_to(copy)
+        assert {inside, *inside.parents} & set(bound), path
+    written = {target for target, each in bound.items() if not each["read_only"]}
+    assert written == {HOME / settings.state_dir.relative_to(copy)}
+    assert not any(each["bind"]["create_host_path"] for each in bound.values())
+    assert {HOME / Path(each["source"]) for each in bound.values()} == set(bound)
     assert f"HF_HOME={HOME}/huggingface" in last("agent", "ENV")
-    assert HOME / "huggingface" in written
+    assert kept == {HOME / "huggingface"}
     assert {each.split(":")[0] for each in volumes if isinstance(each, str)} == set(ALONE["volumes"])
     made = shlex.split(next(rest for rest in STAGES["base"].all("RUN")))
-    assert set(map(str, written)) <= set(made)  # owned by the user, or a new volume could not be written
+    assert set(map(str, kept)) <= set(made)  # owned by the user, or a new volume could not be written
 
 
 def test_an_organisations_agent_is_one_of_many():

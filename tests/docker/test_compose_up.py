@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from examples.demo.bootstrap import SEED
+from examples.demo.bootstrap import FEDERATION, SEED
 from examples.demo.preset import AGENTS, MODELS, demo_terms
-from examples.demo.processes import free_ports
+from examples.demo.processes import free_ports, sign_once_prepared
+from services.coordinator.cli.signing import Signer
 from shared.credentials import BearerToken
 from shared.egress import TrafficCount
+from shared.key_file import read_key
 from shared.protocol.messages import EventList, RoundList, RunView
 from shared.protocol.rounds import ENDED_RUNS, RunState
 from shared.transport import Transport, open_transport
@@ -134,11 +136,12 @@ def test_nothing_can_be_written_outside_the_volumes(compose: Composition):
         assert "Read-only file system" in written.stderr
 
 
-def test_a_second_up_changes_no_token_and_no_ca(compose: Composition):
-    """Bootstrap runs again and finds that all is there."""
-    before = [compose.read("agent-1", file) for file in ("token", "ca.pem")]
+def test_a_second_up_changes_no_key_and_no_ca(compose: Composition):
+    """Bootstrap runs again and finds that all is there, and members that all are in."""
+    before = [compose.read("agent-1", file) for file in ("agent.key", "ca.pem")]
     compose("up", "--detach", "--wait")
-    assert [compose.read("agent-1", file) for file in ("token", "ca.pem")] == before
+    assert [compose.read("agent-1", file) for file in ("agent.key", "ca.pem")] == before
+    assert "all are members already" in compose("logs", "members").stdout
 
 
 def test_the_next_certificate_is_taken_as_the_page_says(compose: Composition):
@@ -154,24 +157,26 @@ def test_the_next_certificate_is_taken_as_the_page_says(compose: Composition):
 
 
 def test_a_copy_of_the_agents_folder_takes_the_place_of_an_agent(compose: Composition, tmp_path: Path):
-    """As the page says; it is healthy once the demo's coordinator has taken its token."""
+    """As the page says; it is healthy once the demo's operator has approved it."""
     copy = tmp_path / "organisation"
     shutil.copytree(ORGANISATIONS_FOLDER, copy)
     shutil.copytree(MODELS / "slm", copy / "models" / "slm")
     (copy / "data").mkdir()
     (copy / "data" / "examples.jsonl").write_text(compose.read("agent-4", "data.jsonl"))
-    for file in ("token", "ca.pem"):
-        (copy / file).write_text(compose.read("agent-4", file))
-    (url,) = re.findall(r'`(coordinator_url = "\S+")`', PAGE)
-    settings = copy / "agent.toml"
-    settings.write_text(re.sub(r"^coordinator_url = .*$", url, settings.read_text(), flags=re.MULTILINE))
+    invite, approve = re.findall(r"`docker compose exec coordinator (fedcollm agents [^`]+)`", PAGE)
+    compose("exec", "-T", "coordinator", *invite.split())
+    (copy / "clinic.invitation").write_text(compose.read("coordinator", "clinic.invitation"))
     (override,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
     override = override.replace(f"{MAIN['name']}_", f"{compose.name}_")
     (copy / "docker-compose.override.yml").write_text(override)
     for path in (copy, *copy.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+        path.chmod(0o777 if path.is_dir() else 0o644)
 
     compose("stop", "agent-4")
+    (init,) = re.findall(r"`docker run ([^`]*fedcollm-agent fedcollm-agent init [^`]*)`", PAGE)
+    options = shlex.split(init.replace("$PWD", str(copy)))
+    subprocess.run(["docker", "run", "--network", f"{compose.name}_public", *options], check=True)  # noqa: S603, S607
+    compose("exec", "-T", "coordinator", *approve.split(), "--yes")
     organisation = Composition(copy, "fedcollm-test-organisation")
     try:
         organisation("up", "--detach", "--wait")
@@ -187,9 +192,12 @@ async def test_a_run_ends_though_one_agent_is_restarted_and_one_stopped(compose:
     token = BearerToken(compose.read("coordinator", "operator.token").strip())
     url = f"https://127.0.0.1:{compose.port}"
     ca_file = compose.fetch_ca(tmp_path)
+    (tmp_path / "operator.key").write_text(compose.read("coordinator", "operator.key"))
+    signer = Signer(FEDERATION, read_key(tmp_path / "operator.key"))
     async with open_transport(url, token, TrafficCount(), patience_seconds=30, ca_file=ca_file) as operator:
         await operator.call("PUT", RUN, RunView, body=terms)
         await operator.call("POST", f"{RUN}/start", RunView)
+        await sign_once_prepared(operator, signer, RUN.removeprefix("/v1/runs/"))
 
         await reach(operator, "round.open", 2)
         await asyncio.to_thread(compose, "restart", "agent-2")

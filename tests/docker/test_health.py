@@ -121,7 +121,7 @@ def test_a_worker_that_was_never_answered_is_not_healthy(tmp_path: Path):
 def test_health_is_asked_as_the_dockerfile_says(name: str):
     """No compose file asks in another way, or not at all."""
     assert "healthcheck" not in EVERY_SERVICE[name]
-    assert (last(target_of(name), "HEALTHCHECK") == "NONE") is (name == "bootstrap")
+    assert (last(target_of(name), "HEALTHCHECK") == "NONE") is (name in {"bootstrap", "members"})
 
 
 @pytest.mark.parametrize("name", ["coordinator", "worker", "agent-1"])

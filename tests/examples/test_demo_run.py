@@ -66,7 +66,7 @@ def processes_of(folder: Path) -> list[str]:
 def test_ctrl_c_stops_every_process_even_when_pressed_twice(tmp_path: Path):
     """After Ctrl-C in the middle of a run nothing is left running, and the demo says that it was interrupted."""
     with demo(tmp_path) as process:
-        read_until(process, "update.accepted round 1")
+        read_until(process, "update.ready round 1")
         assert len(processes_of(tmp_path)) >= 2 + 2 * len(AGENTS)  # each agent has a trainer
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)

@@ -13,7 +13,7 @@ import pytest
 
 from bench.round import SETTINGS
 from bench.round_processes import SLM_LAYOUT
-from examples.demo.processes import Address, local_federation
+from examples.demo.processes import Address, LocalFederation, local_federation
 from services.client_agent.egress_ledger import Entry, ledger_folder, months, read
 from services.coordinator.certificates import serving_tls
 from services.coordinator.cli.tls import CERTIFICATE, KEY
@@ -39,10 +39,11 @@ def _no_waiting_between_retries() -> None:
     """Wait between retries here: the processes take real time to come."""
 
 
-async def published(operator: Transport) -> str:
+async def published(federation: LocalFederation, operator: Transport) -> str:
     """Play the run, and return the digest of the adapter that it has published last."""
     await operator.call("PUT", RUN, RunView, body=PLAIN.terms(ROUNDS))
     await operator.call("POST", f"{RUN}/start", RunView)
+    await federation.sign(operator, "bench")
     after = 0
     while (run := await operator.call("GET", RUN, RunView)).state not in ENDED_RUNS:
         page = await operator.call("GET", f"{RUN}/events", EventList, params={"after": after, "wait_seconds": 10})
@@ -79,8 +80,8 @@ async def test_the_ledgers_have_every_byte_of_a_run(tmp_path: Path):
                 await federation.start_worker([*COMMAND, "worker"], auxiliary=nothing, validation=nothing)
                 for name, tap in taps.items():
                     behind = replace(federation, public=Address(tap.port, tap.scheme))
-                    await behind.start_agent(name, [*COMMAND, "agent"], slm="none", data=nothing)
-                digest = await published(operator)
+                    await behind.start_agent(name, [*COMMAND, "agent"], slm="none", data=nothing, allow_plaintext=True)
+                digest = await published(federation, operator)
                 for name, tap in taps.items():
                     await until_it_waits(tap, digest)
                     agent = federation.processes.running.pop(name)

@@ -303,7 +303,7 @@ async def test_a_federation_goes_on_without_an_agent_whose_base_model_is_another
     """Its agent says so and never trains; the round closes with the rest, whose theta it could not use."""
     async with federated(tmp_path / "run", world, clock, base_of_bob=world.other) as everybody:
         await everybody.start(RUN, world.terms(rounds=1))
-        await everybody.worker.step(wait_seconds=0)
+        await everybody.work()
         await everybody.agents["ada"].step(wait_seconds=0)
         bob = everybody.agents.pop("bob")
         pauses: list[float] = []
@@ -343,7 +343,7 @@ async def test_an_agent_with_a_nan_loss_says_so_and_the_round_closes_without_it(
     monkeypatch.setattr(lora_trainer, "train_local", diverging)
     async with federated(tmp_path / "run", world, clock) as everybody:
         await everybody.start(RUN, world.terms(rounds=1))
-        await everybody.worker.step(wait_seconds=0)
+        await everybody.work()
         bobs_seed = everybody.context.rounds.wanted("bob").assignment.seed
         await everybody.agents["ada"].step(wait_seconds=0)
         bob = everybody.agents.pop("bob")

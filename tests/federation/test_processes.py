@@ -30,7 +30,7 @@ def _no_waiting_between_retries() -> None:
 
 
 async def start_agent(federation: LocalFederation, name: str) -> None:
-    await federation.start_agent(name, [*COMMAND, "agent"], slm="none", data=Path(os.devnull))
+    await federation.start_agent(name, [*COMMAND, "agent"], slm="none", data=Path(os.devnull), allow_plaintext=True)
 
 
 async def start_everything(federation: LocalFederation, stack: AsyncExitStack) -> Transport:
@@ -41,6 +41,7 @@ async def start_everything(federation: LocalFederation, stack: AsyncExitStack) -
         await start_agent(federation, name)
     await operator.call("PUT", RUN, RunView, body=PLAIN.terms(ROUNDS))
     await operator.call("POST", f"{RUN}/start", RunView)
+    await federation.sign(operator, "bench")
     return operator
 
 

@@ -7,18 +7,19 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from bench.exchange import attempt_terms
-from shared.protocol import messages, terms
+from shared.protocol import manifest as manifests
+from shared.protocol import membership, messages, terms
 from shared.protocol.attempts import AttemptPlace, KeysWanted
 from shared.protocol.audit import NOTHING, AuditEntry, AuditHead, AuditPage, sealed, sign_head
 from shared.protocol.digests import digest_of
 from shared.protocol.identity import IdentityKey
+from shared.protocol.manifest import Manifest, SignedManifest, manifest_digest
 from shared.protocol.messages import (
     AgentsEvaluation,
     Assignment,
     BaseScores,
     Event,
     EventList,
-    Manifest,
     Problem,
     PublishedAdapter,
     RoundScores,
@@ -27,7 +28,6 @@ from shared.protocol.messages import (
     Score,
     UpdateReceipt,
     Wanted,
-    manifest_digest,
 )
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import CohortTerms, RunTerms, TaskTerms
@@ -65,6 +65,25 @@ LEASE = Lease(
     lease_seconds=30.0,
 )
 
+MANIFEST = Manifest(
+    federation="clinics",
+    run_id="run",
+    run_name="a run",
+    llm_digest=DIGEST,
+    slm_digest=DIGEST,
+    tokenizer_digest=DIGEST,
+    slm_lora=TERMS.slm_lora,
+    layout=SLM_LAYOUT,
+    adapter_config={"peft_type": "LORA"},
+    task=TaskTerms(),
+    training=TERMS.training,
+    weighting="unweighted",
+    aggregation="PlaintextAggregation",
+    cohort=TERMS.cohort,
+    masking=TERMS.masking,
+    evaluation_examples=0,
+)
+
 ON_THE_WIRE: dict[str, BaseModel] = {
     "terms": TERMS,
     "run": RunView(
@@ -76,6 +95,7 @@ ON_THE_WIRE: dict[str, BaseModel] = {
         round=2,
         published=PUBLISHED,
         base_scores=BaseScores(slm=SCORE, llm=SCORE),
+        signed=True,
     ),
     "round": RoundView(
         run_id="run",
@@ -121,21 +141,9 @@ ON_THE_WIRE: dict[str, BaseModel] = {
             ),
         )
     ),
-    "manifest": Manifest(
-        run_id="run",
-        run_name="a run",
-        slm_digest=DIGEST,
-        tokenizer_digest=DIGEST,
-        slm_lora=TERMS.slm_lora,
-        layout=SLM_LAYOUT,
-        adapter_config={"peft_type": "LORA"},
-        task=TaskTerms(),
-        training=TERMS.training,
-        weighting="unweighted",
-        aggregation="PlaintextAggregation",
-        cohort=TERMS.cohort,
-        masking=TERMS.masking,
-        evaluation_examples=0,
+    "manifest": SignedManifest(
+        manifest=MANIFEST,
+        signature="A" * 86,
     ),
     "receipt": UpdateReceipt(
         run_id="run", round=1, agent="clinic", digest=DIGEST, bytes=6_301_184, received_at=1_700_000_001.0
@@ -156,7 +164,7 @@ ON_THE_WIRE: dict[str, BaseModel] = {
 
 MODELS = {
     model
-    for _, model in chain(inspect.getmembers(messages), inspect.getmembers(terms))
+    for _, model in chain.from_iterable(map(inspect.getmembers, (manifests, membership, messages, terms)))
     if isinstance(model, type) and issubclass(model, BaseModel) and model is not BaseModel
 }
 
@@ -211,7 +219,7 @@ def test_a_cohorts_minimum_is_below_its_maximum() -> None:
 
 def test_a_manifests_digest_survives_the_wire_and_sees_every_change() -> None:
     """Both sides compute the same one, whatever order the keys came in; other terms have another."""
-    manifest = Manifest.model_validate(ON_THE_WIRE["manifest"])
+    manifest = MANIFEST
     backwards = dict(reversed(manifest.model_dump(mode="json").items()))
     assert manifest_digest(Manifest.model_validate_json(json.dumps(backwards))) == manifest_digest(manifest)
     training = TERMS.training.model_copy(update={"epochs": 5})

@@ -17,6 +17,7 @@ from bench.federation import (
     known_tokens,
     open_federation,
     settings_of,
+    sign,
     token_of,
 )
 from bench.no_op import NO_MODEL, InProcess, NoOpTrainer
@@ -121,7 +122,7 @@ def credentials_of(context: Context, who: str | None) -> tuple[dict[str, str], S
 
 
 def begin(context: Context, terms: RunTerms | None = None, run_id: str = RUN) -> None:
-    """Make, start and prepare a run, so that its first round is open."""
+    """Make, start, prepare and sign a run, so that its first round is open."""
     context.lifecycle.create(run_id, terms or terms_of(), actor="operator")
     context.lifecycle.start(run_id, actor="operator")
     work(context)
@@ -180,11 +181,13 @@ def result_of(context: Context, granted: Lease, *, loss: float = 1.0, value: flo
 
 
 def work(context: Context, *, loss: float = 1.0, value: float = 100.0) -> Lease:
-    """Lease one piece of work and hand in its result."""
+    """Lease one piece of work and hand in its result; the operator signs what was prepared."""
     granted = lease(context)
     context.work.complete(
         granted.job_id, granted.token, result_of(context, granted, loss=loss, value=value), actor="worker"
     )
+    if isinstance(granted.task, PrepareTask):
+        sign(context, granted.run_id)
     return granted
 
 

@@ -1,17 +1,15 @@
 """How an agent of a federation in memory becomes a member, step by step."""
 
-import secrets
-
 from bench.federation import FEDERATION, key_of
+from services.coordinator.cli.signing import Signer
 from services.coordinator.context import Context
 from shared.protocol.identity import IdentityKey
 from shared.protocol.membership import (
-    CERTIFICATE,
     ENROLMENT,
     Enrolment,
     EnrolmentRequest,
+    Invitation,
     InvitationRequest,
-    MembershipCertificate,
     MemberView,
     SignedCertificate,
     token_digest,
@@ -19,13 +17,38 @@ from shared.protocol.membership import (
 
 OPERATOR = key_of("operator")
 FAR = 2_000_000_000
+# Who is no member yet of the coordinators that tests open.
+NEW = "dora"
 
 
-def invited(context: Context, name: str = "ada", *, expires_at: int = FAR) -> str:
+# What an agent's settings say of who it is; its key is that of the federation in memory.
+IDENTITY = {
+    "name": "ada",
+    "federation": FEDERATION,
+    "operator_key": OPERATOR.public,
+    "identity_key_file": "agent.key",
+}
+
+
+def invited(context: Context, name: str = NEW, *, expires_at: int = FAR) -> str:
     """Invite an agent and return the token."""
-    token = secrets.token_urlsafe(32)
-    context.membership.invite(name, invitation(token, expires_at=expires_at), actor="operator")
-    return token
+    return invitation_of(context, name, expires_at=expires_at).token
+
+
+def invitation_of(
+    context: Context,
+    name: str = NEW,
+    *,
+    coordinator_url: str = "http://127.0.0.1:1",
+    expires_at: int = FAR,
+    ca_certificate: str | None = None,
+) -> Invitation:
+    """Invite an agent and return what it is given."""
+    made = Signer(FEDERATION, OPERATOR).invite(
+        name, coordinator_url=coordinator_url, expires_at=expires_at, ca_certificate=ca_certificate
+    )
+    context.membership.invite(name, made.told(), actor="operator")
+    return made
 
 
 def invitation(
@@ -40,7 +63,7 @@ def invitation(
 def enrolment(
     token: str,
     key: IdentityKey,
-    name: str = "ada",
+    name: str = NEW,
     *,
     federation: str = FEDERATION,
     prover: IdentityKey | None = None,
@@ -60,11 +83,10 @@ def certificate(
     operator: IdentityKey = OPERATOR,
 ) -> SignedCertificate:
     """Return a membership certificate."""
-    made = MembershipCertificate(federation=federation, name=name, key=key, not_after=not_after)
-    return SignedCertificate(certificate=made, signature=operator.sign(CERTIFICATE, made))
+    return Signer(federation, operator).certify(name, key, not_after=not_after)
 
 
-def pending(context: Context, name: str = "ada") -> IdentityKey:
+def pending(context: Context, name: str = NEW) -> IdentityKey:
     """Invite and enrol an agent, and return its key."""
     key = IdentityKey.generate()
     context.membership.enrol(enrolment(invited(context, name), key, name))

@@ -4,6 +4,7 @@ import typer
 
 from services.client_agent.cli.adapters import adapters
 from services.client_agent.cli.doctor import doctor
+from services.client_agent.cli.enrol import enrol
 from services.client_agent.cli.init import init
 from services.client_agent.cli.ledger import ledger
 from services.client_agent.cli.status import AgentFile, status
@@ -15,7 +16,7 @@ from shared.interrupts import importing
 HELP = """
 Take part in a federation with data that stays here.
 
-First: `fedcollm-agent init` writes the configuration, `doctor` checks it.
+First: `fedcollm-agent init` writes the configuration and enrols, `doctor` checks.
 Then: `fedcollm-agent run` takes part, `status` says what it is doing.
 At any time: `fedcollm-agent ledger` says what has left this machine.
 At the end: `fedcollm-agent adapters export` hands out the adapter it holds.
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(init)
+app.command()(enrol)
 app.command()(doctor)
 
 

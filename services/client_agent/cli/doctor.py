@@ -10,18 +10,20 @@ from services.client_agent.cli.status import AgentFile
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.egress_ledger import EgressLedger
 from services.client_agent.settings import Settings
-from shared.cli.checks import folder, ownership, packages, port, threads, token
+from shared.cli.checks import folder, ownership, packages, port, private, threads
 from shared.cli.console import AsJson, ExitCode, telling
 from shared.cli.reachability import PATIENCE_SECONDS, reaching
 from shared.configuration import read_settings
-from shared.credentials import BearerToken
+from shared.credentials import SignedRequests
 from shared.data.proposal import likely_kind
 from shared.data.source import DataSource
 from shared.egress import TrafficCount
 from shared.errors import ConfigurationError
 from shared.findings import Check, Finding, Verdict, examine, failed, ok, summary, table
 from shared.folders import is_owned
-from shared.protocol.messages import Manifest
+from shared.key_file import read_key
+from shared.protocol.identity import fingerprint
+from shared.protocol.manifest import Manifest
 from shared.protocol.terms import LoraTerms, TaskTerms
 from shared.transport import Transport, open_transport
 
@@ -65,7 +67,7 @@ def checks(config: Path | None) -> list[Check]:
                 setting="status_port",
             ),
         ),
-        Check("token file", lambda: token(settings.token_file)),
+        Check("key file", lambda: _key(settings.identity_key_file)),
         Check("SLM", lambda: _base_model(settings.slm), after=("packages",)),
         Check("SLM weights", lambda: _weights(settings.slm, cache), after=("SLM",)),
         Check("data", lambda: _data(settings.data, settings), after=("SLM",)),
@@ -75,13 +77,14 @@ def checks(config: Path | None) -> list[Check]:
         Check("threads", lambda: threads(settings.threads)),
         *reaching(
             settings.coordinator_url,
-            token_file=settings.token_file,
+            named="key",
+            credential=lambda: _signing(settings),
             ca_file=settings.ca_file,
             insecure=settings.insecure,
             ledger=_ledger(settings),
-            ask=_wanted,
+            ask=lambda transport: _wanted(_coordinator(settings, transport)),
         ),
-        Check("run", lambda: _run(settings, cache), after=("token accepted", "SLM weights", "data", *evaluated)),
+        Check("run", lambda: _run(settings, cache), after=("key accepted", "SLM weights", "data", *evaluated)),
     ]
 
 
@@ -148,8 +151,21 @@ def _ledger(settings: Settings) -> EgressLedger:
     return EgressLedger(settings.state_dir, TrafficCount())
 
 
-async def _wanted(transport: Transport) -> str:
-    wanted = await CoordinatorClient(transport).wanted(None, wait_seconds=0)
+def _key(file: Path) -> Finding:
+    """Check that the agent has a key, and nobody else; the operator knows it by its fingerprint."""
+    return private(file, f"{file}, fingerprint {fingerprint(read_key(file).public)}")
+
+
+def _signing(settings: Settings) -> SignedRequests:
+    return SignedRequests(settings.name, read_key(settings.identity_key_file), settings.federation)
+
+
+def _coordinator(settings: Settings, transport: Transport) -> CoordinatorClient:
+    return CoordinatorClient(transport, federation=settings.federation, operator_key=settings.operator_key)
+
+
+async def _wanted(coordinator: CoordinatorClient) -> str:
+    wanted = await coordinator.wanted(None, wait_seconds=0)
     if wanted.assignment is None:
         return "as an agent's; nothing is wanted of it now"
     return f"as an agent's; round {wanted.assignment.round} of run {wanted.assignment.run_id} waits for its update"
@@ -197,13 +213,13 @@ def _run(settings: Settings, cache: Path | None) -> Finding:
 async def _manifest(settings: Settings) -> Manifest | None:
     async with open_transport(
         settings.coordinator_url,
-        BearerToken.read(settings.token_file),
+        _signing(settings),
         _ledger(settings),
         patience_seconds=PATIENCE_SECONDS,
         ca_file=settings.ca_file,
         insecure=settings.insecure,
     ) as transport:
-        coordinator = CoordinatorClient(transport)
+        coordinator = _coordinator(settings, transport)
         wanted = await coordinator.wanted(None, wait_seconds=0)
         known = wanted.assignment or wanted.published
         return None if known is None else await coordinator.manifest(known.run_id)

@@ -1,26 +1,27 @@
-"""``fedcollm-agent init``: write the agent's settings, after a few questions."""
+"""``fedcollm-agent init``: write the agent's settings, after a few questions, and enrol it with its invitation."""
 
-import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
 
+from services.client_agent.cli.enrol import Enrolled, enrolled_lines, enrolled_with
+from services.client_agent.enrolment import read_invitation
 from services.client_agent.settings import Settings
-from shared.access import beside, require_readable
 from shared.cli.checks import note_taken
 from shared.cli.commented_toml import commented_toml
 from shared.cli.console import AsJson, Output, SpeakInsecurely, telling
 from shared.cli.data_questions import DataQuestions
-from shared.cli.files_written import as_written, require_free, write_private, write_text
+from shared.cli.files_written import as_written, require_free, write_text
 from shared.cli.questions import Questions, model, typed
-from shared.credentials import BearerToken, Token
+from shared.configuration import read_settings
 from shared.data.source import DataSource
 from shared.devices import DeviceName
-from shared.errors import ConfigurationError, about
+from shared.errors import TransportError
+from shared.protocol.membership import Invitation
 from shared.protocol.terms import FROZEN
-from shared.transport import BaseUrl
 from shared.trust import require_encryption
 
 HEAD = """Settings of a FedCoLLM agent, written by `fedcollm-agent init`.
@@ -32,10 +33,11 @@ as FEDCOLLM_AGENT_DATA__PATH.
 
 
 class Written(BaseModel):
-    """What `init` wrote."""
+    """What `init` wrote, and who the agent is."""
 
     files: tuple[Path, ...]
     examples: int
+    agent: Enrolled
     model_config = FROZEN
 
 
@@ -46,14 +48,8 @@ def _option(name: str, metavar: str, text: str) -> Any:  # noqa: ANN401 - what t
 def init(
     *,
     file: Annotated[Path, _option("--config", "FILE", "What is written.")] = Path("agent.toml"),
-    coordinator_url: Annotated[
-        str | None, _option("--coordinator-url", "URL", "Where the coordinator listens.")
-    ] = None,
-    ca_file: Annotated[
-        Path | None, _option("--ca-file", "FILE", "The coordinator's CA; no other is trusted then.")
-    ] = None,
+    invitation: Annotated[str | None, _option("--invitation", "FILE", "What the operator gave you.")] = None,
     insecure: SpeakInsecurely = False,
-    token_file: Annotated[str | None, _option("--token-file", "FILE", "Holds the token.")] = None,
     slm: Annotated[str | None, _option("--slm", "MODEL", "The SLM: a folder, or a hub id.")] = None,
     data: Annotated[str | None, _option("--data", "FILE", "The private examples.")] = None,
     evaluation: Annotated[
@@ -72,24 +68,15 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write an agent's settings, after a few questions."""
+    """Write an agent's settings, after a few questions, make its key, and enrol it."""
     with telling(as_json=as_json) as output:
         require_free([file], force=force)
-        if ca_file is not None:
-            with about("--ca-file"):
-                require_readable(ca_file)
-
-        def address(answer: str) -> str:
-            url = typed(BaseUrl)(answer)
-            require_encryption(url, insecure=insecure)
-            return url
-
         questions = Questions(output, asking=not (yes or as_json))
         examples = DataQuestions(questions, column or [])
-        url = questions.ask(
-            "Address of the coordinator", given=coordinator_url, option="--coordinator-url", check=address
+        asked = "Invitation, the file that the operator gave you"
+        brought, invited = questions.ask(
+            asked, given=invitation, option="--invitation", check=partial(_invitation, insecure=insecure)
         )
-        tokens, token = _token_file(questions, token_file, default=file.parent / "token")
         base = questions.ask("SLM, a folder or a hub id", given=slm, option="--slm", check=model)
         private = examples.ask("the private examples", given=data, option="--data")
         own = None
@@ -102,11 +89,16 @@ def init(
             check=Path,
             default=str(file.parent / "state"),
         )
+        # Named after the settings, because several agents may have theirs in one folder.
+        key_file, ca_file = file.with_suffix(".key"), file.with_suffix(".ca.pem")
         picked = questions.ask("Device", given=device, option="--device", check=typed(DeviceName), default="auto")
         values = {
-            "coordinator_url": url,
-            "token_file": as_written(tokens, file.parent),
-            "ca_file": None if ca_file is None else as_written(ca_file, file.parent),
+            "coordinator_url": invited.coordinator_url,
+            "name": invited.name,
+            "federation": invited.federation,
+            "operator_key": invited.operator_key,
+            "identity_key_file": as_written(key_file, file.parent),
+            "ca_file": as_written(ca_file, file.parent) if invited.ca_certificate else None,
             "state_dir": as_written(state, file.parent),
             "slm": str(as_written(Path(base), file.parent)) if Path(base).is_dir() else base,
             "data": _written(private.source, file.parent),
@@ -119,12 +111,13 @@ def init(
         if status_port is not None:
             values["status_port"] = status_port
         note_taken(output, {"--status-port": status_port or Settings.model_fields["status_port"].default})
-        settings, written = commented_toml(Settings, values, head=HEAD), [file]
-        if token is not None:
-            write_private(tokens, token)
-            written.append(tokens)
-        write_text(file, settings)
-        _tell(output, Written(files=tuple(written), examples=private.count), file)
+        text, written = commented_toml(Settings, values, head=HEAD), [file, key_file]
+        if invited.ca_certificate:
+            write_text(ca_file, invited.ca_certificate)
+            written.append(ca_file)
+        write_text(file, text)
+        enrolled = _enrolled(file, brought, invited, output)
+        _tell(output, Written(files=tuple(written), examples=private.count, agent=enrolled), file)
 
 
 def _written(source: DataSource, folder: Path) -> dict[str, Any]:
@@ -132,52 +125,28 @@ def _written(source: DataSource, folder: Path) -> dict[str, Any]:
     return source.model_dump(exclude_unset=True) | {"path": as_written(source.path, folder)}
 
 
-def _token_file(questions: Questions, given: str | None, *, default: Path) -> tuple[Path, str | None]:
-    """Return where the token lies, and the token itself where it is yet to be written there."""
-
-    def check(answer: str) -> tuple[Path, str | None]:
-        file = Path(answer).expanduser()
-        if file.exists():
-            BearerToken.read(file)
-            return file, None
-        if not questions.asking:
-            hint = beside(file, otherwise="put the token that the operator gave you there")
-            raise ConfigurationError(f"there is no token file {file}: {hint}")
-        new = "it will be made"
-        hint = new if file == default else beside(file, otherwise=new)
-        token = questions.prompt(
-            f"  There is no {file} yet: {hint}\n  Token to write there (not shown; Enter to name another file)",
-            check=_pasted,
-            default="",
-            hidden=True,
-        )
-        if not token:
-            raise ConfigurationError("then name the file that has it")
-        return file, token
-
-    return questions.ask(
-        "File of the token that the operator gave you",
-        given=given,
-        option="--token-file",
-        check=check,
-        default=str(default),
-    )
+def _invitation(answer: str, *, insecure: bool) -> tuple[Path, Invitation]:
+    """Check that an answer is an invitation to where nothing is sent in the clear, and return both."""
+    file = Path(answer).expanduser()
+    invitation = read_invitation(file)
+    require_encryption(invitation.coordinator_url, insecure=insecure)
+    return file, invitation
 
 
-def _pasted(answer: str) -> str:
-    """Check that a token looks like those of `fedcollm init`, and not like a path or whatever was typed unseen."""
-    if answer and not re.fullmatch(r"[^\s/]{16,}", answer):
-        raise ConfigurationError(
-            "a token has 16 characters or more, without spaces and slashes: paste the line of the file that the "
-            "operator gave you, or put that file there yourself"
-        )
-    return typed(Token)(answer)
+def _enrolled(file: Path, brought: Path, invitation: Invitation, output: Output) -> Enrolled:
+    """Enrol the agent whose settings have been written; if nobody answers, that is what is left to do."""
+    try:
+        return enrolled_with(read_settings(Settings, file), invitation, output)
+    except TransportError:
+        output.note(f"{file} is written; what is left is `fedcollm-agent enrol --invitation {brought} --config {file}`")
+        raise
 
 
 def _tell(output: Output, written: Written, file: Path) -> None:
     output.result(
         written,
         *(f"wrote {path}" for path in written.files),
+        *enrolled_lines(written.agent),
         f"next: fedcollm-agent doctor --config {file}    says whether all is well",
         f"      fedcollm-agent run --config {file}       takes part in runs",
     )

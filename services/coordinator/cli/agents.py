@@ -1,6 +1,5 @@
 """``fedcollm agents``: invite, approve and revoke the agents of the federation."""
 
-import secrets
 import time
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -15,21 +14,9 @@ from shared.access import require_readable
 from shared.cli.files_written import write_private
 from shared.errors import ConfigurationError, MemberConflict, NotFound, about
 from shared.protocol.identity import fingerprint
-from shared.protocol.membership import (
-    CERTIFICATE,
-    TOKEN_BYTES,
-    Invitation,
-    InvitationRequest,
-    MemberList,
-    MembershipCertificate,
-    MemberView,
-    RevocationRequest,
-    SignedCertificate,
-    token_digest,
-)
+from shared.protocol.membership import MemberList, MemberView, RevocationRequest
 from shared.protocol.names import PrincipalName
 from shared.protocol.terms import FROZEN
-from shared.transport import BaseUrl
 
 agents = typer.Typer(help="Invite, approve and revoke agents, and list them.", no_args_is_help=True)
 
@@ -73,35 +60,17 @@ def invite(
     invited: Names,
     *,
     hours: Annotated[int, typer.Option("--hours", min=1, max=720, help="How long an invitation is good.")] = 24,
-    url: Annotated[
-        str | None,
-        typer.Option("--url", metavar="URL", help="Where agents reach the coordinator, if elsewhere than you do."),
-    ] = None,
     folder: Annotated[Path, typer.Option("--folder", metavar="FOLDER", help="Where the invitations go.")] = Path(),
 ) -> None:
     """Write an invitation for each agent, AGENT.invitation, to be given to its organisation alone."""
     settings, signer = operator.settings(), operator.signer()
-    there, expires_at = _address(url or settings.coordinator_url), int(time.time()) + hours * HOUR_SECONDS
+    there = settings.agents_url or settings.coordinator_url
+    expires_at = int(time.time()) + hours * HOUR_SECONDS
     certificate = None if settings.ca_file is None else _text(settings.ca_file)
     files = {}
     for one in invited:
-        token = secrets.token_urlsafe(TOKEN_BYTES)
-        asked = InvitationRequest(
-            federation=signer.federation,
-            operator_key=signer.key.public,
-            token_digest=token_digest(token),
-            expires_at=expires_at,
-        )
-        operator.ask("PUT", f"/v1/agents/{one}/invitation", MemberView, body=asked)
-        invitation = Invitation(
-            coordinator_url=there,
-            federation=signer.federation,
-            operator_key=signer.key.public,
-            name=one,
-            token=token,
-            expires_at=expires_at,
-            ca_certificate=certificate,
-        )
+        invitation = signer.invite(one, coordinator_url=there, expires_at=expires_at, ca_certificate=certificate)
+        operator.ask("PUT", f"/v1/agents/{one}/invitation", MemberView, body=invitation.told())
         files[one] = folder / f"{one}.invitation"
         write_private(files[one], invitation.model_dump_json(indent=2))
     operator.output.result(
@@ -143,23 +112,13 @@ def approve(
         raise ConfigurationError("--fingerprint is of one agent: approve the others by commands of their own")
     signer = operator.signer()
     found = {one.name: one for one in operator.ask("GET", "/v1/agents", MemberList).agents}
-    certificates = [
-        MembershipCertificate(
-            federation=signer.federation,
-            name=one,
-            key=_compared(operator, found.get(one), one, expected=expected, yes=yes),
-            not_after=int(time.time()) + days * DAY_SECONDS,
-        )
-        for one in enrolled
-    ]
+    keys = {one: _compared(operator, found.get(one), one, expected=expected, yes=yes) for one in enrolled}
+    not_after = int(time.time()) + days * DAY_SECONDS
     approved = tuple(
         operator.ask(
-            "PUT",
-            f"/v1/agents/{certificate.name}/certificate",
-            MemberView,
-            body=SignedCertificate(certificate=certificate, signature=signer.key.sign(CERTIFICATE, certificate)),
+            "PUT", f"/v1/agents/{one}/certificate", MemberView, body=signer.certify(one, key, not_after=not_after)
         )
-        for certificate in certificates
+        for one, key in keys.items()
     )
     told = (f"{one.name} is a member with the key {_fingerprint(one)}, {_until(one)}" for one in approved)
     operator.output.result(MemberList(agents=approved), *told)
@@ -197,13 +156,6 @@ def _compared(operator: Operator, member: MemberView | None, name: str, *, expec
         if not typer.confirm("Does its administrator read the same?", err=True):
             raise MemberConflict(f"{name} was not approved: `fedcollm agents revoke {name}`, and invite it again")
     return member.key
-
-
-def _address(text: str) -> str:
-    try:
-        return str(TypeAdapter(BaseUrl).validate_python(text))
-    except ValidationError as error:
-        raise ConfigurationError(f"--url: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
 def _text(ca_file: Path) -> str:

@@ -13,6 +13,7 @@ import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from services.coordinator.cli.settings import OperatorSettings
+from services.coordinator.cli.signing import Signer
 from shared.answers import Answer
 from shared.cli.console import AsJson, Output, or_here, telling
 from shared.configuration import read_settings
@@ -20,7 +21,6 @@ from shared.credentials import BearerToken
 from shared.egress import TrafficCount
 from shared.errors import ConfigurationError
 from shared.key_file import read_key
-from shared.protocol.identity import IdentityKey
 from shared.protocol.names import RunId
 from shared.transport import OnRetry, Params, Transport, open_transport
 
@@ -73,14 +73,6 @@ RunName: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="The run'
 
 
 @dataclass(frozen=True)
-class Signer:
-    """Who says which agents are members of a federation, and what its runs are."""
-
-    federation: str
-    key: IdentityKey
-
-
-@dataclass(frozen=True)
 class Operator:
     """Who gives a command: ``output`` is where it tells, and the rest is what its options say of the coordinator."""
 
@@ -117,11 +109,18 @@ class Operator:
         Raises:
             ConfigurationError: the settings do not name both, or the key cannot be read.
         """
-        settings = self.settings()
-        if settings.federation is None or settings.key_file is None:
+        found = self.signer_if_any()
+        if found is None:
             raise ConfigurationError(
                 f"only who has the operator's key can do this: set federation and key_file in {OPERATOR_FILE}"
             )
+        return found
+
+    def signer_if_any(self) -> Signer | None:
+        """Return the operator's key where the settings name it; errors are those of ``signer``."""
+        settings = self.settings()
+        if settings.federation is None or settings.key_file is None:
+            return None
         return Signer(settings.federation, read_key(settings.key_file))
 
     @asynccontextmanager

@@ -1,5 +1,6 @@
 """``fedcollm doctor``: what is wrong with a coordinator, its worker or a run's terms, and what to do about it."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,21 +19,25 @@ from services.coordinator.tokens import read_entries
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.cli.checks import folder, ownership, packages, port, private, threads, token
 from shared.cli.console import AsJson, ExitCode, telling
-from shared.cli.reachability import reaching
+from shared.cli.reachability import PATIENCE_SECONDS, reaching
 from shared.configuration import Settings, read_settings
+from shared.credentials import BearerToken
 from shared.data.source import DataSource
 from shared.egress import TrafficCount
-from shared.errors import BlobMissing, ConfigurationError, NotFound, RemoteProblem
+from shared.errors import BlobMissing, ConfigurationError, NotFound, RemoteProblem, Unreachable
 from shared.findings import Check, Finding, examine, failed, left_out, ok, summary, table, warning
 from shared.folders import is_owned
+from shared.key_file import read_key
 from shared.loopback import is_here
+from shared.protocol.identity import fingerprint
+from shared.protocol.membership import MemberList, MemberState
 from shared.protocol.messages import Accepted
 from shared.protocol.terms import RunTerms
 from shared.proxies import port as port_of
-from shared.transport import Transport
+from shared.transport import Transport, open_transport
 from shared.trust import ENDS_SOON
 
-COORDINATOR_PACKAGES = ("alembic", "fastapi", "httptools", "limits", "sqlalchemy", "uvicorn", "xxhash")
+COORDINATOR_PACKAGES = ("alembic", "fastapi", "httptools", "sqlalchemy", "uvicorn", "xxhash")
 WORKER_PACKAGES = ("peft", "psutil", "pyarrow", "torch", "transformers")
 
 # A blob that no coordinator holds: asking for it tells whether a worker's token is known, and changes nothing.
@@ -74,7 +79,7 @@ def doctor(
 def checks(*, coordinator: _File, worker: _File, operator: _File, run: _File) -> list[Check]:
     """Return the checks of what there are files of."""
     made: list[Check] = []
-    central = working = terms = None
+    central = working = operating = terms = None
     if coordinator is not None:
         central, read = _read(CoordinatorSettings, coordinator, "coordinator")
         made += [read, *(_of_coordinator(central) if central else ())]
@@ -86,7 +91,7 @@ def checks(*, coordinator: _File, worker: _File, operator: _File, run: _File) ->
         made += [read, *(_of_operator(operating, central) if operating else ())]
     if run is not None:
         terms, read = _read_terms(run)
-        made += [read, *(_of_run(terms, central, working) if terms else ())]
+        made += [read, *(_of_run(terms, operating, working) if terms else ())]
     return made
 
 
@@ -137,7 +142,8 @@ def _of_worker(settings: WorkerSettings, central: CoordinatorSettings | None) ->
         return
     yield from reaching(
         settings.coordinator_url,
-        token_file=settings.token_file,
+        named="token",
+        credential=lambda: BearerToken.read(settings.token_file),
         ca_file=settings.ca_file,
         insecure=settings.insecure,
         ledger=TrafficCount(),
@@ -147,13 +153,16 @@ def _of_worker(settings: WorkerSettings, central: CoordinatorSettings | None) ->
 
 def _of_operator(settings: OperatorSettings, central: CoordinatorSettings | None) -> Iterator[Check]:
     yield Check("operator's token", lambda: token(settings.token_file))
+    if settings.key_file is not None:
+        key_file = settings.key_file
+        yield Check("operator's key", lambda: _operators_key(key_file, settings, central))
     if central is not None:
         yield Check("operator's address", lambda: _same_place(settings.coordinator_url, central, "port"))
 
 
-def _of_run(terms: RunTerms, central: CoordinatorSettings | None, working: WorkerSettings | None) -> Iterator[Check]:
-    if central is not None:
-        yield Check("cohort", lambda: _cohort(terms, central.principals_file), after=("principals file",))
+def _of_run(terms: RunTerms, operating: OperatorSettings | None, working: WorkerSettings | None) -> Iterator[Check]:
+    if operating is not None:
+        yield Check("cohort", lambda: _cohort(terms, operating), after=("operator's token",))
     if working is None:
         return
     cache = working.digest_cache if working.cache_dir.is_dir() else None
@@ -250,7 +259,7 @@ def _principals(file: Path) -> Finding:
     entries = read_entries(file)
     count = Counter(entry.role for entry in entries.values())
     detail = f"{file}: {', '.join(_count(count[role], role) for role in Role if count[role]) or 'nobody'}"
-    missing = [role for role in (Role.OPERATOR, Role.WORKER, Role.AGENT) if not count[role]]
+    missing = [role for role in (Role.OPERATOR, Role.WORKER) if not count[role]]
     if missing:
         return warning(f"{detail}; no {', no '.join(missing)}", "a run needs one of each: add them with a token each")
     ending = [name for name, entry in entries.items() if entry.not_after < datetime.now(UTC) + ENDS_SOON]
@@ -282,15 +291,47 @@ def _same_place(url: str, central: CoordinatorSettings, setting: str) -> Finding
     return ok(url)
 
 
-def _cohort(terms: RunTerms, file: Path) -> Finding:
-    agents = sum(entry.role is Role.AGENT for entry in read_entries(file).values())
+def _operators_key(file: Path, settings: OperatorSettings, central: CoordinatorSettings | None) -> Finding:
+    """Check that the operator's key is one, nobody else's to read, and the one that the coordinator knows."""
+    key = read_key(file)
+    detail = f"{file}, fingerprint {fingerprint(key.public)}"
+    if central is not None and (central.operator_key, central.federation) != (key.public, settings.federation):
+        return failed(
+            f"{detail}, of {settings.federation}: coordinator.toml is of {central.federation}, operated with "
+            f"{fingerprint(central.operator_key)}",
+            "correct federation and key_file in operator.toml, or federation and operator_key in coordinator.toml",
+        )
+    return private(file, detail)
+
+
+def _cohort(terms: RunTerms, operating: OperatorSettings) -> Finding:
+    """Compare how many agents are members with how many a run wants."""
+    try:
+        found = asyncio.run(_agents(operating)).agents
+    except Unreachable:
+        return left_out("the coordinator, which knows the members, does not answer now: start it, and ask again")
+    members = sum(one.state is MemberState.APPROVED for one in found)
     cohort = terms.cohort
-    detail = f"{cohort.min_count} to {cohort.max_count} updates a round, of {_count(agents, Role.AGENT)}"
-    if cohort.min_count > agents:
-        return failed(detail, f"lower cohort.min_count to {agents} or fewer, or add agents: no round would ever close")
-    if cohort.max_count > agents:
-        return warning(detail, f"lower cohort.max_count to {agents}: each round would wait for its min_seconds")
+    detail = f"{cohort.min_count} to {cohort.max_count} updates a round, of {_count(members, Role.AGENT)}"
+    if pending := [one.name for one in found if one.state is MemberState.PENDING]:
+        detail = f"{detail}; {', '.join(pending)} waiting to be approved"
+    if cohort.min_count > members:
+        return warning(detail, "let more agents in (`fedcollm agents`), or lower cohort.min_count: no round closes now")
+    if cohort.max_count > members:
+        return warning(detail, f"lower cohort.max_count to {members}: each round would wait for its min_seconds")
     return ok(detail)
+
+
+async def _agents(operating: OperatorSettings) -> MemberList:
+    async with open_transport(
+        operating.coordinator_url,
+        BearerToken.read(operating.token_file),
+        TrafficCount(),
+        patience_seconds=PATIENCE_SECONDS,
+        ca_file=operating.ca_file,
+        insecure=operating.insecure,
+    ) as transport:
+        return await transport.call("GET", "/v1/agents", MemberList)
 
 
 async def _ask_for_work(transport: Transport) -> str:

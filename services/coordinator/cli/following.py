@@ -1,6 +1,6 @@
 """Follow a run as anybody may: its log by long polls, and its rounds after each."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from shared.errors import TransportError
@@ -11,12 +11,16 @@ from shared.transport import Transport
 
 @dataclass
 class Followed:
-    """What is known of a run at the moment; ``trouble`` is why nothing newer is."""
+    """What is known of a run at the moment; ``trouble`` is why nothing newer is.
+
+    ``sign`` signs what the run is, where the operator's key is at hand; it is called once a worker has prepared it.
+    """
 
     run: RunView | None = None
     rounds: tuple[RoundView, ...] = ()
     events: list[Event] = field(default_factory=list)
     trouble: TransportError | None = None
+    sign: Callable[[Transport, RunView], Awaitable[object]] | None = None
 
     @property
     def ended(self) -> bool:
@@ -38,7 +42,14 @@ async def catch_up(operator: Transport, run_id: str, followed: Followed, *, wait
     followed.rounds = (await operator.call("GET", f"/v1/runs/{run_id}/rounds", RoundList)).rounds
     if page.events or followed.run is None:
         followed.run = await operator.call("GET", f"/v1/runs/{run_id}", RunView)
+    if followed.sign is not None and waits_for_signature(followed.run):
+        await followed.sign(operator, followed.run)
     return bool(page.events)
+
+
+def waits_for_signature(run: RunView) -> bool:
+    """Whether a run has been prepared, and goes on once the operator has signed what it is."""
+    return run.base_scores is not None and not run.signed and run.state not in ENDED_RUNS
 
 
 async def follow(operator: Transport, run_id: str, followed: Followed, on_news: Callable[[], None]) -> None:

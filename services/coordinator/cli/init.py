@@ -1,4 +1,4 @@
-"""``fedcollm init``: write what coordinator, worker and operator need, a run's terms, and everybody's secret."""
+"""``fedcollm init``: write what coordinator, worker and operator need, their tokens and key, and a run's terms."""
 
 import secrets
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from shared.key_file import keep_key, key_of
 from shared.ml.checkpoint import base_config, context_length
 from shared.protocol.identity import fingerprint
 from shared.protocol.names import PrincipalName
-from shared.protocol.terms import FROZEN, CohortTerms, RunTerms
+from shared.protocol.terms import FROZEN, SMALLEST_COHORT, CohortTerms, Count, RunTerms
 
 HEAD = """Settings of a FedCoLLM {of}, written by `fedcollm init`.
 
@@ -73,7 +73,7 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where everything is written.")] = Path(),
     *,
     federation: Annotated[str | None, _option("--federation", "ID", "What the federation is called.")] = None,
-    agents: Annotated[str | None, _option("--agents", "NAMES", "The agents' names, with commas between them.")] = None,
+    agents: Annotated[str | None, _option("--agents", "COUNT", "How many agents take part in a round.")] = None,
     preset: Annotated[str | None, _option("--preset", "NAME", "What terms and models begin with.")] = None,
     llm: Annotated[str | None, _option("--llm", "MODEL", "The LLM: a folder, or a hub id.")] = None,
     slm: Annotated[str | None, _option("--slm", "MODEL", "The SLM: a folder, or a hub id.")] = None,
@@ -98,7 +98,7 @@ def init(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write what coordinator, worker and operator need, and everybody's token."""
+    """Write what coordinator, worker and operator need, with their tokens and the operator's key."""
     with telling(as_json=as_json) as output:
         reached = parse_hosts(host or [])
         serving, trusting = (SERVING, TRUSTING) if reached else ({}, {})
@@ -115,13 +115,7 @@ def init(
             check=_name,
             default=f"federation-{fingerprint(key.public)[:4]}",
         )
-        names = questions.ask(
-            "Names of the agents, with commas",
-            given=agents,
-            option="--agents",
-            check=_names,
-            default="agent-1, agent-2",
-        )
+        count = questions.ask("How many agents", given=agents, option="--agents", check=_count, default="4")
         begun = questions.ask(
             f"Preset, whose rounds, rates and models run.toml begins with:\n{', '.join(PRESETS)}",
             given=preset,
@@ -144,8 +138,7 @@ def init(
         work = questions.ask("Port for workers", given=work_port, option="--work-port", check=_port, default="8441")
 
         note_taken(output, {"--port": public, "--work-port": work})
-        roles = {"operator": Role.OPERATOR, "worker": Role.WORKER} | dict.fromkeys(names, Role.AGENT)
-        tokens, principals = issue_all(roles)
+        tokens, principals = issue_all({"operator": Role.OPERATOR, "worker": Role.WORKER})
         handed = {name: folder / "tokens" / name for name in tokens}
         coordinator = _settings(
             CoordinatorSettings,
@@ -174,13 +167,14 @@ def init(
             OperatorSettings,
             {
                 "coordinator_url": _here(public, tls=bool(reached)),
+                "agents_url": _there(public, reached[0]) if reached else None,
                 "token_file": "tokens/operator",
                 "federation": called,
                 "key_file": "operator.key",
                 **trusting,
             },
         )
-        terms = _terms(begun, llm=_base(large), slm=_base(small), kind=learnt.kind, agents=len(names))
+        terms = _terms(begun, llm=_base(large), slm=_base(small), kind=learnt.kind, agents=count)
         # Of these terms several runs may be made: each is called by its own id.
         run = commented_toml(RunTerms, terms.model_dump(exclude_none=True, exclude={"name"}), head=TERMS_HEAD)
         for name, text in (("coordinator", coordinator), ("worker", worker), ("operator", operator), ("run", run)):
@@ -196,8 +190,12 @@ def init(
 
 
 def _terms(begun: RunTerms, *, llm: str, slm: str, kind: Kind, agents: int) -> RunTerms:
-    """Return a preset's terms for these models and agents: all but one agent are enough after an hour."""
+    """Return a preset's terms for these models and agents: all but one agent are enough after an hour.
+
+    Fewer than three agents could not hide anything from each other: their updates are readable, and the file says so.
+    """
     contexts = [context for context in (_context(llm), _context(slm)) if context is not None]
+    least = max(min(agents, SMALLEST_COHORT), agents - 1)
     return begun.model_copy(
         update={
             "llm": llm,
@@ -205,7 +203,8 @@ def _terms(begun: RunTerms, *, llm: str, slm: str, kind: Kind, agents: int) -> R
             "seed": secrets.randbelow(2**31),
             "task": begun.task.model_copy(update={"kind": kind}),
             "training": begun.training.model_copy(update={"max_tokens": min([begun.training.max_tokens, *contexts])}),
-            "cohort": CohortTerms(min_count=max(1, agents - 1), max_count=agents, min_seconds=HOUR, max_seconds=DAY),
+            "cohort": CohortTerms(min_count=least, max_count=agents, min_seconds=HOUR, max_seconds=DAY),
+            "aggregation": "SecureAggregation" if agents >= SMALLEST_COHORT else "PlaintextAggregation",
         }
     )
 
@@ -245,11 +244,8 @@ def _name(answer: str) -> str:
         ) from None
 
 
-def _names(answer: str) -> list[str]:
-    names = [_name(name.strip()) for name in answer.split(",") if name.strip()]
-    if not names or len({*names, "operator", "worker"}) != len(names) + 2:
-        raise ConfigurationError("name one agent or more, each differently, and none operator or worker")
-    return names
+def _count(answer: str) -> int:
+    return int(typed(Count)(answer))
 
 
 def _port(answer: str) -> int:
@@ -261,25 +257,28 @@ def _here(port: int, *, tls: bool) -> str:
     return f"http{'s' if tls else ''}://127.0.0.1:{port}"
 
 
+def _there(port: int, host: str) -> str:
+    """Return the address for agents on other machines."""
+    return f"https://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def _reached_at(port: int, hosts: Sequence[str]) -> str:
     if not hosts:
         here = _here(port, tls=False)
         return f"agents on this machine reach the coordinator at {here}; others need TLS: --host, or docs/operating.md"
-    host = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
-    return f"agents reach the coordinator at https://{host}:{port}, and trust {TLS}/{CA_FILE} alone: give it to all"
+    return f"invitations say that agents reach the coordinator at {_there(port, hosts[0])}, and trust {TLS}/{CA_FILE}"
 
 
 def _tell(output: Output, folder: Path, written: Written, reached_at: str) -> None:
     inside = "" if folder == Path() else f"cd {folder}\n      "
-    agents = [(name, file) for name, file in written.tokens.items() if name not in {"operator", "worker"}]
     output.result(
         written,
         *(f"wrote {file}" for file in (*written.files, *written.tokens.values())),
         f"next: {inside}fedcollm doctor                               says whether all is well",
         "      fedcollm coordinator --config coordinator.toml",
         "      fedcollm worker --config worker.toml          in another terminal",
+        "      fedcollm agents invite AGENT                  for each organisation",
         "      fedcollm runs start first --terms run.toml    once agents are there",
-        *(f"give {file} to whoever runs {name}, and to nobody else" for name, file in agents),
         "operator.key says who is a member and what a run is: keep a copy, where nobody else can read it",
         reached_at,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from services.coordinator.cli.display import plain_table, state_line
+from services.coordinator.cli.following import waits_for_signature
 from shared.cli.console import duration
 from shared.protocol.messages import Event, RoundView, RunView
 from shared.protocol.rounds import RunState
@@ -85,6 +86,8 @@ def phase(run: RunView, rounds: Sequence[RoundView], events: Iterable[Event], *,
             return f"paused: `fedcollm runs start {run.id}` lets it go on"
         case RunState.FINISHED | RunState.FAILED:
             return state_line(run)
+        case RunState.RUNNING if waits_for_signature(run):
+            return f"waits for the operator's signature: `fedcollm runs sign {run.id}`"
         case RunState.RUNNING:
             return _running(run.terms.cohort, rounds, time_spent(events), now=now)
 

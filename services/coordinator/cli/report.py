@@ -17,7 +17,8 @@ from services.coordinator.cli.following import Followed, catch_up
 from services.coordinator.cli.parts import time_spent, time_table
 from shared.cli.console import size
 from shared.protocol.codec import blob_bytes
-from shared.protocol.messages import Artefact, ArtefactList, Manifest, RoundView, RunView
+from shared.protocol.manifest import SignedManifest
+from shared.protocol.messages import Artefact, ArtefactList, RoundView, RunView
 from shared.protocol.rounds import RoundState
 from shared.protocol.terms import FROZEN
 from shared.transport import Transport
@@ -44,14 +45,14 @@ async def read_report(operator: Transport, run_id: str) -> Report:
         pass
     assert followed.run is not None  # noqa: S101 - our own invariant: catch_up reads it first
     prepared = followed.run.base_scores is not None  # and so it has a manifest, by which all updates are of one length
-    manifest = await operator.call("GET", f"/v1/runs/{run_id}/manifest", Manifest) if prepared else None
+    signed = await operator.call("GET", f"/v1/runs/{run_id}/manifest", SignedManifest) if prepared else None
     listed = await operator.call("GET", f"/v1/runs/{run_id}/artefacts", ArtefactList)
     return Report(
         run=followed.run,
         rounds=followed.rounds,
         seconds=time_spent(followed.events).seconds,
         updates=sum(row.accepted for row in followed.rounds),
-        update_bytes=blob_bytes(manifest.layout) if manifest else 0,
+        update_bytes=blob_bytes(signed.manifest.layout) if signed else 0,
         artefacts=listed.artefacts,
     )
 

@@ -11,10 +11,13 @@ from rich.table import Table
 from services.coordinator.cli.connection import Operator, RunName, operating
 from services.coordinator.cli.display import plain_table, state_line
 from services.coordinator.cli.report import Report, read_report, report_lines
+from services.coordinator.cli.signing import signed_lines
 from services.coordinator.cli.watching import watch
 from services.coordinator.presets import read_terms
+from shared.protocol.manifest import Manifest
 from shared.protocol.messages import CancelRequest, RunList, RunView
 from shared.protocol.rounds import RunState
+from shared.protocol.terms import RunTerms
 
 runs = typer.Typer(help="Make, start, watch, pause and stop runs, and read their reports.", no_args_is_help=True)
 
@@ -22,6 +25,9 @@ TERMS = "The run's terms, a TOML file."
 RequiredTerms: TypeAlias = Annotated[Path, typer.Option("--terms", metavar="FILE", help=TERMS)]
 OptionalTerms: TypeAlias = Annotated[
     Path | None, typer.Option("--terms", metavar="FILE", help=f"{TERMS} Makes the run first if it is not there.")
+]
+ComparedTerms: TypeAlias = Annotated[
+    Path | None, typer.Option("--terms", metavar="FILE", help=f"{TERMS} Else those that the coordinator has.")
 ]
 Limit: TypeAlias = Annotated[int, typer.Option("--limit", min=1, max=100, help="How many.")]
 Watch: TypeAlias = Annotated[bool, typer.Option("--watch", help="Follow it until it has ended.")]
@@ -55,19 +61,30 @@ def create(operator: Operator, run: RunName, *, terms: RequiredTerms) -> None:
 @runs.command()
 @operating
 def start(operator: Operator, run: RunName, *, terms: OptionalTerms = None, watching: Watch = False) -> None:
-    """Start a draft, or let a paused run go on."""
+    """Start a draft, or let a paused run go on; its rounds open once it is prepared and signed."""
     if terms is not None:
         _create(operator, run, terms)
     started = operator.ask("POST", f"/v1/runs/{run}/start", RunView)
     if watching:
-        raise typer.Exit(watch(operator, run))
+        raise typer.Exit(watch(operator, run, None if terms is None else read_terms(terms)))
     _tell(operator, started)
+
+
+@runs.command("sign")
+@operating
+def sign_(operator: Operator, run: RunName, *, terms: ComparedTerms = None) -> None:
+    """Sign what a run is, so that its rounds open and agents train for it: models, training, aggregation.
+
+    It is signed only if it says what the terms say; `watch` does the same.
+    """
+    manifest = asyncio.run(_sign(operator, run, None if terms is None else read_terms(terms)))
+    operator.output.result(manifest, *signed_lines(manifest))
 
 
 @runs.command("watch")
 @operating
 def watch_(operator: Operator, run: RunName) -> None:
-    """Follow a run until it has ended; Ctrl-C leaves it running.
+    """Follow a run until it has ended, and sign what it is with the operator's key; Ctrl-C leaves it running.
 
     With --json each line is one event of the run's log. The exit code is 0 if the run finished, and 1 if it failed or
     was stopped.
@@ -97,6 +114,12 @@ def report(operator: Operator, run: RunName) -> None:
     operator.output.result(found, *report_lines(found))
 
 
+async def _sign(operator: Operator, run: str, terms: RunTerms | None) -> Manifest:
+    async with operator.connected() as transport:
+        told = terms or (await transport.call("GET", f"/v1/runs/{run}", RunView)).terms
+        return await operator.signer().sign_run(transport, run, told)
+
+
 async def _report(operator: Operator, run: str) -> Report:
     async with operator.connected() as transport:
         return await read_report(transport, run)
@@ -107,7 +130,8 @@ def _create(operator: Operator, run: str, terms: Path) -> RunView:
 
 
 def _tell(operator: Operator, run: RunView) -> None:
-    operator.output.result(run, f"run {run.id}: {state_line(run)}; {WHAT_NEXT[run.state].format(id=run.id)}")
+    signs = "" if run.signed or run.state is not RunState.RUNNING else ", and signs what it is once that is known"
+    operator.output.result(run, f"run {run.id}: {state_line(run)}; {WHAT_NEXT[run.state].format(id=run.id)}{signs}")
 
 
 def _table(found: RunList) -> Table:

@@ -20,6 +20,13 @@ class OperatorSettings(BaseSettings):
 
     coordinator_url: Annotated[BaseUrl, Field(description="Where the coordinator listens for operators.")]
     token_file: Annotated[Path, Field(description="File that holds the operator's token and nothing else.")]
+    agents_url: Annotated[
+        BaseUrl | None,
+        Field(
+            description="Where agents reach the coordinator, as invitations say, if elsewhere than an operator does.",
+            examples=["https://fed.example:8440"],
+        ),
+    ] = None
     federation: Annotated[
         PrincipalName | None,
         Field(description="The federation's id, as the coordinator has it: for who signs.", examples=["clinics"]),

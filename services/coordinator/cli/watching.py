@@ -13,18 +13,25 @@ from services.coordinator.cli.display import end_line, event_line, reason_lines,
 from services.coordinator.cli.following import Followed, follow
 from services.coordinator.cli.live_view import LiveView
 from services.coordinator.cli.parts import phase
+from services.coordinator.cli.signing import signed_lines
 from shared.cli.console import ExitCode, Output
 from shared.protocol.messages import RunView
 from shared.protocol.rounds import RunState
+from shared.protocol.terms import RunTerms
+from shared.transport import Transport
 
 REFRESHES_A_SECOND = 4
 
 
-def watch(operator: Operator, run_id: str) -> ExitCode:
-    """Show a run until it has ended, whatever becomes of the coordinator meanwhile, and say how it ended."""
+def watch(operator: Operator, run_id: str, terms: RunTerms | None = None) -> ExitCode:
+    """Show a run until it has ended, whatever becomes of the coordinator meanwhile, and say how it ended.
+
+    Whoever has the operator's key signs what the run is, once it is prepared, if it says what ``terms`` say: those that
+    the coordinator has, unless others are given.
+    """
     output = operator.output
     output.when_interrupted = f"the run goes on: `fedcollm runs watch {run_id}` follows it again"
-    followed = asyncio.run(_watch(operator, run_id))
+    followed = asyncio.run(_watch(operator, run_id, terms))
     run = followed.run
     assert run is not None  # noqa: S101 - our own invariant: it has been followed to its end
     if not output.as_json:
@@ -35,11 +42,18 @@ def watch(operator: Operator, run_id: str) -> ExitCode:
     return ExitCode.DONE if run.state is RunState.FINISHED else ExitCode.FAILED
 
 
-async def _watch(operator: Operator, run_id: str) -> Followed:
+async def _watch(operator: Operator, run_id: str, terms: RunTerms | None) -> Followed:
+    output, signer = operator.output, operator.signer_if_any()
+
+    async def sign_it(transport: Transport, run: RunView) -> None:
+        assert signer is not None  # noqa: S101 - else it is not called
+        for line in signed_lines(await signer.sign_run(transport, run_id, terms or run.terms)):
+            output.note(line)
+
     async with operator.connected() as transport:
         # A coordinator that is not there, or does not know the run, is told of now and not waited for.
-        followed = Followed(run=await transport.call("GET", f"/v1/runs/{run_id}", RunView))
-    output = operator.output
+        run = await transport.call("GET", f"/v1/runs/{run_id}", RunView)
+    followed = Followed(run=run, sign=sign_it if signer else None)
     live = output.screen.is_terminal and not output.as_json
     on_retry = followed.retrying if live else output.retrying
     async with operator.connected(on_retry=on_retry, patience_seconds=None) as transport:

@@ -22,7 +22,8 @@ from services.coordinator.routes.problems import problems
 from services.coordinator.routes.runs import RunPath
 from shared.errors import BlobTooLarge, LengthRequired, NotFound, RoundClosed, UpdateConflict
 from shared.protocol.digests import DIGEST_PATTERN
-from shared.protocol.messages import Manifest, UpdateReceipt, WaitSeconds, Wanted
+from shared.protocol.manifest import SignedManifest
+from shared.protocol.messages import UpdateReceipt, WaitSeconds, Wanted
 from shared.protocol.names import RunId
 
 router = APIRouter(tags=["agents"])
@@ -57,7 +58,7 @@ async def get_wanted(
 
 
 @router.get("/runs/{run_id}/manifest", summary="Read what the run expects of agents", responses=problems(NotFound))
-def get_manifest(context: AnyContext, _: Reader, run_id: RunPath) -> Manifest:
+def get_manifest(context: AnyContext, _: Reader, run_id: RunPath) -> SignedManifest:
     return context.lifecycle.manifest(run_id)
 
 

@@ -22,6 +22,8 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "signature_invalid": 422,
     "invitation_invalid": 403,
     "member_conflict": 409,
+    "manifest_unsigned": 409,
+    "manifest_mismatch": 409,
     "federation_mismatch": 422,
     "certificate_expired": 422,
     "not_found": 404,

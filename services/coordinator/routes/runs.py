@@ -8,7 +8,8 @@ from services.coordinator.context import AnyContext, principal
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes.bodies import SENDS_A_BLOB, send
 from services.coordinator.routes.problems import problems
-from shared.errors import IllegalTransition, NotFound, RunConflict
+from shared.errors import IllegalTransition, NotFound, RunConflict, SignatureInvalid
+from shared.protocol.manifest import ManifestSignature
 from shared.protocol.messages import (
     ArtefactList,
     CancelRequest,
@@ -47,6 +48,15 @@ def get_run(context: AnyContext, _: Viewer, run_id: RunPath) -> RunView:
 @router.post("/{run_id}/start", summary="Start or resume a run", responses=problems(NotFound, IllegalTransition))
 def start_run(context: AnyContext, operator: Operator, run_id: RunPath) -> RunView:
     return context.lifecycle.start(run_id, actor=operator.name)
+
+
+@router.put(
+    "/{run_id}/manifest/signature",
+    summary="Sign what a run is, so that its rounds open",
+    responses=problems(NotFound, SignatureInvalid),
+)
+def sign_run(context: AnyContext, operator: Operator, run_id: RunPath, signed: ManifestSignature) -> RunView:
+    return context.lifecycle.sign(run_id, signed.signature, actor=operator.name)
 
 
 @router.post("/{run_id}/pause", summary="Hand out nothing more", responses=problems(NotFound, IllegalTransition))

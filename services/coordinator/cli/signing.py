@@ -1,0 +1,80 @@
+"""What an operator does with the operator's key: invite agents, certify members, and sign what a run is."""
+
+import secrets
+from dataclasses import dataclass
+
+from shared.protocol.identity import IdentityKey
+from shared.protocol.manifest import (
+    MANIFEST,
+    Manifest,
+    ManifestSignature,
+    SignedManifest,
+    require_run,
+    require_terms,
+)
+from shared.protocol.membership import (
+    CERTIFICATE,
+    TOKEN_BYTES,
+    Invitation,
+    MembershipCertificate,
+    SignedCertificate,
+)
+from shared.protocol.messages import RunView
+from shared.protocol.tensors import parameter_count
+from shared.protocol.terms import RunTerms
+from shared.transport import Transport
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who says which agents are members of a federation, and what its runs are."""
+
+    federation: str
+    key: IdentityKey
+
+    def invite(
+        self, name: str, *, coordinator_url: str, expires_at: int, ca_certificate: str | None = None
+    ) -> Invitation:
+        """Return an invitation with a token that nobody has yet; the coordinator is to be told of it."""
+        return Invitation(
+            coordinator_url=coordinator_url,
+            federation=self.federation,
+            operator_key=self.key.public,
+            name=name,
+            token=secrets.token_urlsafe(TOKEN_BYTES),
+            expires_at=expires_at,
+            ca_certificate=ca_certificate,
+        )
+
+    def certify(self, name: str, key: str, *, not_after: int) -> SignedCertificate:
+        """Return the certificate of a member, whose key the operator has compared."""
+        certificate = MembershipCertificate(federation=self.federation, name=name, key=key, not_after=not_after)
+        return SignedCertificate(certificate=certificate, signature=self.key.sign(CERTIFICATE, certificate))
+
+    async def sign_run(self, transport: Transport, run_id: str, terms: RunTerms) -> Manifest:
+        """Sign a run's manifest, if it says what the terms say, and return it; the same again changes nothing.
+
+        Raises:
+            FederationMismatch, ManifestMismatch: it does not, or is another's; nothing was signed.
+            RemoteProblem: no worker has prepared the run yet, or the coordinator has another operator's key.
+        """
+        manifest = (await transport.call("GET", f"/v1/runs/{run_id}/manifest", SignedManifest)).manifest
+        require_run(manifest, federation=self.federation, run_id=run_id)
+        require_terms(manifest, terms)
+        signed = ManifestSignature(signature=self.key.sign(MANIFEST, manifest))
+        await transport.call("PUT", f"/v1/runs/{run_id}/manifest/signature", RunView, body=signed)
+        return manifest
+
+
+def signed_lines(manifest: Manifest) -> list[str]:
+    """Say what was signed."""
+    training, updates = manifest.training, parameter_count(manifest.layout)
+    return [
+        f"signed what run {manifest.run_id} of {manifest.federation} is:",
+        f"  LLM        {manifest.llm_digest}",
+        f"  SLM        {manifest.slm_digest}",
+        f"  tokenizer  {manifest.tokenizer_digest}",
+        f"  updates    {updates:,} parameters in {len(manifest.layout)} tensors",
+        f"  training   {training.epochs} epochs of {manifest.task.kind} in batches of {training.batch_size}",
+        f"  sum        {manifest.aggregation}, {manifest.weighting}",
+    ]
