@@ -29,7 +29,7 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from services.client_agent.attempt_journal import AttemptJournal, round_of
 from services.client_agent.trainer import LocalEvaluation
 from shared.adapter_folder import CONFIG, WEIGHTS
-from shared.errors import AttemptRefused
+from shared.errors import AttemptRefused, PolicyRefused
 from shared.folders import is_whole, owned, sync, write_whole
 from shared.protocol.audit import SignedHead
 from shared.protocol.digests import Digest
@@ -324,6 +324,11 @@ class StateFolder:
             taken = TypeAdapter(list[tuple[str, int, float]]).validate_json((self._root / "taken.json").read_bytes())
         except FileNotFoundError:
             return []
+        except ValidationError:
+            raise PolicyRefused(
+                f"{self._root / 'taken.json'} was damaged, and says no more in how many rounds this agent took part "
+                "within 24 hours: check the disk, and delete it"
+            ) from None
         return [each for each in taken if each[2] > now - DAY_SECONDS]
 
     def _beside(self, update: StoredUpdate, what: str) -> Path:

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from services.coordinator.blobs import IncomingBlob
-from services.coordinator.ports import Clock, Store
+from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.records import Attempt, Member, Round, Run
 from services.coordinator.stages import close, expected
 from services.coordinator.transaction import Transaction
 from shared.errors import (
     BlobTooLarge,
     BlobTruncated,
+    FedCoLLMError,
     MessageInvalid,
     NotAllowed,
     NotFound,
@@ -56,8 +57,9 @@ class MaskedSlot:
 class AttemptDesk:
     """Takes what agents send in attempts."""
 
-    def __init__(self, store: Store, clock: Clock, *, federation: str) -> None:
+    def __init__(self, store: Store, blobs: Blobs, clock: Clock, *, federation: str) -> None:
         self._store = store
+        self._blobs = blobs
         self._clock = clock
         self._federation = federation
 
@@ -145,10 +147,17 @@ class AttemptDesk:
 
         def check(tx: Transaction, _: Attempt) -> None:
             # Vectors are deleted after their round by their digests, and nothing else may be called by those.
-            if not tx.insert_blob(blob):
+            if tx.has_blob(digest):
                 raise MessageInvalid("these bytes are stored already: what is masked afresh is like nothing before")
+            tx.insert_blob(blob)
 
-        self._take(slot.agent, slot.place, RoundState.MASKED, digest, check)
+        try:
+            self._take(slot.agent, slot.place, RoundState.MASKED, digest, check)
+        except FedCoLLMError:
+            with self._store.write() as tx:
+                if not tx.has_blob(digest):
+                    self._blobs.remove(digest)
+            raise
 
     def confirm(self, agent: str, place: AttemptPlace, signed: SignedSurvivors) -> None:
         """Take a member's signature over the survivors that it was told."""

@@ -104,7 +104,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                     federation=settings.federation,
                 ),
                 updates=UpdateDesk(store, clock),
-                attempts=AttemptDesk(store, clock, federation=settings.federation),
+                attempts=AttemptDesk(store, blobs, clock, federation=settings.federation),
                 work=WorkDesk(
                     store,
                     blobs,

@@ -204,12 +204,14 @@ class Transaction:
         """Add an accepted update; its blob must have been added before."""
         self._rows.write(schema.updates.insert().values(_row(update)))
 
-    def insert_blob(self, blob: Blob) -> bool:
-        """Add a blob's row, and return whether it was new: the same again changes nothing, and nobody waits for one."""
-        if self._rows.first(sa.select(schema.blobs.c.digest).where(schema.blobs.c.digest == blob.digest)) is not None:
-            return False
-        self._rows.write_quietly(schema.blobs.insert().values(_row(blob)))
-        return True
+    def has_blob(self, digest: str) -> bool:
+        """Return whether a blob has a row."""
+        return self._rows.first(sa.select(schema.blobs.c.digest).where(schema.blobs.c.digest == digest)) is not None
+
+    def insert_blob(self, blob: Blob) -> None:
+        """Add a blob's row; the same blob again changes nothing, and nobody waits for one."""
+        if not self.has_blob(blob.digest):
+            self._rows.write_quietly(schema.blobs.insert().values(_row(blob)))
 
     def blob(self, digest: str) -> Blob:
         """Return a blob's row, or raise NotFound."""

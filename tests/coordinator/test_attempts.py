@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 
 from bench.federation import ManualClock, key_of
 from services.coordinator.context import Context
-from shared.errors import NotAllowed
+from shared.errors import BlobMissing, NotAllowed, RoundClosed, UpdateConflict
 from shared.protocol.attempts import AttemptPlace, DealtShares, ReleasedShares, SignedSurvivors
+from shared.protocol.digests import digest_of
 from shared.protocol.identity import to_text
 from shared.protocol.rounds import RoundState
 from shared.protocol.secagg.attempt import Advert, AttemptTerms, KeysOfAttempt
@@ -238,6 +240,41 @@ def test_a_message_out_of_turn_is_nobodys_fault(players: Players) -> None:
     for stage in STAGES_SENT:
         assert not players.send("bob", early, stage, said[stage])
     assert {code for _, code, _ in players.refused} == {"round_closed"}
+    assert players.round.refused == 0
+
+
+def test_vectors_that_come_side_by_side_leave_one(players: Players) -> None:
+    """Each was begun before any had come in whole: the first is taken, and the others do not stay on the disk."""
+    players.play(until=RoundState.MASKED)
+    blobs, desk = players.context.blobs, players.context.attempts
+    contents = [bytes([number]) * 104 for number in range(4)]
+    slots = [desk.masked_slot("bob", PLACE, digest=digest_of(each), size=104) for each in contents]
+    for content, slot in zip(contents, slots, strict=True):
+        assert slot is not None
+        with blobs.receive(size=104) as incoming:
+            desk.write(slot, incoming, content)
+            with nullcontext() if content is contents[0] else pytest.raises(UpdateConflict):
+                desk.keep_masked(slot, incoming, digest=digest_of(content))
+    assert blobs.path(digest_of(contents[0])).read_bytes() == contents[0]
+    for content in contents[1:]:
+        with pytest.raises(BlobMissing):
+            blobs.path(digest_of(content))
+    assert players.round.refused == 3
+
+
+def test_a_vector_that_comes_in_too_late_does_not_stay(players: Players) -> None:
+    """The stage closed while it was under way."""
+    players.play(until=RoundState.MASKED)
+    blobs, desk, late = players.context.blobs, players.context.attempts, bytes(104)
+    slot = desk.masked_slot("bob", PLACE, digest=digest_of(late), size=104)
+    assert slot is not None
+    players.bend["bob", "masked"] = silent
+    players.play(until=RoundState.CONSISTENCY)
+    with blobs.receive(size=104) as incoming, pytest.raises(RoundClosed):
+        desk.write(slot, incoming, late)
+        desk.keep_masked(slot, incoming, digest=digest_of(late))
+    with pytest.raises(BlobMissing):
+        blobs.path(digest_of(late))
     assert players.round.refused == 0
 
 

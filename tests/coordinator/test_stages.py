@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from services.coordinator.unmasking import Unmasked
 from shared.protocol.rounds import STAGES, RoundState, RunState
 from shared.protocol.secagg.coding import Coding
 from shared.protocol.terms import LARGEST_GROUP, CohortTerms
+from tests.coordinator.test_restart import Mortal, PowerCut
 from tests.support.federations import RUN, begin, cancelled, coordinator, events_of, run_of, terms_of, work
 from tests.support.players import FOUR, SECURE, STAGE_SECONDS, Player, Players, silent
 
@@ -286,6 +288,37 @@ def test_a_coordinator_that_restarts_after_every_message_goes_on(tmp_path: Path,
     assert {RoundState.OPEN, *STAGES, RoundState.AGGREGATED} <= seen
 
 
+@pytest.mark.slow
+def test_a_coordinator_that_dies_at_any_commit_goes_on(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before each commit of an attempt, with its files and without its rows: one attempt, the same adapter."""
+    mortal, digests = Mortal(monkeypatch), set()
+    for die_before in range(100):
+        mortal.commits, mortal.die_before = 0, None
+        folder = tmp_path / str(die_before)
+        with coordinator(folder, clock) as context:
+            players = opened(context, clock)
+            mortal.commits, mortal.die_before = 0, die_before or None
+            with suppress(PowerCut):
+                players.play()
+        died, mortal.die_before = mortal.commits == die_before, None
+        with coordinator(folder, clock) as context:
+            players.context = context
+            if players.numbered(1).state in {RoundState.OPEN, *STAGES}:
+                players.play()
+            assert players.numbered(1).attempt == 1
+            digests.add(players.numbered(1).aggregate)
+            context.rounds.reconcile()
+            assert left(context) == (0, set())
+        if die_before and not died:
+            break
+    else:
+        pytest.fail("the coordinator always died")
+    assert len(digests) == 1
+    assert die_before > 25
+
+
 @pytest.mark.parametrize("end", ["aggregated", "cancelled", "aborted"])
 def test_what_was_sent_is_deleted_once_the_round_is_past_its_attempts(
     context: Context, clock: ManualClock, end: str
@@ -450,14 +483,23 @@ def test_groups_are_as_even_as_can_be(agents: int, size: int, groups: list[int])
 
 
 @pytest.mark.slow
-def test_sums_of_groups_add_up(context: Context, clock: ManualClock) -> None:
+@pytest.mark.parametrize("weighting", ["unweighted", "examples"])
+def test_sums_of_groups_add_up(context: Context, clock: ManualClock, weighting: str) -> None:
     """129 agents are two groups, each with its own keys and threshold; one of them is lost, and 128 are in the mean."""
     names = [f"agent-{number:03}" for number in range(LARGEST_GROUP + 1)]
-    players = opened(context, clock, *names)
+    players = Players(context, clock, *(Player(name, examples=1 + place % 5) for place, name in enumerate(names)))
+    cohort = CohortTerms(min_count=3, max_count=len(names), min_seconds=10, max_seconds=60)
+    begin(context, terms_of(**{**SECURE, "cohort": cohort}, weighting=weighting))
     players.bend["agent-007", "masked"] = silent
     assert players.play().state is RoundState.AGGREGATED
     with context.store.read() as tx:
-        assert [attempt.terms.members for attempt in tx.attempts.of(players.numbered(1))] == [65, 64]
-    mean = np.mean([player.delta for player in players.all.values() if player.name != "agent-007"], axis=0)
-    bound = Coding(50.0, LARGEST_GROUP, weighted=False).error_bound(LARGEST_GROUP)
-    assert np.abs(players.aggregate() - mean).max() <= bound + 1e-7
+        members = [attempt.terms.members for attempt in tx.attempts.of(players.numbered(1))]
+    assert sorted(members) == ([64, 65] if weighting == "unweighted" else [64, 64])
+    there = [name for name in names if name != "agent-007"]
+    if weighting == "unweighted":
+        mean = np.mean([players.all[name].delta for name in there], axis=0)
+    else:
+        mean = weighted_mean(players, *there)
+    bound = players.numbered(1).error_bound
+    assert bound is not None
+    assert np.abs(players.aggregate() - mean).max() <= bound + 1e-6
