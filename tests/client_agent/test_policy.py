@@ -11,7 +11,7 @@ from services.client_agent.policy import Policy
 from services.client_agent.state import DAY_SECONDS, StateFolder
 from shared.errors import PolicyRefused
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import Manifest
+from shared.protocol.manifest import Manifest, SignedManifest
 from shared.protocol.rounds import RunState
 from shared.protocol.terms import CohortTerms, MaskingTerms, RunTerms
 from tests.support.attempts import TERMS
@@ -19,7 +19,8 @@ from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, terms_of
 from tests.support.players import FOUR, SECURE
 
-MANIFEST = Manifest.model_validate_json((Path(__file__).parents[1] / "protocol/wire/manifest.json").read_bytes())
+WIRE = Path(__file__).parents[1] / "protocol" / "wire" / "manifest.json"
+MANIFEST = SignedManifest.model_validate_json(WIRE.read_bytes()).manifest
 OTHER = digest_of(b"another model")
 
 
@@ -136,7 +137,7 @@ async def test_an_agent_that_will_not_trains_nothing_and_says_nothing(
     cotuner = AddingCoTuner(SLM_LAYOUT, LLM_LAYOUT)
     async with open_federation(tmp_path, agents, cotuner, clock, policy) as everybody:
         await everybody.start(RUN, terms)
-        await everybody.worker.step(wait_seconds=0)
+        await everybody.work()
         for agent in everybody.agents.values():
             with pytest.raises(PolicyRefused, match=words):
                 await agent.step(wait_seconds=0)
