@@ -56,6 +56,7 @@ async def run_demo(folder: Path, seed: int, console: Console) -> bool:
         validation_items=VALIDATION_ITEMS,
     )
     watched = Watched()
+    console.print("the operator's and the agents' keys are made here, for this demo alone", highlight=False)
     async with local_federation(folder, AGENTS) as federation:
         await start_everything(federation, data)
         async with federation.operator() as operator:

@@ -6,6 +6,8 @@ The coordinator makes no member: what counts is the certificate that the operato
 from dataclasses import replace
 
 from services.coordinator.ports import Clock, Store
+from services.coordinator.principals import Role
+from services.coordinator.progress import SYSTEM
 from services.coordinator.records import Member
 from shared.errors import FederationMismatch, InvitationInvalid, MemberConflict, NotFound
 from shared.protocol.identity import fingerprint, require_signature
@@ -20,6 +22,9 @@ from shared.protocol.membership import (
     require_member,
     token_digest,
 )
+
+# Whom the audit log calls so is no agent.
+RESERVED = frozenset({SYSTEM, *Role})
 
 
 class Membership:
@@ -41,8 +46,10 @@ class Membership:
 
         Raises:
             FederationMismatch: the inviter is of another federation, or has another operator's key.
-            MemberConflict: an agent has enrolled under this name, and was not revoked.
+            MemberConflict: an agent has enrolled under this name, and was not revoked; or no agent may be called so.
         """
+        if name in RESERVED:
+            raise MemberConflict(f"{name} is what the audit log calls somebody else: choose another name for the agent")
         if (request.federation, request.operator_key) != (self._federation, self._operator_key):
             raise FederationMismatch(
                 f"the invitation is to {request.federation}, by the key {fingerprint(request.operator_key)}; this is "

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from bench.federation import ManualClock, token_of
+from bench.federation import FEDERATION, ManualClock, sign, token_of
 from services.coordinator.app import create_app
 from services.coordinator.changes import Changes
 from services.coordinator.cli import following
@@ -21,9 +21,21 @@ from services.coordinator.cli.app import app
 from services.coordinator.context import Context
 from shared.cli.console import ExitCode
 from shared.errors import RunConflict
+from shared.protocol.manifest import Manifest
 from shared.protocol.messages import Event, RunList
 from shared.protocol.rounds import RunState
-from tests.support.federations import RUN, begin, coordinator, kinds, play_round, run_of, terms_of, work
+from tests.support.federations import (
+    RUN,
+    begin,
+    coordinator,
+    kinds,
+    lease,
+    play_round,
+    result_of,
+    run_of,
+    terms_of,
+    work,
+)
 from tests.support.served import Operated, operated, served
 
 TERMS = """
@@ -32,6 +44,7 @@ llm = "llm"
 slm = "slm"
 seed = {seed}
 rounds = 1
+aggregation = "PlaintextAggregation"
 
 [training]
 batch_size = 2
@@ -217,6 +230,70 @@ def test_a_run_is_started_and_watched_in_one_go_as_json(operator: Operated, tmp_
     assert (process.returncode, errors) == (ExitCode.DONE, "")
     events = [Event.model_validate_json(line) for line in [*seen, *rest.splitlines()]]
     assert [event.kind for event in events] == kinds(operator.context)
+
+
+def prepared(operator: Operated) -> None:
+    """Make, start and prepare a run that nobody has signed."""
+    operator.context.lifecycle.create(RUN, terms_of(), actor="operator")
+    operator.context.lifecycle.start(RUN, actor="operator")
+    prepare(operator)
+
+
+def prepare(operator: Operated) -> None:
+    """Do the worker's part before the first round."""
+    granted = lease(operator.context)
+    result = result_of(operator.context, granted)
+    operator.context.work.complete(granted.job_id, granted.token, result, actor="worker")
+
+
+def test_an_operator_signs_what_a_run_is(operator: Operated, tmp_path: Path):
+    """By hand, after it was prepared; what is signed is shown, and the first round opens."""
+    operator.context.lifecycle.create(RUN, terms_of(), actor="operator")
+    early = runs(operator, "sign", RUN)
+    assert (early.exit_code, "has not been prepared" in early.stderr) == (ExitCode.REFUSED, True)
+    operator.context.lifecycle.start(RUN, actor="operator")
+    prepare(operator)
+    told = runs(operator, "sign", RUN, "--terms", terms_file(tmp_path))
+    assert told.exit_code == ExitCode.DONE, told.output
+    manifest = operator.context.lifecycle.manifest(RUN).manifest
+    assert f"signed what run {RUN} of {FEDERATION} is" in told.stdout
+    assert manifest.slm_digest in told.stdout
+    assert run_of(operator.context).round == 1
+    again = runs(operator, "sign", RUN, "--json")
+    assert Manifest.model_validate_json(again.stdout) == manifest
+
+
+def test_nothing_is_signed_that_the_terms_do_not_say(operator: Operated, tmp_path: Path):
+    """Whoever has changed them on the way, what differs is named."""
+    prepared(operator)
+    file = terms_file(tmp_path)
+    Path(file).write_text(Path(file).read_text().replace("batch_size = 2\nmax_tokens", "batch_size = 3\nmax_tokens"))
+    told = runs(operator, "sign", RUN, "--terms", file)
+    assert (told.exit_code, "does not say what the terms say of training" in told.stderr) == (ExitCode.FAILED, True)
+    assert not run_of(operator.context).signed
+
+
+def test_watching_signs_what_the_run_is_once_it_is_prepared(operator: Operated, tmp_path: Path):
+    """And says so; nobody need come back to give one more command."""
+    with started(operator, "runs", "start", RUN, "--terms", terms_file(tmp_path), "--watch") as process:
+        read_line(process, "run.running")
+        prepare(operator)
+        read_line(process, "round.open")
+        play_round(operator.context, 1)
+        _, errors = process.communicate()
+    assert process.returncode == ExitCode.DONE
+    assert f"signed what run {RUN} of {FEDERATION} is" in errors
+
+
+def test_whoever_has_no_key_watches_and_signs_nothing(operator: Operated, tmp_path: Path):
+    """It says what is waited for."""
+    prepared(operator)
+    settings = tmp_path / "operator.toml"
+    settings.write_text("".join(settings.read_text().splitlines(keepends=True)[:2]))
+    with started(operator, "runs", "watch", RUN) as process:
+        read_line(process, "waits_for=the operator's signature")
+        sign(operator.context, RUN)
+        read_line(process, "round.open")
 
 
 def test_watching_survives_a_restart_of_the_coordinator(tmp_path: Path, clock: ManualClock):

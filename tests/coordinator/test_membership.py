@@ -204,6 +204,13 @@ def test_an_invitation_agrees_with_the_coordinator(wrong: dict[str, object], con
     assert "dora" not in {one.name for one in context.membership.members()}
 
 
+@pytest.mark.parametrize("name", ["coordinator", "operator", "worker", "viewer"])
+def test_no_agent_is_called_as_somebody_else_in_the_audit_log(name: str, context: Context) -> None:
+    """Who has done what must be plain."""
+    with pytest.raises(MemberConflict, match="choose another name"):
+        invited(context, name)
+
+
 @pytest.mark.anyio
 async def test_every_step_has_its_route(context: Context) -> None:
     """Invite, enrol, approve, list and revoke over HTTP; the certificate that is kept can be checked by everybody."""

@@ -161,13 +161,13 @@ async def test_an_aggregation_that_was_torn_is_done_again(tmp_path: Path, clock:
         await everybody.work()
         for agent in everybody.agents.values():
             await agent.step(wait_seconds=0)
-        honest = everybody.context.rounds._aggregation.aggregate
+        honest = everybody.context.rounds._plaintext.aggregate
 
         def aggregate(*args: Any) -> None:  # noqa: ANN401 - passed on
             honest(*args)
             raise PowerCut
 
-        everybody.context.rounds._aggregation.aggregate = aggregate
+        everybody.context.rounds._plaintext.aggregate = aggregate
         everybody.context.rounds.reconcile()
 
     assert await played(Household(tmp_path / "torn", clock), torn) == expected

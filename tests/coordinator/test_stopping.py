@@ -2,13 +2,18 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 
-from examples.demo.processes import LocalFederation, local_federation
+from examples.demo.processes import FEDERATION, LocalFederation, local_federation
 from services.coordinator.context import Context
+from shared.credentials import SignedRequests
+from shared.egress import Egress
+from shared.key_file import read_key
+from shared.protocol.digests import DIGEST_FIELD, digest_of, to_field
 from shared.protocol.messages import RunView
 from shared.trust import trusting
 from tests.support.federations import RUN, begin, client, terms_of
@@ -44,6 +49,14 @@ def polls(federation: LocalFederation) -> list[tuple[int, str, str, str]]:
     ]
 
 
+def said_by(federation: LocalFederation, who: str, method: str, target: str) -> Mapping[str, str]:
+    """Return the fields of a request without a body that say who sends it."""
+    if who in federation.tokens:
+        return {"Authorization": f"Bearer {federation.tokens[who]}"}
+    signer = SignedRequests(who, read_key(federation.key_file(who)), FEDERATION)
+    return signer.fields(Egress(method, target, 0, digest_of(b"")))
+
+
 async def test_a_coordinator_stops_with_all_polls_answered_and_says_nothing_more(tmp_path: Path) -> None:
     """Told to stop, it needs no force: exit code 0, and no word of requests that were cancelled."""
     async with local_federation(tmp_path, ("ada",)) as federation:
@@ -56,10 +69,11 @@ async def test_a_coordinator_stops_with_all_polls_answered_and_says_nothing_more
             fields = {
                 "Host": "here",
                 "FedCoLLM-Protocol": "1",
-                "Authorization": f"Bearer {federation.tokens[who]}",
                 "Content-Type": "application/json",
                 "Content-Length": str(len(body)),
+                DIGEST_FIELD: to_field(digest_of(body.encode())),
             }
+            fields |= said_by(federation, who, *request.split())
             lines = [f"{request} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", body]
             writer.write("\r\n".join(lines).encode())
             waiting.append((reader, writer))
