@@ -110,20 +110,20 @@ class AttemptRows:
         )
 
     def spent(self) -> list[tuple[str, int]]:
-        """Return the rounds, by run and number, that are past their attempts and have messages of them."""
-        rounds, table = schema.rounds, schema.attempt_messages
+        """Return the rounds, by run and number, that are past their attempts and have rows of them."""
+        rounds, table = schema.rounds, schema.attempts
         of_round = (table.c.run_id == rounds.c.run_id) & (table.c.round == rounds.c.number)
         query = sa.select(table.c.run_id, table.c.round).join(rounds, of_round).distinct()
         live = (RoundState.OPEN, *STAGES)
         return [(row["run_id"], row["round"]) for row in self._rows.all(query.where(rounds.c.state.not_in(live)))]
 
     def forget(self, run_id: str, number: int) -> list[str]:
-        """Delete what was sent in all attempts of a round, and return the digests of the vectors to delete."""
-        table, blobs = schema.attempt_messages, schema.blobs
-        of_round = (table.c.run_id == run_id, table.c.round == number)
-        masked = sa.select(table.c.body).where(*of_round, table.c.stage == RoundState.MASKED)
-        digests = [row["body"] for row in self._rows.all(masked)]
-        self._rows.write_quietly(table.delete().where(*of_round))
+        """Delete all that is known of a round's attempts, and return the digests of the vectors to delete."""
+        messages, blobs = schema.attempt_messages.c, schema.blobs
+        masked = sa.select(messages.body).where(messages.run_id == run_id, messages.round == number)
+        digests = [row["body"] for row in self._rows.all(masked.where(messages.stage == RoundState.MASKED))]
+        for table in (schema.attempt_messages, schema.attempts, schema.ready):
+            self._rows.write_quietly(table.delete().where(table.c.run_id == run_id, table.c.round == number))
         self._rows.write_quietly(blobs.delete().where(blobs.c.digest.in_(digests)))
         return digests
 

@@ -207,8 +207,12 @@ class RoundEngine:
             spent = tx.attempts.spent()
         if not spent:
             return
+        digests: list[str] = []
         with self._store.write() as tx:
-            digests = [digest for run_id, number in spent for digest in tx.attempts.forget(run_id, number)]
+            for run_id, number in spent:
+                vectors = tx.attempts.forget(run_id, number)
+                tx.audit.append(SYSTEM, "attempt.deleted", f"run/{run_id}/round/{number}", {"vectors": len(vectors)})
+                digests += vectors
         for digest in digests:
             self._blobs.remove(digest)
 
