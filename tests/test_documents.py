@@ -13,7 +13,7 @@ from shared.errors import FedCoLLMError
 from shared.protocol.rounds import RoundState, RunState
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 
 
