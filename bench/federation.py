@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from services.client_agent.agent import Agent
 from services.client_agent.attempts import AttemptMember, Standing
@@ -24,10 +24,9 @@ from services.client_agent.trainer import Trainer
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.cli.following import waits_for_signature
 from services.coordinator.context import Context, open_context
-from services.coordinator.principals import Role
 from services.coordinator.records import Member
 from services.coordinator.settings import Settings
-from services.coordinator.tokens import KnownTokens, TokenEntry
+from services.coordinator.tokens import TOKEN_ROLES, KnownTokens, TokenEntry
 from services.coordinator.worker.loop import CoTuner, Worker
 from shared.credentials import Authenticator, BearerToken, SignedRequests
 from shared.egress import TrafficCount
@@ -44,7 +43,6 @@ NOT_AFTER = 4_000_000_000
 
 # What tests and measurements ask for, an agent of theirs does.
 EVERYTHING = Policy(allow_plaintext=True)
-TOKEN_ROLES: Final = (Role.OPERATOR, Role.VIEWER, Role.WORKER)
 
 
 @dataclass
@@ -142,8 +140,7 @@ def settings_of(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - set
 def known_tokens() -> KnownTokens:
     """Return what a coordinator in memory keeps of everybody's token."""
     ends = datetime(9999, 1, 1, tzinfo=UTC)
-    roles = {role.value: role for role in TOKEN_ROLES}
-    return KnownTokens({name: TokenEntry.of(token_of(name), role, not_after=ends) for name, role in roles.items()})
+    return KnownTokens({role: TokenEntry.of(token_of(role), role, not_after=ends) for role in TOKEN_ROLES})
 
 
 def admit(context: Context, agents: Iterable[str], clock: ManualClock) -> None:
