@@ -18,7 +18,15 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from examples.demo.preset import AGENTS, AUXILIARY_ITEMS, EVALUATION_ITEMS, ITEMS_AN_AGENT, MODELS, VALIDATION_ITEMS
+from examples.demo.preset import (
+    AGENTS,
+    AUXILIARY_ITEMS,
+    EVALUATED_ITEMS,
+    EVALUATION_ITEMS,
+    ITEMS_AN_AGENT,
+    MODELS,
+    VALIDATION_ITEMS,
+)
 from examples.demo.task import write_demo_data
 from services.coordinator.cli.tls import CA_FILE, FILES, write_authority
 from services.coordinator.principals import Role
@@ -66,8 +74,9 @@ token_file = "operator.token"
 federation = "{federation}"
 key_file = "operator.key"
 """
-RUN = """\
+RUN = f"""\
 preset = "demo"
+evaluation_examples = {EVALUATED_ITEMS}
 # Where the worker has the models.
 llm = "/fedcollm/models/llm"
 slm = "/fedcollm/models/slm"

@@ -1,4 +1,4 @@
-"""The demo's numbers beside its terms, which are the preset `demo`; README and docs quote what they give."""
+"""The demo's numbers, and its terms: the preset `demo` with an evaluation on the agents. README and docs quote them."""
 
 from pathlib import Path
 
@@ -10,10 +10,17 @@ AGENTS = ("agent-1", "agent-2", "agent-3", "agent-4")
 
 ITEMS_AN_AGENT = 40
 EVALUATION_ITEMS = 80
+EVALUATED_ITEMS = 40
 AUXILIARY_ITEMS = 60
 VALIDATION_ITEMS = 240
 
 
 def demo_terms(seed: int) -> RunTerms:
-    """Return the terms of a demo run; the models are found wherever it is started."""
-    return preset_terms("demo", seed=seed, llm=str(MODELS / "llm"), slm=str(MODELS / "slm"))
+    """Return the terms of a demo run, whose agents evaluate; the models are found wherever it is started."""
+    return preset_terms(
+        "demo",
+        seed=seed,
+        llm=str(MODELS / "llm"),
+        slm=str(MODELS / "slm"),
+        evaluation_examples=EVALUATED_ITEMS,
+    )

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,6 +14,7 @@ from examples.demo.preset import AGENTS, demo_terms
 from services.client_agent.settings import Settings as AgentSettings
 from services.coordinator.certificates import hosts_of, read_certificate, serving_tls
 from services.coordinator.cli.settings import OperatorSettings
+from services.coordinator.presets import read_terms
 from services.coordinator.settings import Settings as CoordinatorSettings
 from services.coordinator.tokens import TokenFile, read_entries, sha256
 from services.coordinator.worker.settings import Settings as WorkerSettings
@@ -23,7 +23,6 @@ from shared.credentials import BearerToken
 from shared.data.examples import read_examples
 from shared.errors import OutputUnwritable
 from shared.key_file import read_key
-from shared.protocol.terms import RunTerms
 from shared.trust import trusting
 from tests.support.containers import HOME, command_of, run_bootstrap
 
@@ -109,10 +108,9 @@ def test_each_service_gets_its_own_and_is_told_what_that_is(filled: Path):
 
 
 def test_the_run_names_models_that_the_worker_has(filled: Path):
-    """Its preset is the demo's, and its paths are those in the worker's volume."""
-    run = tomllib.loads((filled / "coordinator" / "run.toml").read_text())
-    assert run.pop("preset") == demo_terms(1).name
-    terms = RunTerms.model_validate(demo_terms(bootstrap.SEED).model_dump() | run)
+    """Its terms are the demo's, and its paths are those in the worker's volume."""
+    terms = read_terms(filled / "coordinator" / "run.toml")
+    assert terms == demo_terms(bootstrap.SEED).model_copy(update={"llm": terms.llm, "slm": terms.slm})
     for model in (terms.llm, terms.slm):
         assert (filled / "worker" / Path(model).relative_to(HOME) / "model.safetensors").exists()
 

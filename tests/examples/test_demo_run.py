@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from examples.demo.preset import AGENTS, MODELS, VALIDATION_ITEMS, demo_terms
+from examples.demo.preset import AGENTS, EVALUATED_ITEMS, MODELS, VALIDATION_ITEMS, demo_terms
 
 MOST_SECONDS = 180
 FINISHED, INTERRUPTED = 0, 130
@@ -90,6 +90,8 @@ def test_two_demos_in_a_row_leave_adapters_that_load_and_are_better(tmp_path: Pa
     metrics = json.loads((first / "metrics.json").read_text())
     assert metrics["seconds"] <= MOST_SECONDS
     assert len(metrics["rounds"]) == demo_terms(0).rounds
+    for row in metrics["rounds"]:
+        assert row["evaluation"]["examples"] == row["accepted"] * EVALUATED_ITEMS
     base, last = metrics["run"]["base_scores"], metrics["rounds"][-1]["scores"]
     for name in ("slm", "llm"):
         assert last[name]["examples"] == VALIDATION_ITEMS
