@@ -215,6 +215,13 @@ def test_a_signature_over_less_is_refused(components: str, parameters: str):
         verified(_sign_by_hand(components, parameters, "\n".join(lines)))
 
 
+def test_a_length_that_is_no_number_is_refused_though_it_is_signed():
+    """Whoever reads it on the way may read it as something else."""
+    fields = _sign_by_hand(WHOLE, HONEST, BASE.replace('"content-length": 10', '"content-length": 1e1'))
+    with pytest.raises(RequestSignatureInvalid, match="Content-Length"):
+        verified(fields | {"Content-Length": "1e1"})
+
+
 def test_a_signature_over_more_is_refused():
     """What is signed is one list, so that no two implementations differ in what they read from it."""
     with pytest.raises(RequestSignatureInvalid, match="nothing else"):
