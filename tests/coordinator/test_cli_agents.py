@@ -46,6 +46,7 @@ def invite(operator: Operated, folder: Path, *names: str) -> list[Invitation]:
     """Invite agents and return what they are given."""
     told = agents(operator, "invite", *names, "--folder", str(folder))
     assert told.exit_code == ExitCode.DONE, told.output
+    assert "only agents on this machine reach" in told.stderr
     return [Invitation.model_validate_json((folder / f"{name}.invitation").read_bytes()) for name in names]
 
 
@@ -77,6 +78,7 @@ def test_an_invitation_names_the_address_and_the_ca_of_the_agents(operator: Oper
     settings.write_text(f'{settings.read_text()}ca_file = "{ca_file}"\nagents_url = "{url}"\n')
     told = agents(operator, "invite", "dora", "--folder", str(tmp_path))
     assert told.exit_code == ExitCode.DONE, told.output
+    assert "only agents on this machine" not in told.output
     invitation = Invitation.model_validate_json((tmp_path / "dora.invitation").read_bytes())
     assert (invitation.coordinator_url, invitation.ca_certificate) == (url, ca_file.read_text())
 

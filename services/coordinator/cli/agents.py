@@ -3,16 +3,18 @@
 import time
 from pathlib import Path
 from typing import Annotated, TypeAlias
+from urllib.parse import urlsplit
 
 import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from rich.table import Table
 
-from services.coordinator.cli.connection import Operator, operating
+from services.coordinator.cli.connection import OPERATOR_FILE, Operator, operating
 from services.coordinator.cli.display import plain_table
 from shared.access import require_readable
 from shared.cli.files_written import write_private
 from shared.errors import ConfigurationError, MemberConflict, NotFound, about
+from shared.loopback import is_here
 from shared.protocol.identity import fingerprint
 from shared.protocol.membership import MemberList, MemberView, RevocationRequest
 from shared.protocol.names import PrincipalName
@@ -73,6 +75,8 @@ def invite(
         operator.ask("PUT", f"/v1/agents/{one}/invitation", MemberView, body=invitation.told())
         files[one] = folder / f"{one}.invitation"
         write_private(files[one], invitation.model_dump_json(indent=2))
+    if is_here(urlsplit(there).hostname or ""):
+        operator.output.note(f"only agents on this machine reach {there}: for others set agents_url in {OPERATOR_FILE}")
     operator.output.result(
         Invited(files=files, expires_at=expires_at),
         *(f"wrote {file}: give it to whoever runs {one}, and to nobody else" for one, file in files.items()),
