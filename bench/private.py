@@ -25,6 +25,7 @@ from bench.private_attempt import masked_attempt, unmask
 from bench.private_bytes import request_bytes
 from bench.private_oracle import exactness, weights_of
 from services.coordinator.blobs import FileBlobs
+from services.coordinator.masked_sums import LARGEST_ERROR
 from services.coordinator.unmasking import Unmasking, processes
 from shared.protocol.secagg.coding import SLOTS
 
@@ -56,7 +57,10 @@ def errors() -> Iterator[str]:
         ):
             found = exactness(parties, weights=weights, lost=lost)
             bits = "bit-exact" if found.bit_exact else "NOT BIT-EXACT"
-            yield f"  n = {parties:2}, {len(lost)} lost: sum {bits}, {found.error:.0e} ({found.bound:.0e}), {what}"
+            end = "; the coordinator refuses that" if found.bound > LARGEST_ERROR else ""
+            yield (
+                f"  n = {parties:2}, {len(lost)} lost: sum {bits}, {found.error:.0e} ({found.bound:.0e}), {what}{end}"
+            )
 
 
 def beside_flower(python: Path, repeats: int) -> Iterator[str]:

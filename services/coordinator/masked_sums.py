@@ -11,7 +11,7 @@ from services.coordinator.ports import Blobs
 from services.coordinator.records import Attempt, Blob, Round
 from services.coordinator.transaction import Transaction
 from services.coordinator.unmasking import MaskedGroup, Unmasked, Unmasking
-from shared.errors import SumImplausible
+from shared.errors import MeanTooCoarse, SumImplausible
 from shared.protocol.attempts import DealtShares, ReleasedShares
 from shared.protocol.codec import canonical_header
 from shared.protocol.messages import AgentsEvaluation
@@ -23,6 +23,10 @@ from shared.protocol.tensors import Layout, parameter_count
 
 # Rounding adds to the norm of a mean; a hundredth of the bound is far more than it can.
 NORM_SLACK = 1.01
+
+# What a number of the mean may be wrong by, of the clip norm. Above it is only a weighted mean of n parties that weigh
+# less than n/2147 of what was counted (docs/adr/0013).
+LARGEST_ERROR = 1e-6
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class MaskedSums:
 
         Raises:
             SumImplausible: the sum cannot have come from agents that keep the protocol.
+            MeanTooCoarse: a number of the mean may be wrong by more than ``LARGEST_ERROR``.
             BlobMissing, BlobCorrupt: the adapter of the round is no longer what was stored.
         """
         terms = closed.attempts[0].terms
@@ -108,6 +113,13 @@ class MaskedSums:
         statistics = decode_statistics(unmasked.total[-SLOTS:])
         require_plausible(statistics, terms, parties=parties, evaluated=evaluated)
         share = statistics.weight / terms.total_count if terms.weighted else 1.0
+        bound = terms.coding.error_bound(parties, share)
+        if bound > LARGEST_ERROR * terms.clip_norm:
+            raise MeanTooCoarse(
+                f"the {parties} agents whose updates came weigh {statistics.weight} of the {terms.total_count} that "
+                f"were counted: their mean may be wrong by {bound / terms.clip_norm:.0e} of the clip norm, and "
+                f"{LARGEST_ERROR:.0e} is allowed; the next round counts anew"
+            )
         mean = decode_mean(unmasked.total[:-SLOTS], terms.coding, parties=parties, total_share=share)
         if (norm := l2_norm(mean)) > terms.clip_norm * NORM_SLACK:
             raise SumImplausible(
@@ -117,7 +129,7 @@ class MaskedSums:
         header, flat = canonical_header(layout), np.empty(parameter_count(layout), dtype=np.float32)
         flat = self._blobs.flat(base, skip=len(header), into=flat) + mean
         blob = self._blobs.put(adapter_chunks(header, flat), size=len(header) + flat.nbytes)
-        return Aggregate(blob, terms.coding.error_bound(parties, share), _evaluation(statistics))
+        return Aggregate(blob, bound, _evaluation(statistics))
 
     def _group(self, attempt: Attempt, closed: ClosedAttempt) -> MaskedGroup:
         assert attempt.roster is not None  # noqa: S101 - our own invariants: its stages have closed

@@ -22,6 +22,7 @@ from services.coordinator.updates import takes_updates
 from shared.errors import (
     BlobCorrupt,
     BlobMissing,
+    MeanTooCoarse,
     NotFound,
     ShareInvalid,
     SumImplausible,
@@ -144,7 +145,7 @@ class RoundEngine:
                 self._unmask(run_id, closing)
             else:
                 self._add_up(run_id, closing)
-        except (BlobMissing, BlobCorrupt, ValuesNotFinite, ShareInvalid, SumImplausible) as error:
+        except (BlobMissing, BlobCorrupt, ValuesNotFinite, ShareInvalid, SumImplausible, MeanTooCoarse) as error:
             event = RoundEvent.REFUSE if isinstance(error, SumImplausible) else RoundEvent.ABORT
             with self._store.write() as tx:
                 for agent in error.members if isinstance(error, ShareInvalid) else ():

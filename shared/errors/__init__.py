@@ -47,6 +47,7 @@
     │   ├── KeyInvalid                key_invalid                of an attempt
     │   ├── StatisticTooLarge         statistic_too_large
     │   ├── SumImplausible            sum_implausible            of updates, or of what travels beside them
+    │   ├── MeanTooCoarse             mean_too_coarse            whoever is in a weighted mean weighs too little
     │   ├── AttemptRefused            attempt_refused            what the coordinator asks for could undo the masks
     │   ├── PolicyRefused             policy_refused             this agent's own policy says no
     │   ├── IllegalTransition         illegal_transition

@@ -158,6 +158,12 @@ class SumImplausible(ProtocolError):
     code = "sum_implausible"
 
 
+class MeanTooCoarse(ProtocolError):
+    """Those whose updates came weigh so little of what was counted that rounding would show in their mean."""
+
+    code = "mean_too_coarse"
+
+
 class AttemptRefused(ProtocolError):
     """What the coordinator asks of an agent in an attempt could undo the masks: nothing is sent."""
 

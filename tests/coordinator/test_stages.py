@@ -221,6 +221,23 @@ def test_one_is_lost_and_then_another_in_attempts_of_one_round(context: Context,
     np.testing.assert_allclose(players.aggregate(), weighted_mean(players, "ada", "cleo", "dan"), atol=1e-6)
 
 
+def test_whoever_weighs_almost_everything_is_lost_after_counts_were_summed(
+    context: Context, clock: ManualClock
+) -> None:
+    """Shares of a millionth have too few levels: no such mean is published, and the next round counts anew."""
+    players = weighted(context, clock)
+    players.all["dan"].examples = 10**6
+    players.play(until=RoundState.KEYS, attempt=2)
+    players.bend["dan", "masked"] = silent
+    ended = players.play()
+    assert ended.state is RoundState.ABORTED
+    assert "mean_too_coarse: the 3 agents whose updates came weigh 6 of the 2000012" in (ended.reason or "")
+    players.bend.clear()
+    players.all["dan"].examples = 4
+    assert players.play().state is RoundState.AGGREGATED
+    np.testing.assert_allclose(players.aggregate(2), weighted_mean(players, *FOUR), atol=1e-6)
+
+
 # --- pauses, restarts, ends -----------------------------------------------------------------------------------------
 
 

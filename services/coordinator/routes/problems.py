@@ -32,6 +32,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "key_invalid": 422,
     "statistic_too_large": 422,
     "sum_implausible": 422,
+    "mean_too_coarse": 422,
     "attempt_refused": 409,
     "policy_refused": 403,
     "illegal_transition": 409,

@@ -20,7 +20,7 @@ from shared.protocol.names import PrincipalName, RoundNumber, RunId
 from shared.protocol.secagg.coding import Coding
 from shared.protocol.secagg.sealing import require_agreeable
 from shared.protocol.tensors import Layout
-from shared.protocol.terms import FROZEN, SMALLEST_COHORT
+from shared.protocol.terms import FROZEN, LARGEST_GROUP, SMALLEST_COHORT
 
 # 32 bytes as they travel: base64 for URLs, without padding.
 Bytes32: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
@@ -56,7 +56,7 @@ class AttemptTerms(BaseModel):
     layout: Digest
     parameters: Annotated[int, Field(ge=0)]
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    most_parties: Annotated[int, Field(ge=SMALLEST_COHORT)]
+    most_parties: Annotated[int, Field(ge=SMALLEST_COHORT, le=LARGEST_GROUP)]
     weighted: bool
     total_count: Annotated[int, Field(ge=0)] = 0
     members: Annotated[int, Field(ge=SMALLEST_COHORT)]
