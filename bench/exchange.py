@@ -10,6 +10,7 @@ from shared.protocol.identity import IdentityKey
 from shared.protocol.secagg.attempt import (
     AttemptTerms,
     Roster,
+    require_dealers,
     require_roster,
     require_survivors,
     require_terms,
@@ -94,6 +95,7 @@ def exchange(vectors: Mapping[str, Ring], lost: Lost = Lost()) -> Outcome:
     dealers = tuple(dealt)
     for name in dealers:
         sealed = {dealer: shares[name] for dealer, shares in dealt.items() if dealer != name}
+        require_dealers(roster, sealed, me=name)
         shares, unreadable = open_shares(roster, name, members[name].secrets, sealed)
         members[name].shares |= shares
         if unreadable:

@@ -25,6 +25,7 @@ from shared.protocol.secagg.attempt import (
     Roster,
     Survivors,
     require_advert,
+    require_dealers,
     require_roster,
     require_survivors,
     require_terms,
@@ -112,14 +113,11 @@ class Agent:
         return sealed
 
     def mask(self, update: Ring, sealed: dict[str, str]) -> Ring:
-        """Open the others' shares, and mask an update that is coded, which takes it over."""
+        """Mask an update that is coded, which takes it over."""
         with self.watch.running():
-            shares, unreadable = open_shares(self._roster, self.name, self._secrets, sealed)
-            self._shares |= shares
-            self._dealers = [*sealed, self.name]
+            self._sealed = sealed
+            self._dealers = require_dealers(self._roster, sealed, me=self.name)
             mask(update, self._roster, self.name, self._secrets, dealers=self._dealers)
-        if unreadable:
-            raise RuntimeError(f"{self.name} cannot read the shares of {unreadable}")
         return update
 
     def code(self, delta: np.ndarray) -> Ring:
@@ -129,10 +127,15 @@ class Agent:
             return np.concatenate([coded, encode_statistics(Statistics(weight=1))])
 
     def confirm(self, survivors: tuple[str, ...]) -> str:
-        """Sign the survivors."""
+        """Open the others' shares, and sign the survivors."""
         with self.watch.running():
             self._survivors = require_survivors(self._roster, survivors, dealers=self._dealers, me=self.name)
-            return sign_survivors(self._roster, self._identity, self._survivors)
+            shares, unreadable = open_shares(self._roster, self.name, self._secrets, self._sealed)
+            self._shares |= shares
+            signature = sign_survivors(self._roster, self._identity, self._survivors)
+        if unreadable:
+            raise RuntimeError(f"{self.name} cannot read the shares of {unreadable}")
+        return signature
 
     def release(self, signatures: dict[str, str]) -> Released:
         """Release one share of each member."""

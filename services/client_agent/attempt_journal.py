@@ -46,7 +46,7 @@ class StoredSecrets(BaseModel):
 
 
 class StoredShares(BaseModel):
-    """A member's shares of its own secrets, as they are stored."""
+    """One member's shares of another's secrets, or of its own, as they are stored."""
 
     mask_secret: Share
     own_mask: Share
@@ -64,15 +64,18 @@ class StoredShares(BaseModel):
 
 
 class AttemptRecord(BaseModel):
-    """One attempt as this agent knows it; a field is None until its stage, and never changes after it."""
+    """One attempt as this agent knows it; a field is None until its stage, and never changes after it.
+
+    But for ``shares``: this member's own are there from the shares stage on, the others' from the consistency stage on.
+    """
 
     terms: AttemptTerms
     advert: Advert
     secrets: StoredSecrets | None = None
-    own_shares: StoredShares | None = None
     roster: Roster | None = None
     dealt: dict[PrincipalName, Sealed] | None = None
     sealed: dict[PrincipalName, Sealed] | None = None
+    shares: dict[PrincipalName, StoredShares] | None = None
     masked: Digest | None = None
     survivors: tuple[PrincipalName, ...] | None = None
     confirmed: SignedSurvivors | None = None

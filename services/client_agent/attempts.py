@@ -31,7 +31,14 @@ from shared.protocol.attempts import (
 from shared.protocol.digests import digest_of
 from shared.protocol.identity import IdentityKey
 from shared.protocol.membership import require_member
-from shared.protocol.secagg.attempt import AttemptTerms, Roster, require_roster, require_survivors, require_terms
+from shared.protocol.secagg.attempt import (
+    AttemptTerms,
+    Roster,
+    require_dealers,
+    require_roster,
+    require_survivors,
+    require_terms,
+)
 from shared.protocol.secagg.member import (
     announce,
     deal,
@@ -41,7 +48,7 @@ from shared.protocol.secagg.member import (
     shares_to_release,
     sign_survivors,
 )
-from shared.protocol.secagg.sealing import AttemptSecrets, Shares
+from shared.protocol.secagg.sealing import AttemptSecrets
 
 log = structlog.get_logger()
 
@@ -133,7 +140,7 @@ class AttemptMember:
         members = ", ".join(sorted(roster.holders))
         log.info("agent.masks", run_id=place.run_id, round=place.round, attempt=place.attempt, members=members)
         sealed, own = deal(roster, self._standing.name, secrets)
-        changes = {"roster": roster, "dealt": sealed, "own_shares": StoredShares.of(own)}
+        changes = {"roster": roster, "dealt": sealed, "shares": {self._standing.name: StoredShares.of(own)}}
         return self._journal.keep(record.model_copy(update=changes))
 
     def _masked(self, place: AttemptPlace, wanted: MaskedWanted) -> AttemptRecord:
@@ -147,8 +154,7 @@ class AttemptMember:
                 raise AttemptRefused(f"the masked vector of {record.terms.label} was damaged, and no other may be made")
             return record
         roster, me = _roster(record), self._standing.name
-        open_shares(roster, me, secrets, wanted.sealed)  # raises where the dealers cannot be
-        dealers = sorted({*wanted.sealed, me})
+        dealers = require_dealers(roster, wanted.sealed, me=me)
         self._policy.require_cohort(len(dealers), record.terms)
         vector = self._state.coded_vector(self._require_fitting(place, record.terms), record.terms)
         mask(vector, roster, me, secrets, dealers=dealers)
@@ -166,10 +172,12 @@ class AttemptMember:
         roster, me = _roster(record), self._standing.name
         survivors = require_survivors(roster, wanted.survivors, dealers=self._dealers(record), me=me)
         self._policy.require_cohort(len(survivors), record.terms)
-        _, unreadable = open_shares(roster, me, _secrets(record), record.sealed or {})
+        opened, unreadable = open_shares(roster, me, _secrets(record), record.sealed or {})
         signature = sign_survivors(roster, self._standing.key, survivors)
         confirmed = SignedSurvivors(signature=signature, unreadable=unreadable)
-        self._journal.keep(record.model_copy(update={"survivors": survivors, "confirmed": confirmed}))
+        shares = (record.shares or {}) | {dealer: StoredShares.of(each) for dealer, each in opened.items()}
+        changes = {"survivors": survivors, "confirmed": confirmed, "shares": shares}
+        self._journal.keep(record.model_copy(update=changes))
         return confirmed
 
     def _released(self, place: AttemptPlace, wanted: UnmaskingWanted) -> ReleasedShares:
@@ -181,9 +189,8 @@ class AttemptMember:
         if record.survivors is None:
             raise AttemptRefused(f"this agent has signed no survivors of {record.terms.label}, and unmasks nobody")
         require_consistent(roster, record.survivors, wanted.signatures)
-        shares, _ = open_shares(roster, self._standing.name, _secrets(record), record.sealed or {})
         own_masks, mask_secrets = shares_to_release(
-            {**shares, self._standing.name: _own_shares(record)},
+            {dealer: each.shares for dealer, each in (record.shares or {}).items()},
             survivors=record.survivors,
             dealers=self._dealers(record),
         )
@@ -191,7 +198,7 @@ class AttemptMember:
         # Spent first: where the power fails in between, the attempt goes on without this agent, and no other has it.
         self._state.require_unspent(place.run_id, place.round, record.terms.content)
         self._state.spend(place.run_id, place.round, record.terms.content)
-        wiped = {"released": released, "secrets": None, "own_shares": None, "sealed": None, "dealt": None}
+        wiped = {"released": released, "secrets": None, "shares": None, "sealed": None, "dealt": None}
         self._journal.keep(record.model_copy(update=wiped))
         self._journal.vector(place).unlink(missing_ok=True)
         return released
@@ -254,9 +261,3 @@ def _secrets(record: AttemptRecord) -> AttemptSecrets:
     if record.secrets is None:
         raise AttemptRefused(f"this agent's secrets of {record.terms.label} are gone: it has released its shares")
     return record.secrets.secrets
-
-
-def _own_shares(record: AttemptRecord) -> Shares:
-    if record.own_shares is None:
-        raise AttemptRefused(f"this agent has dealt no shares in {record.terms.label}")
-    return record.own_shares.shares

@@ -120,11 +120,11 @@ def found(folder: Path, secret: bytes) -> list[str]:
 
 
 def secrets_of(record: AttemptRecord) -> list[bytes]:
-    """Return what must not outlive the release: the three secrets, and the own share that is not released."""
+    """Return what must not outlive the release: the three secrets, and the share of its own that is not released."""
     assert record.secrets is not None
-    assert record.own_shares is not None
+    assert record.shares is not None
     kept = record.secrets.secrets
-    return [kept.encryption, kept.mask, kept.own_mask, record.own_shares.shares.mask_secret]
+    return [kept.encryption, kept.mask, kept.own_mask, record.shares[record.advert.keys.agent].shares.mask_secret]
 
 
 async def test_secrets_are_gone_once_shares_are_released(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ async def test_secrets_are_gone_once_shares_are_released(tmp_path: Path) -> None
     assert not any(found(tmp_path, secret) for secret in known)
     record = play.state.journal.get(play.place)
     assert record.released == released
-    assert (record.secrets, record.own_shares, record.sealed, record.dealt) == (None, None, None, None)
+    assert (record.secrets, record.shares, record.sealed, record.dealt) == (None, None, None, None)
     assert not play.state.journal.vector(play.place).exists()
 
 

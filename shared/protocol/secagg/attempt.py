@@ -185,6 +185,21 @@ def _require_signed(terms: AttemptTerms, advert: Advert) -> None:
     require_signature(advert.keys.identity, "attempt-keys", document, advert.signature, what=what)
 
 
+def require_dealers(roster: Roster, others: Iterable[str], *, me: str) -> tuple[str, ...]:
+    """Return the members who have dealt shares, this one among them, if it may mask its vector towards them.
+
+    Raises:
+        AttemptRefused: with this member they are fewer than the threshold, or not all are of the roster.
+    """
+    names = set(others)
+    if not names <= roster.keys.keys() - {me} or len(names) + 1 < roster.terms.threshold:
+        raise AttemptRefused(
+            f"the shares of {roster.terms.label} are said to be dealt by {', '.join(sorted(names)) or 'nobody'}: "
+            f"beside {me} itself they must be {roster.terms.threshold - 1} or more of the other members"
+        )
+    return tuple(sorted({*names, me}))
+
+
 def require_survivors(roster: Roster, survivors: Iterable[str], *, dealers: Iterable[str], me: str) -> tuple[str, ...]:
     """Return the survivors in the order of their names, if this member may sign and unmask their sum.
 

@@ -10,7 +10,7 @@ from shared.errors import AttemptRefused, SignatureInvalid
 from shared.protocol.digests import digest_of
 from shared.protocol.identity import IdentityKey
 from shared.protocol.membership import CERTIFICATE, MembershipCertificate, SignedCertificate, require_member
-from shared.protocol.secagg.attempt import Roster, require_roster, require_survivors, require_terms
+from shared.protocol.secagg.attempt import Roster, require_dealers, require_roster, require_survivors, require_terms
 from shared.protocol.secagg.masks import Mask, Ring, add_masks
 from shared.protocol.secagg.member import (
     announce,
@@ -150,9 +150,8 @@ def test_a_shrunken_cohort_is_refused_at_each_stage(members: list[Member]) -> No
     roster = roster_shown(members)
     with pytest.raises(AttemptRefused, match="the roster"):
         require_roster(Roster(terms=TERMS, adverts=roster.adverts[:2]))
-    sealed = {"agent-2": deal_from(roster, members[1])["agent-1"]}
     with pytest.raises(AttemptRefused, match="the shares"):
-        open_shares(roster, "agent-1", members[0].secrets, sealed)
+        require_dealers(roster, NAMES[1:2], me="agent-1")
     with pytest.raises(AttemptRefused, match="the survivors"):
         require_survivors(roster, NAMES[:2], dealers=NAMES, me="agent-1")
 

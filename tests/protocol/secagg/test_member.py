@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bench.exchange import Member, agree, attempt_terms, deal_from
 from shared.errors import AttemptRefused, KeyInvalid, SignatureInvalid
 from shared.protocol.identity import from_text, to_text
-from shared.protocol.secagg.attempt import Roster
+from shared.protocol.secagg.attempt import Roster, require_dealers
 from shared.protocol.secagg.member import mask, open_shares, require_consistent, shares_to_release, sign_survivors
 from shared.protocol.secagg.sealing import Shares, commitment_to, public_of
 from shared.protocol.secagg.shamir import combine
@@ -63,9 +63,8 @@ def test_what_cannot_be_read_is_told_by_its_dealer() -> None:
 )
 def test_dealers_among_whom_nothing_could_be_hidden_are_refused(dealers: tuple[str, ...]) -> None:
     """Before a vector is masked with them."""
-    sealed = dict.fromkeys(dealers, SEALED["agent-2"])
     with pytest.raises(AttemptRefused, match="the shares of attempt 1 of round 1 of run bench are said to be dealt"):
-        open_shares(ROSTER, "agent-1", ME.secrets, sealed)
+        require_dealers(ROSTER, dealers, me="agent-1")
 
 
 def test_masks_of_all_members_but_their_own_cancel() -> None:
