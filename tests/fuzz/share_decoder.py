@@ -6,16 +6,17 @@ shares that come out, 33 bytes each, as many as the threshold.
 
 from shared.errors import FedCoLLMError
 from shared.protocol.identity import to_text
-from shared.protocol.secagg.sealing import Shares, is_dealt, public_of, seal, unseal
+from shared.protocol.secagg.sealing import Shares, is_dealt, private_key, public_of, seal, unseal
 from shared.protocol.secagg.shamir import PRIME, SHARE_BYTES, combine, decode, split
 
 TEXT, SEALED, SHARES = b"\x00", b"\x01", b"\x02"
-ADA, BOB, CONTEXT, SECRET = b"a" * 32, b"b" * 32, b"c" * 32, b"s" * 32
+ADA, BOB, CONTEXT, SECRET = private_key(b"a" * 32), private_key(b"b" * 32), b"c" * 32, b"s" * 32
+FROM_ADA, FOR_BOB = public_of(b"a" * 32), public_of(b"b" * 32)
 THRESHOLD = 3
 _SPLIT = split(SECRET, threshold=THRESHOLD, count=THRESHOLD, random_below=lambda _: 7)
 
 SEEDS = (
-    TEXT + seal(Shares(*_SPLIT[:2]), ADA, public_of(BOB), CONTEXT, dealer="ada", holder="bob").encode(),
+    TEXT + seal(Shares(*_SPLIT[:2]), ADA, FOR_BOB, CONTEXT, dealer="ada", holder="bob").encode(),
     TEXT + to_text(bytes(48)).encode(),
     TEXT + "ä=-_ \n".encode(),
     SEALED + b"".join(_SPLIT[:2]),
@@ -39,9 +40,9 @@ def target(data: bytes) -> None:
         text = rest.decode("latin-1")
         if kind == SEALED:
             shares = Shares(rest[:SHARE_BYTES], rest[SHARE_BYTES:])
-            text = seal(shares, ADA, public_of(BOB), CONTEXT, dealer="ada", holder="bob")
+            text = seal(shares, ADA, FOR_BOB, CONTEXT, dealer="ada", holder="bob")
         is_dealt(rest, "own_mask", text, CONTEXT, dealer="ada", holder="bob")
-        shares = unseal(text, BOB, public_of(ADA), CONTEXT, dealer="ada", holder="bob")
+        shares = unseal(text, BOB, FROM_ADA, CONTEXT, dealer="ada", holder="bob")
         assert len(shares.mask_secret) == len(shares.own_mask) == SHARE_BYTES
         assert is_dealt(shares.own_mask, "own_mask", text, CONTEXT, dealer="ada", holder="bob")
         assert 0 <= decode(shares.mask_secret) < PRIME

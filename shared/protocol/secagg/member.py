@@ -16,6 +16,7 @@ from shared.protocol.secagg.sealing import (
     commitment_to,
     own_mask_key,
     pair_mask_key,
+    private_key,
     public_of,
     seal,
     unseal,
@@ -40,11 +41,12 @@ def deal(roster: Roster, me: str, secrets: AttemptSecrets) -> tuple[dict[str, st
     terms, count = roster.terms, len(roster.adverts)
     mask_shares = split(secrets.mask, threshold=terms.threshold, count=count)
     own_shares = split(secrets.own_mask, threshold=terms.threshold, count=count)
+    encryption = private_key(secrets.encryption)
     shares = {name: Shares(mask_shares[holder - 1], own_shares[holder - 1]) for name, holder in roster.holders.items()}
     sealed = {
         name: seal(
             shares[name],
-            secrets.encryption,
+            encryption,
             roster.keys[name].encryption_key,
             roster.context,
             dealer=me,
@@ -60,11 +62,11 @@ def open_shares(
     roster: Roster, me: str, secrets: AttemptSecrets, sealed: Mapping[str, str]
 ) -> tuple[dict[str, Shares], tuple[str, ...]]:
     """Return the shares that the other dealers have dealt to this member, and whose could not be read."""
-    shares, unreadable = {}, []
+    shares, unreadable, encryption = {}, [], private_key(secrets.encryption)
     for dealer in sorted(sealed):
         try:
             key = roster.keys[dealer].encryption_key
-            shares[dealer] = unseal(sealed[dealer], secrets.encryption, key, roster.context, dealer=dealer, holder=me)
+            shares[dealer] = unseal(sealed[dealer], encryption, key, roster.context, dealer=dealer, holder=me)
         except ShareInvalid:
             unreadable.append(dealer)
     return shares, tuple(unreadable)
@@ -72,10 +74,10 @@ def open_shares(
 
 def mask(vector: Ring, roster: Roster, me: str, secrets: AttemptSecrets, *, dealers: Iterable[str]) -> None:
     """Mask a coded vector in place: y_u = x_u + PRG(b_u) + sum over v in U2 of +-PRG(s_uv), + where u is after v."""
-    masks = [Mask(own_mask_key(secrets.own_mask, roster.context, me))]
+    masks, private = [Mask(own_mask_key(secrets.own_mask, roster.context, me))], private_key(secrets.mask)
     for peer in dealers:
         if peer != me:
-            key = pair_mask_key(secrets.mask, roster.keys[peer].mask_key, roster.context, me, peer)
+            key = pair_mask_key(private, roster.keys[peer].mask_key, roster.context, me, peer)
             masks.append(Mask(key, negative=me < peer))
     add_masks(vector, masks)
 

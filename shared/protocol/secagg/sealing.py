@@ -58,14 +58,19 @@ class Shares:
     own_mask: bytes
 
 
+def private_key(secret: bytes) -> X25519PrivateKey:
+    """Return a secret as the key that agrees with others: making it costs as much as one agreement."""
+    return X25519PrivateKey.from_private_bytes(secret)
+
+
 def public_of(secret: bytes) -> str:
     """Return the public half of an X25519 secret, as it travels."""
-    return to_text(X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw())
+    return to_text(private_key(secret).public_key().public_bytes_raw())
 
 
 def require_agreeable(public: str) -> None:
     """Raise KeyInvalid unless a public half can be agreed with."""
-    _agreed(token_bytes(KEY_BYTES), public)
+    _agreed(X25519PrivateKey.generate(), public)
 
 
 def commitment_to(own_mask: bytes) -> str:
@@ -73,13 +78,13 @@ def commitment_to(own_mask: bytes) -> str:
     return to_text(hashlib.sha256(b"fedcollm-own-mask-v1\n" + own_mask).digest())
 
 
-def pair_mask_key(secret: bytes, public: str, context: bytes, one: str, other: str) -> bytes:
+def pair_mask_key(private: X25519PrivateKey, public: str, context: bytes, one: str, other: str) -> bytes:
     """Return the key of the mask that two members share; the same on both sides.
 
     Raises:
         KeyInvalid: ``public`` is no key to agree with.
     """
-    return _derive(_agreed(secret, public), context, "mask", *sorted((one, other)))
+    return _derive(_agreed(private, public), context, "mask", *sorted((one, other)))
 
 
 def own_mask_key(own_mask: bytes, context: bytes, member: str) -> bytes:
@@ -87,21 +92,21 @@ def own_mask_key(own_mask: bytes, context: bytes, member: str) -> bytes:
     return _derive(own_mask, context, "self", member)
 
 
-def seal(shares: Shares, secret: bytes, public: str, context: bytes, *, dealer: str, holder: str) -> str:
+def seal(shares: Shares, private: X25519PrivateKey, public: str, context: bytes, *, dealer: str, holder: str) -> str:
     """Return shares as only ``holder`` can read them, and only in this attempt."""
-    key, bound = _derive(_agreed(secret, public), context, "share", dealer, holder), _bound(context, dealer, holder)
+    key, bound = _derive(_agreed(private, public), context, "share", dealer, holder), _bound(context, dealer, holder)
     ciphertext = AESGCM(key).encrypt(_NONCE, shares.mask_secret + shares.own_mask, bound)
     return to_text(_hash(shares.mask_secret, bound) + _hash(shares.own_mask, bound) + ciphertext)
 
 
-def unseal(sealed: str, secret: bytes, public: str, context: bytes, *, dealer: str, holder: str) -> Shares:
+def unseal(sealed: str, private: X25519PrivateKey, public: str, context: bytes, *, dealer: str, holder: str) -> Shares:
     """Return the shares that ``dealer`` has sealed for ``holder``.
 
     Raises:
         ShareInvalid: they are not that, or are not what the hashes in front of them are of.
         KeyInvalid: ``public`` is no key to agree with.
     """
-    key, bound = _derive(_agreed(secret, public), context, "share", dealer, holder), _bound(context, dealer, holder)
+    key, bound = _derive(_agreed(private, public), context, "share", dealer, holder), _bound(context, dealer, holder)
     try:
         hashes, ciphertext = _parts(sealed)
         content = AESGCM(key).decrypt(_NONCE, ciphertext, bound)
@@ -135,12 +140,10 @@ def _hash(share: bytes, bound: bytes) -> bytes:
     return hashlib.sha256(b"fedcollm-share-v1\n" + bound + share).digest()
 
 
-def _agreed(secret: bytes, public: str) -> bytes:
+def _agreed(private: X25519PrivateKey, public: str) -> bytes:
     try:
-        return X25519PrivateKey.from_private_bytes(secret).exchange(
-            X25519PublicKey.from_public_bytes(from_text(public))
-        )
-    except ValueError:  # not 32 bytes, or a point with which every secret agrees on the same
+        return private.exchange(X25519PublicKey.from_public_bytes(from_text(public)))
+    except ValueError:  # not 32 bytes, or a point with which every key agrees on the same
         raise KeyInvalid(f"{public[:64]!r} is no X25519 key that can be agreed with") from None
 
 

@@ -13,7 +13,15 @@ from shared.errors import ShareInvalid
 from shared.protocol.identity import from_text
 from shared.protocol.secagg.attempt import AnnouncedKeys, Roster
 from shared.protocol.secagg.masks import Mask, Ring, add_masks
-from shared.protocol.secagg.sealing import Kind, commitment_to, is_dealt, own_mask_key, pair_mask_key, public_of
+from shared.protocol.secagg.sealing import (
+    Kind,
+    commitment_to,
+    is_dealt,
+    own_mask_key,
+    pair_mask_key,
+    private_key,
+    public_of,
+)
 from shared.protocol.secagg.shamir import SECRET_BYTES, combine
 
 
@@ -56,8 +64,9 @@ def masks_left(
         if dealer in survivors:
             masks.append(Mask(own_mask_key(secret, roster.context, dealer)))
         else:
+            private = private_key(secret)
             for peer in sorted(survivors):
-                key = pair_mask_key(secret, roster.keys[peer].mask_key, roster.context, dealer, peer)
+                key = pair_mask_key(private, roster.keys[peer].mask_key, roster.context, dealer, peer)
                 masks.append(Mask(key, negative=peer < dealer))
     return Masks(tuple(masks), frozenset(wrong))
 

@@ -22,6 +22,7 @@ from shared.protocol.secagg.sealing import (
     is_dealt,
     own_mask_key,
     pair_mask_key,
+    private_key,
     public_of,
     require_agreeable,
     seal,
@@ -45,12 +46,12 @@ POINTS_OF_SMALL_ORDER = (
 
 def sealed(shares: Shares = SHARES) -> str:
     """Return shares that the dealer has sealed for the holder."""
-    return seal(shares, DEALER, public_of(HOLDER), CONTEXT, dealer="agent-1", holder="agent-2")
+    return seal(shares, private_key(DEALER), public_of(HOLDER), CONTEXT, dealer="agent-1", holder="agent-2")
 
 
 def opened(text: str, context: bytes = CONTEXT, *, dealer: str = "agent-1", holder: str = "agent-2") -> Shares:
     """Return what the holder reads."""
-    return unseal(text, HOLDER, public_of(DEALER), context, dealer=dealer, holder=holder)
+    return unseal(text, private_key(HOLDER), public_of(DEALER), context, dealer=dealer, holder=holder)
 
 
 def test_the_holder_reads_what_was_sealed_for_it() -> None:
@@ -64,7 +65,7 @@ def test_the_holder_reads_what_was_sealed_for_it() -> None:
 def test_nobody_else_reads_it() -> None:
     """Not with another secret, in another attempt, or as what it is not."""
     with pytest.raises(ShareInvalid, match="agent-2 cannot read what agent-1 has sealed"):
-        unseal(sealed(), token_bytes(32), public_of(DEALER), CONTEXT, dealer="agent-1", holder="agent-2")
+        unseal(sealed(), private_key(token_bytes(32)), public_of(DEALER), CONTEXT, dealer="agent-1", holder="agent-2")
     with pytest.raises(ShareInvalid):
         opened(sealed(), bytes(32))
     with pytest.raises(ShareInvalid):
@@ -112,13 +113,13 @@ def test_who_hands_sealed_shares_on_knows_a_released_one(kind: Kind, other: Kind
 
 def test_two_members_have_the_same_mask_and_nobody_else_has_it() -> None:
     """Whichever of them derives it; other names and another attempt give another mask."""
-    key = pair_mask_key(DEALER, public_of(HOLDER), CONTEXT, "agent-1", "agent-2")
+    key = pair_mask_key(private_key(DEALER), public_of(HOLDER), CONTEXT, "agent-1", "agent-2")
     assert len(key) == KEY_BYTES
-    assert key == pair_mask_key(HOLDER, public_of(DEALER), CONTEXT, "agent-2", "agent-1")
+    assert key == pair_mask_key(private_key(HOLDER), public_of(DEALER), CONTEXT, "agent-2", "agent-1")
     others = {
-        pair_mask_key(DEALER, public_of(HOLDER), CONTEXT, "agent-1", "agent-3"),
-        pair_mask_key(DEALER, public_of(HOLDER), bytes(32), "agent-1", "agent-2"),
-        pair_mask_key(DEALER, public_of(token_bytes(32)), CONTEXT, "agent-1", "agent-2"),
+        pair_mask_key(private_key(DEALER), public_of(HOLDER), CONTEXT, "agent-1", "agent-3"),
+        pair_mask_key(private_key(DEALER), public_of(HOLDER), bytes(32), "agent-1", "agent-2"),
+        pair_mask_key(private_key(DEALER), public_of(token_bytes(32)), CONTEXT, "agent-1", "agent-2"),
         own_mask_key(DEALER, CONTEXT, "agent-1"),
         own_mask_key(DEALER, CONTEXT, "agent-2"),
         own_mask_key(DEALER, bytes(32), "agent-1"),
@@ -134,7 +135,7 @@ def test_a_key_with_which_everybody_agrees_on_the_same_is_refused(point: int) ->
     with pytest.raises(KeyInvalid):
         require_agreeable(public)
     with pytest.raises(KeyInvalid):
-        pair_mask_key(DEALER, public, CONTEXT, "agent-1", "agent-2")
+        pair_mask_key(private_key(DEALER), public, CONTEXT, "agent-1", "agent-2")
 
 
 @pytest.mark.parametrize("public", ["", "garbage", to_text(bytes([9] * 31)), "B" + "A" * 41 + "B"])
@@ -143,7 +144,7 @@ def test_what_is_no_key_is_refused(public: str) -> None:
     with pytest.raises(KeyInvalid):
         require_agreeable(public)
     with pytest.raises(KeyInvalid):
-        seal(SHARES, DEALER, public, CONTEXT, dealer="agent-1", holder="agent-2")
+        seal(SHARES, private_key(DEALER), public, CONTEXT, dealer="agent-1", holder="agent-2")
 
 
 def test_secrets_are_fresh() -> None:

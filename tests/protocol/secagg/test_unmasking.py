@@ -13,7 +13,7 @@ from shared.protocol.identity import to_text
 from shared.protocol.secagg.attempt import Roster
 from shared.protocol.secagg.masks import Ring
 from shared.protocol.secagg.member import open_shares, shares_to_release
-from shared.protocol.secagg.sealing import AttemptSecrets, Shares, seal
+from shared.protocol.secagg.sealing import AttemptSecrets, Shares, private_key, seal
 from shared.protocol.secagg.unmasking import Masks, Released, masks_left, remove
 
 NAMES = tuple(f"agent-{place}" for place in range(1, 8))  # a threshold of five
@@ -176,7 +176,14 @@ def test_a_dealer_of_what_is_no_share_is_named(honest: Attempt) -> None:
     """Its hashes are of that, so that its holders are not the ones who are wrong."""
     roster, dealer, share = honest.roster, "agent-3", b"\xff" * 33
     sealed = {
-        name: seal(Shares(share, share), bytes(32), keys.encryption_key, roster.context, dealer=dealer, holder=name)
+        name: seal(
+            Shares(share, share),
+            private_key(bytes(32)),
+            keys.encryption_key,
+            roster.context,
+            dealer=dealer,
+            holder=name,
+        )
         for name, keys in roster.keys.items()
     }
     released = {name: lying(given, to_text(share), dealer) for name, given in honest.released.items()}
