@@ -1,8 +1,12 @@
-"""What programs of the bench share on their command lines: numbers that can be, and what was asked for, as a record."""
+"""What programs of the bench share: numbers that can be on their command lines, and a record of what figures are of."""
 
 import argparse
 import math
-from collections.abc import Callable
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 
@@ -37,3 +41,17 @@ def record(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list
             words.append(f"--{name.replace('_', '-')}")
             words += [one.resolve().name if isinstance(one, Path) else str(one) for one in values]
     return words
+
+
+def machine(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Iterator[str]:
+    """Yield what figures are of: the command, the machine, the load on it, and the versions."""
+    yield f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {' '.join(record(parser, options))}"
+    names = [line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")]
+    yield f"{os.cpu_count()} x {names[0] if names else platform.machine()}, load {os.getloadavg()[0]:.1f} before"
+    packages = " ".join(f"{name} {version(name)}" for name in ("numpy", "cryptography"))
+    yield f"Python {platform.python_version()}, {packages}"
+
+
+def _cpu_info() -> Sequence[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.exists() else []

@@ -7,20 +7,16 @@ Seconds are those of this machine while nothing else runs on it; each repeat has
 
 import argparse
 import asyncio
-import os
-import platform
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from bench import flower
-from bench.command_line import record, whole
+from bench.command_line import machine, whole
 from bench.private_attempt import masked_attempt, unmask
 from bench.private_bytes import request_bytes
 from bench.private_oracle import exactness, weights_of
@@ -31,15 +27,6 @@ from shared.protocol.secagg.coding import SLOTS
 
 PARTIES, PARAMETERS, LOST = 50, 1_000_000, 5
 GROUPS, GROUP_SIZE = 8, 125
-
-
-def machine(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Iterator[str]:
-    """Yield what figures are of: the command, the machine, the load on it, and the versions."""
-    yield f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {' '.join(record(parser, options))}"
-    names = [line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")]
-    yield f"{os.cpu_count()} x {names[0] if names else platform.machine()}, load {os.getloadavg()[0]:.1f} before"
-    packages = " ".join(f"{name} {version(name)}" for name in ("numpy", "cryptography"))
-    yield f"Python {platform.python_version()}, {packages}"
 
 
 def errors() -> Iterator[str]:
@@ -144,11 +131,6 @@ def _compared(what: str, ours: Sequence[float], theirs: Sequence[float], *, want
 
 def _range(values: Collection[float], form: str) -> str:
     return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
-
-
-def _cpu_info() -> Sequence[str]:
-    file = Path("/proc/cpuinfo")
-    return file.read_text().splitlines() if file.exists() else []
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.aggregation import aggregation_rate
+from bench.command_line import machine, whole
 from bench.no_op import shift_of
 from bench.round_processes import SLM_LAYOUT
 from bench.signatures import signature_costs
@@ -205,9 +206,11 @@ def _report(setting: Setting, views: tuple[RoundView, ...], bytes_at_round: list
 
 def main() -> None:
     """Measure rounds, then aggregation alone."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser = argparse.ArgumentParser(prog="python -m bench.round", description=__doc__)
+    parser.add_argument("--rounds", type=whole(1), default=10)
     arguments = parser.parse_args()
+    for line in machine(parser, arguments):
+        print(line)
     for setting in SETTINGS:
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
