@@ -5,8 +5,10 @@ import pytest
 from bench.federation import ManualClock, sign
 from services.coordinator.cli.parts import PARTS, phase, time_spent
 from services.coordinator.context import Context
+from shared.protocol.rounds import RoundState
 from shared.protocol.terms import CohortTerms
 from tests.support.federations import RUN, begin, events_of, lease, result_of, run_of, submit, terms_of, work
+from tests.support.players import SECURE, STAGE_SECONDS, Players, silent
 
 LEASE_SECONDS = 30
 
@@ -151,6 +153,22 @@ def test_each_part_has_its_own_time(context: Context, clock: ManualClock):
     clock.advance(1000)
     assert spent(context) == {"prepare": 2, "open": 50, "aggregated": 1 + 4 + 16, "cotuning": 8, "evaluating": 32}
     assert set(time_spent([]).seconds) == set(PARTS)
+
+
+def test_masking_is_a_part_of_its_own(context: Context, clock: ManualClock):
+    """All stages of an attempt together; after one that failed, the round is open again."""
+    players = Players(context, clock)
+    begin(context, terms_of(**SECURE))
+    clock.advance(20)
+    players.bend["bob", "shares"] = players.bend["cleo", "shares"] = silent
+    players.play(until=RoundState.SHARES)
+    clock.advance(5)
+    assert told(context, clock).startswith("round 1: agents mask their updates, and the sum is unmasked  0:0")
+    players.bend.clear()
+    assert players.play().state is RoundState.AGGREGATED
+    assert players.round.attempt == 2
+    assert spent(context)["open"] == 20
+    assert spent(context)["masking"] >= STAGE_SECONDS
 
 
 def test_the_time_of_a_worker_that_was_killed_is_waiting(context: Context, clock: ManualClock):

@@ -53,7 +53,7 @@ def test_a_report_says_what_a_run_gave_and_why_rounds_came_to_nothing(operator: 
     assert "(1 examples, chance 25.0 %)" in text
     assert "50.0 %  2.000" in text
     assert "round 2 was refused: the candidate's validation loss is 2.0000" in text
-    assert "agents train and send" in text
+    assert "agents train, and send what may be read" in text
     assert "5 updates of" in text
     assert "slm-adapter" in text
 
@@ -104,7 +104,7 @@ def test_a_report_as_json_is_the_same(operator: Operated):
     assert list(found.artefacts) == operator.context.lifecycle.artefacts(RUN)
     assert found.updates == 2
     assert found.update_bytes == found.rounds[0].aggregate_bytes
-    assert set(found.seconds) == {"prepare", "open", "aggregated", "cotuning", "evaluating"}
+    assert set(found.seconds) == {"prepare", "open", "masking", "aggregated", "cotuning", "evaluating"}
 
 
 def test_a_report_of_a_run_that_made_nothing_says_so(operator: Operated):

@@ -16,7 +16,8 @@ WAITING = "aggregated"
 # The states of a round in which time passes, and what comes before the first.
 PARTS = {
     "prepare": "the worker loads and evaluates both models",
-    "open": "agents train and send",
+    "open": "agents train, and send what may be read",
+    "masking": "agents mask their updates, and the sum is unmasked",
     WAITING: "waiting for a worker, or lost with one",
     "cotuning": "co-tuning",
     "evaluating": "evaluation",
@@ -26,7 +27,8 @@ LOST = frozenset({"work.lease_expired", "work.returned"})
 # The part after an event; work that is ordered waits until a worker takes it.
 AFTER = {
     "run.prepared": None,
-    "round.open": "open",
+    "round.open": "open",  # the beginning of a round, or an attempt that failed
+    "round.keys": "masking",  # the stages after it are parts of the same
     "round.aggregated": WAITING,
     "round.evaluating": WAITING,
     "round.published": None,
