@@ -295,6 +295,22 @@ def test_a_cohort_is_compared_with_the_members_that_there_are(
     assert installed.findings()["cohort"][0] == "left out"
 
 
+def test_an_operator_with_a_machine_of_its_own_learns_whether_the_way_is_free(
+    installed: Installation, context: Context
+):
+    """Where neither coordinator nor worker are, operator.toml is all that says where they can be reached."""
+    installed.files.clear()
+    installed.terms.clear()
+    with operated(context, installed.folder):
+        good = installed.findings()
+        (installed.folder / "token").write_text(token_of("worker"))
+        verdict, said = installed.findings()["operator's token accepted"]
+    assert good["operator's token accepted"] == ("ok", "as an operator's, by whom 3 agents were invited ")
+    assert good["connection"][0] == good["clock"][0] == "ok"
+    assert (verdict, "token of the right role" in said) == ("failed", True)
+    assert installed.findings()["connection"][0] == "failed"
+
+
 def test_an_operators_key_is_the_one_that_the_coordinator_knows(installed: Installation, context: Context):
     """By its fingerprint; another key, or another federation, is told."""
     with operated(context, installed.folder):

@@ -88,7 +88,7 @@ def checks(*, coordinator: _File, worker: _File, operator: _File, run: _File) ->
         made += [read, *(_of_worker(working, central) if working else ())]
     if operator is not None:
         operating, read = _read(OperatorSettings, operator, "operator")
-        made += [read, *(_of_operator(operating, central) if operating else ())]
+        made += [read, *(_of_operator(operating, central, alone=not (coordinator or worker)) if operating else ())]
     if run is not None:
         terms, read = _read_terms(run)
         made += [read, *(_of_run(terms, operating, working) if terms else ())]
@@ -151,18 +151,28 @@ def _of_worker(settings: WorkerSettings, central: CoordinatorSettings | None) ->
     )
 
 
-def _of_operator(settings: OperatorSettings, central: CoordinatorSettings | None) -> Iterator[Check]:
-    yield Check("operator's token", lambda: token(settings.token_file))
+def _of_operator(settings: OperatorSettings, central: CoordinatorSettings | None, *, alone: bool) -> Iterator[Check]:
+    yield Check("operator's token file", lambda: token(settings.token_file))
     if settings.key_file is not None:
         key_file = settings.key_file
         yield Check("operator's key", lambda: _operators_key(key_file, settings, central))
     if central is not None:
         yield Check("operator's address", lambda: _same_place(settings.coordinator_url, central, "port"))
+    if alone:  # on a machine of the operator's own
+        yield from reaching(
+            settings.coordinator_url,
+            named="operator's token",
+            credential=lambda: BearerToken.read(settings.token_file),
+            ca_file=settings.ca_file,
+            insecure=settings.insecure,
+            ledger=TrafficCount(),
+            ask=_ask_for_members,
+        )
 
 
 def _of_run(terms: RunTerms, operating: OperatorSettings | None, working: WorkerSettings | None) -> Iterator[Check]:
     if operating is not None:
-        yield Check("cohort", lambda: _cohort(terms, operating), after=("operator's token",))
+        yield Check("cohort", lambda: _cohort(terms, operating), after=("operator's token file",))
     if working is None:
         return
     cache = working.digest_cache if working.cache_dir.is_dir() else None
@@ -332,6 +342,11 @@ async def _agents(operating: OperatorSettings) -> MemberList:
         insecure=operating.insecure,
     ) as transport:
         return await transport.call("GET", "/v1/agents", MemberList)
+
+
+async def _ask_for_members(transport: Transport) -> str:
+    found = (await transport.call("GET", "/v1/agents", MemberList)).agents
+    return f"as an operator's, by whom {_count(len(found), Role.AGENT)} {'was' if len(found) == 1 else 'were'} invited"
 
 
 async def _ask_for_work(transport: Transport) -> str:
