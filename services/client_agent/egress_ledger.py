@@ -21,6 +21,7 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 from services.client_agent.what_leaves import kind_of
 from shared.egress import Egress, TrafficCount
 from shared.errors import LedgerUnwritable
+from shared.folders import sync
 from shared.protocol.digests import Digest
 from shared.protocol.terms import FROZEN
 
@@ -115,7 +116,7 @@ class EgressLedger:
         for part in reversed([each for each in (self._folder, *self._folder.parents) if not each.exists()]):
             part.mkdir(exist_ok=True)
             _give_to_owner(part)
-            _sync_folder(part.parent)
+            sync(part.parent)
         lock = self._folder / "writer.lock"
         with lock.open("a") as opened:
             fcntl.flock(opened, fcntl.LOCK_EX)
@@ -176,7 +177,7 @@ def _appending(file: Path) -> Iterator[tuple[int, bytes]]:
         os.close(descriptor)
     if is_new:
         _give_to_owner(file)
-        _sync_folder(file.parent)
+        sync(file.parent)
 
 
 def _last_line(descriptor: int) -> tuple[bytes, int]:
@@ -201,14 +202,6 @@ def _write(descriptor: int, line: bytes) -> None:
 
 def _digest(line: bytes) -> str:
     return hashlib.sha256(line).hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _give_to_owner(path: Path) -> None:

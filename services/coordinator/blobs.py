@@ -22,6 +22,7 @@ import xxhash
 
 from services.coordinator.records import Blob
 from shared.errors import BlobCorrupt, BlobMissing, BlobTooLarge, BlobTruncated, DigestMismatch, StorageFull
+from shared.folders import sync
 from shared.protocol.tensors import Array
 
 PIECE_BYTES = 1 << 20
@@ -168,9 +169,9 @@ class IncomingBlob:
             place = self._place(self.digest)
             if not place.parent.is_dir():
                 place.parent.mkdir(exist_ok=True)
-                _sync_folder(place.parent.parent)
+                sync(place.parent.parent)
             self._part.replace(place)
-            _sync_folder(place.parent)
+            sync(place.parent)
         return Blob(self.digest, self._written, self._checksum.hexdigest())
 
 
@@ -197,11 +198,3 @@ def _storage_full() -> Iterator[None]:
                 "the coordinator's disk is full: nothing of this blob was kept; make room and send it again"
             ) from error
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
