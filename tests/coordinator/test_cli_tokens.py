@@ -1,6 +1,7 @@
 """`fedcollm tokens`, as whoever runs a coordinator uses it."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from typer.testing import CliRunner, Result
 
 from bench.federation import FEDERATION, key_of
 from services.coordinator.cli.app import app
+from services.coordinator.cli.tokens import changing
 from services.coordinator.principals import Principal, Role
-from services.coordinator.tokens import TokenFile
+from services.coordinator.tokens import TokenFile, issue, read_entries
 from shared.cli.console import ExitCode
 from shared.credentials import BearerToken
 from shared.errors import NotAuthenticated
@@ -104,3 +106,28 @@ def test_a_revoked_token_is_known_no_more(folder: Path):
 def test_what_cannot_be_is_wrong_usage(arguments: tuple[str, ...]):
     """A name, a role, days and a file of settings: each is looked at first."""
     assert tokens(*arguments).exit_code == ExitCode.WRONG_USAGE
+
+
+def test_of_changes_at_the_same_time_none_is_lost(folder: Path):
+    """Somebody revokes a token while others are issued: all of it is in the file."""
+    file = folder / "principals.json"
+    tokens("issue", "gpu", "--role", "worker")
+
+    def change(place: int) -> None:
+        with changing(file) as known:
+            known[f"screen-{place}"] = issue(Role.VIEWER)[1]
+            known.pop("gpu", None)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(change, range(16)))
+    assert read_entries(file).keys() == {f"screen-{place}" for place in range(16)}
+
+
+@pytest.mark.parametrize("command", [["issue", "gpu", "--role", "worker"], ["revoke", "gpu"], ["list"]])
+def test_a_file_that_is_not_there_is_said_to_be_missing(folder: Path, command: list[str]):
+    """Its folder, where that is missing too."""
+    settings = folder / "coordinator.toml"
+    settings.write_text(settings.read_text().replace("principals.json", "elsewhere/principals.json"))
+    told = tokens(*command)
+    assert told.exit_code == ExitCode.WRONG_USAGE
+    assert "nor its folder" in " ".join(told.output.split())

@@ -1,8 +1,10 @@
 """``fedcollm tokens``: issue, list and revoke tokens, on the coordinator's machine; a coordinator that runs notices."""
 
+import fcntl
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -97,13 +99,13 @@ def issue_(
     """Issue a token, which takes effect at once, and write it into a file to hand over."""
     with telling(as_json=as_json) as output:
         principals = _principals_file(config)
-        known = read_entries(principals)
         file = into or principals.parent / "tokens" / name
-        if name in known and not force:
-            raise OutputExists(f"{name} has a token, as {known[name].role}: replace it with --force, or revoke it")
         token, entry = issue(Role(role), days=days)
-        write_private(file, token)
-        _write(principals, {**known, name: entry})
+        with changing(principals) as known:
+            if name in known and not force:
+                raise OutputExists(f"{name} has a token, as {known[name].role}: replace it with --force, or revoke it")
+            write_private(file, token)
+            known[name] = entry
         output.result(
             Issued(name=name, role=entry.role, not_after=entry.not_after, file=file),
             f"wrote {file}, the token of {name} as {entry.role} until {_day(entry)}: give it to them by a way that "
@@ -124,11 +126,9 @@ def list_(*, config: CoordinatorFile = None, as_json: AsJson = False) -> None:
 def revoke(name: Name, *, config: CoordinatorFile = None, as_json: AsJson = False) -> None:
     """Revoke a token: its next request is refused."""
     with telling(as_json=as_json) as output:
-        principals = _principals_file(config)
-        known = dict(read_entries(principals))
-        if known.pop(name, None) is None:
-            raise NotFound(f"nobody called {name} has a token: `fedcollm tokens list` says who has")
-        _write(principals, known)
+        with changing(_principals_file(config)) as known:
+            if known.pop(name, None) is None:
+                raise NotFound(f"nobody called {name} has a token: `fedcollm tokens list` says who has")
         output.result(Revoked(name=name), f"{name} has no token any more")
 
 
@@ -136,12 +136,24 @@ def _principals_file(config: Path | None) -> Path:
     return read_settings(Settings, config).principals_file
 
 
-def _write(file: Path, entries: Mapping[str, TokenEntry]) -> None:
-    """Write the file anew, for the user that had it, as far as this one may give it away."""
-    owner = file.stat()
-    write_private(file, TokensFile(dict(entries)).model_dump_json(indent=2))
-    if os.geteuid() == 0:
-        os.chown(file, owner.st_uid, owner.st_gid)
+@contextmanager
+def changing(file: Path) -> Iterator[dict[str, TokenEntry]]:
+    """Give the entries of the principals' file, and write what became of them, for the user that had it.
+
+    Of two commands at once the second waits for the first: a token that was revoked stays so.
+    """
+    read_entries(file)  # which says what is wrong, if even its folder is not there
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        entries = dict(read_entries(file))
+        yield entries
+        owner = file.stat()
+        write_private(file, TokensFile(entries).model_dump_json(indent=2))
+        if os.geteuid() == 0:
+            os.chown(file, owner.st_uid, owner.st_gid)
+    finally:
+        os.close(folder)
 
 
 def _day(entry: TokenEntry) -> str:
