@@ -77,7 +77,7 @@ class Composition:
 
     def fetch_ca(self, folder: Path) -> Path:
         """Fetch the CA's certificate as the page says."""
-        (command,) = re.findall(r"`docker compose (cp\s\S+) \.`", PAGE)
+        (command,) = re.findall(r"`docker compose (cp\s\S+ca\.pem) \.`", PAGE)
         self(*command.split(), str(folder))
         return folder / "ca.pem"
 
