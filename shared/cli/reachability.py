@@ -44,7 +44,7 @@ PATIENCE_SECONDS = 3.0
 NO_COORDINATOR = "correct coordinator_url: what answers there is no coordinator, or a proxy in front of it"
 
 ADVICE = {
-    NotAMember.code: "read the fingerprint of this agent's key to the operator, who approves it by that",
+    NotAMember.code: "read this agent's check code to the operator, who approves it by that",
     FederationMismatch.code: "compare federation with what the operator says: the coordinator is of another one",
     RequestSignatureInvalid.code: "has the key been made anew? Then ask the operator for a new invitation",
     ClockSkewed.code: "set the clock of the machine that is wrong (NTP)",

@@ -86,7 +86,7 @@ def canonical_json(document: BaseModel, *, without: str = "") -> bytes:
 
 
 def fingerprint(key: str) -> str:
-    """Return a short form of a public key for people to compare: 16 hex digits in groups of four, 64 bits."""
+    """Return a short form of a public key, for people to compare: 16 hex digits in groups of four, 64 bits."""
     digits = hashlib.sha256(key.encode()).hexdigest()[:16]
     return "-".join(digits[start : start + 4] for start in range(0, 16, 4))
 

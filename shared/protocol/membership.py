@@ -149,6 +149,15 @@ def token_digest(token: str) -> str:
     return f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"
 
 
+def check_code(*, federation: str, operator_key: str, name: str, key: str) -> str:
+    """Return what an organisation reads to its operator: a short form of all that both must know of each other.
+
+    Where an invitation was changed on its way, its agent goes by another operator's key and has another code, even if
+    its own key has reached the coordinator.
+    """
+    return fingerprint(f"fedcollm-check-code-v1\n{federation}\n{operator_key}\n{name}\n{key}")
+
+
 def require_member(
     signed: SignedCertificate, *, operator_key: str, federation: str, now: float
 ) -> MembershipCertificate:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from bench.federation import key_of, sign
+from bench.federation import FEDERATION, key_of, sign
 from services.client_agent.cli.app import app
 from services.client_agent.cli.doctor import PACKAGES
 from services.client_agent.egress_ledger import ledger_folder, months, read
@@ -23,7 +23,8 @@ from shared.key_file import keep_key, read_key
 from shared.listening import listen
 from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.models import load_tokenizer
-from shared.protocol.identity import IdentityKey, fingerprint
+from shared.protocol.identity import IdentityKey
+from shared.protocol.membership import check_code
 from shared.protocol.terms import CohortTerms, RunTerms
 from shared.protocol.work import PrepareResult
 from tests.support.federations import begin, coordinator, lease, result_of, terms_of
@@ -173,7 +174,7 @@ def test_an_agent_whose_key_is_not_accepted_is_told_what_to_do(installed: Instal
     keep_key(installed.folder / "agent.key", IdentityKey.generate())
     for changes, name, said in (
         ({}, "ada", "has the key been made anew?"),
-        ({"name": "dora"}, "dora", "read the fingerprint of this agent's key to the operator"),
+        ({"name": "dora"}, "dora", "read this agent's check code to the operator"),
         ({"federation": "another"}, "ada", "compare federation with what the operator says"),
     ):
         if changes.get("name"):
@@ -191,7 +192,8 @@ def test_a_key_that_others_can_read_is_a_warning(installed: Installation):
     (installed.folder / "agent.key").chmod(0o644)
     verdict, said = installed.findings()["key file"]
     assert verdict == "warning"
-    assert fingerprint(key_of("ada").public) in said
+    known = {"federation": FEDERATION, "operator_key": key_of("operator").public}
+    assert check_code(name="ada", key=key_of("ada").public, **known) in said
     assert f"chmod 600 {installed.folder / 'agent.key'}" in said
     assert installed.run().exit_code == ExitCode.DONE
 

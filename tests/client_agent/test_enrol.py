@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from bench.federation import ManualClock
+from bench.federation import FEDERATION, ManualClock, key_of
 from services.client_agent.cli.app import app
 from services.coordinator.app import create_app
 from services.coordinator.context import Context
 from shared.cli.console import ExitCode
 from shared.key_file import keep_key, read_key
-from shared.protocol.identity import IdentityKey, fingerprint
-from shared.protocol.membership import MemberState
+from shared.protocol.identity import IdentityKey
+from shared.protocol.membership import MemberState, check_code
 from tests.support.federations import coordinator
 from tests.support.members import IDENTITY, certificate, invitation_of, member
 from tests.support.served import served
@@ -53,12 +53,13 @@ def enrol(*arguments: str) -> Result:
 
 
 def test_an_agent_makes_its_key_and_brings_it(folder: Path, context: Context):
-    """The key stays on this machine; the fingerprint is for the operator, and the ledger has what left."""
+    """The key stays on this machine; the check code is for the operator, and the ledger has what left."""
     told = enrol()
     assert told.exit_code == ExitCode.DONE, told.output
     key = read_key(folder / "agent.key").public
     assert (member(context, "dora").key, member(context, "dora").state) == (key, MemberState.PENDING)
-    assert f"its fingerprint is {fingerprint(key)}" in told.stdout
+    code = check_code(name="dora", key=key, federation=FEDERATION, operator_key=key_of("operator").public)
+    assert f"its check code is {code}" in told.stdout
     assert "read it to the operator" in told.stdout
     (ledger,) = (folder / "state" / "ledger").glob("*.jsonl")
     assert [json.loads(line)["kind"] for line in ledger.read_text().splitlines()] == ["enrolment"]

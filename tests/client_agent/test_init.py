@@ -16,8 +16,7 @@ from services.coordinator.context import Context
 from shared.cli.console import ExitCode
 from shared.configuration import read_settings
 from shared.key_file import read_key
-from shared.protocol.identity import fingerprint
-from shared.protocol.membership import Invitation, MemberState
+from shared.protocol.membership import Invitation, MemberState, check_code
 from tests.support.federations import coordinator
 from tests.support.members import OPERATOR, invitation_of, member
 from tests.support.served import served
@@ -77,7 +76,8 @@ def test_answers_become_a_file_that_the_agent_reads(folder: Path, context: Conte
     assert settings.identity_key_file == folder / "agent.key"
     assert settings.identity_key_file.stat().st_mode & 0o777 == 0o600
     assert (member(context, "dora").state, member(context, "dora").key) == (MemberState.PENDING, key.public)
-    assert fingerprint(key.public) in told.output
+    code = check_code(name="dora", key=key.public, federation=FEDERATION, operator_key=OPERATOR.public)
+    assert f"its check code is {code}" in told.output
     assert invitation.token not in told.output + (folder / "agent.toml").read_text()
     assert "1 examples, multiple choice" in told.output
     assert "fedcollm-agent doctor --config agent.toml" in told.output

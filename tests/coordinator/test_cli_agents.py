@@ -14,7 +14,7 @@ from services.coordinator.context import Context
 from shared.cli.console import ExitCode
 from shared.key_file import keep_key
 from shared.protocol.identity import IdentityKey, fingerprint
-from shared.protocol.membership import Invitation, MemberState, require_member, token_digest
+from shared.protocol.membership import Invitation, MemberState, check_code, require_member, token_digest
 from tests.support.federations import coordinator
 from tests.support.members import certificate, enrolment, member
 from tests.support.served import Operated, operated
@@ -51,10 +51,10 @@ def invite(operator: Operated, folder: Path, *names: str) -> list[Invitation]:
 
 
 def enrol(operator: Operated, folder: Path, name: str = "dora") -> str:
-    """Invite an agent, enrol it, and return its key's fingerprint."""
+    """Invite an agent, enrol it, and return its check code."""
     (invitation,) = invite(operator, folder, name)
     operator.context.membership.enrol(enrolment(invitation.token, KEY, name))
-    return fingerprint(KEY.public)
+    return check_code(federation=FEDERATION, operator_key=key_of("operator").public, name=name, key=KEY.public)
 
 
 def test_an_invitation_holds_all_that_an_agent_believes(operator: Operated, tmp_path: Path):
@@ -84,9 +84,9 @@ def test_an_invitation_names_the_address_and_the_ca_of_the_agents(operator: Oper
 
 
 def test_an_operator_approves_what_was_compared(operator: Operated, tmp_path: Path):
-    """Asked with the key's fingerprint; a no, and another fingerprint, leave the agent pending."""
+    """Asked with the check code; a no, and another code, leave the agent pending."""
     found = enrol(operator, tmp_path)
-    other = agents(operator, "approve", "dora", "--fingerprint", "0123-4567-89ab-cdef")
+    other = agents(operator, "approve", "dora", "--code", "0123-4567-89ab-cdef")
     assert (other.exit_code, "somebody else may have used the invitation" in other.stderr) == (ExitCode.FAILED, True)
     refused = agents(operator, "approve", "dora", answers="n\n")
     assert (refused.exit_code, found in refused.stderr) == (ExitCode.FAILED, True)
@@ -94,7 +94,7 @@ def test_an_operator_approves_what_was_compared(operator: Operated, tmp_path: Pa
 
     told = agents(operator, "approve", "dora", answers="y\n")
     assert told.exit_code == ExitCode.DONE, told.output
-    assert f"dora is a member with the key {found}, until 20" in told.stdout
+    assert f"dora is a member with the key {fingerprint(KEY.public)}, until 20" in told.stdout
     with operator.context.store.read() as tx:
         kept = tx.members.get("dora")
     assert kept.key is not None
@@ -105,13 +105,13 @@ def test_an_operator_approves_what_was_compared(operator: Operated, tmp_path: Pa
 
 
 def test_a_script_says_what_was_compared(operator: Operated, tmp_path: Path):
-    """By the fingerprint or by --yes, for as many days as it says; with --json nobody is asked."""
+    """By the check code or by --yes, for as many days as it says; with --json nobody is asked."""
     found = enrol(operator, tmp_path)
     silent = agents(operator, "approve", "dora", "--json")
     assert (silent.exit_code, json.loads(silent.stderr)["code"]) == (ExitCode.WRONG_USAGE, "configuration_invalid")
-    several = agents(operator, "approve", "dora", "emil", "--fingerprint", found)
+    several = agents(operator, "approve", "dora", "emil", "--code", found)
     assert (several.exit_code, "of one agent" in several.stderr) == (ExitCode.WRONG_USAGE, True)
-    for arguments in (("--fingerprint", found.upper()), ("--yes", "--days", "2")):
+    for arguments in (("--code", found.upper()), ("--yes", "--days", "2")):
         told = agents(operator, "approve", "dora", *arguments, "--json")
         assert json.loads(told.stdout)["agents"][0]["state"] == "approved", told.output
     ends = member(operator.context, "dora").not_after
@@ -130,10 +130,10 @@ def test_who_is_not_there_is_not_approved(operator: Operated, tmp_path: Path):
 
 def test_agents_are_listed_and_revoked(operator: Operated, tmp_path: Path):
     """Each with its state and its key; a revoked one is not found among members."""
-    found = enrol(operator, tmp_path)
+    enrol(operator, tmp_path)
     invite(operator, tmp_path, "emil")
     listed = agents(operator, "list").stdout
-    assert all(part in listed for part in ("dora", "pending", found, "emil", "invited"))
+    assert all(part in listed for part in ("dora", "pending", fingerprint(KEY.public), "emil", "invited"))
     assert "dora is revoked" in agents(operator, "revoke", "dora", "--reason", "it left").stdout
     assert member(operator.context, "dora").state is MemberState.REVOKED
     assert agents(operator, "revoke", "eve", "--reason", "x").exit_code == ExitCode.REFUSED

@@ -1,11 +1,13 @@
 """Who is a member (docs/protocol.md, "Identity")."""
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
 from shared.errors import CertificateExpired, FederationMismatch, SignatureInvalid
 from shared.protocol.identity import IdentityKey
-from shared.protocol.membership import CERTIFICATE, MembershipCertificate, SignedCertificate, require_member
+from shared.protocol.membership import CERTIFICATE, MembershipCertificate, SignedCertificate, check_code, require_member
 
 OPERATOR = IdentityKey.generate()
 CERTIFICATE_OF_ADA = MembershipCertificate(
@@ -58,3 +60,11 @@ def test_names_are_short_and_plain(name: str) -> None:
     """A name goes into paths, logs and signatures."""
     with pytest.raises(ValidationError):
         MembershipCertificate(federation="clinics", name=name, key=OPERATOR.public, not_after=1)
+
+
+def test_a_check_code_is_of_all_that_both_sides_must_know() -> None:
+    """Whose invitation named another operator, federation or agent reads another code, whatever its key is."""
+    true = {"federation": "clinics", "operator_key": OPERATOR.public, "name": "ada", "key": CERTIFICATE_OF_ADA.key}
+    bent = [true | {what: f"{value}x"} for what, value in true.items()]
+    assert re.fullmatch(r"[0-9a-f]{4}(-[0-9a-f]{4}){3}", check_code(**true))
+    assert len({check_code(**each) for each in (true, *bent)}) == 5

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from services.client_agent.cli.enrol import code_of
 from services.client_agent.cli.status import AgentFile
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.egress_ledger import EgressLedger
@@ -22,7 +23,6 @@ from shared.errors import ConfigurationError
 from shared.findings import Check, Finding, Verdict, examine, failed, ok, summary, table
 from shared.folders import is_owned
 from shared.key_file import read_key
-from shared.protocol.identity import fingerprint
 from shared.protocol.manifest import Manifest
 from shared.protocol.terms import LoraTerms, TaskTerms
 from shared.transport import Transport, open_transport
@@ -67,7 +67,7 @@ def checks(config: Path | None) -> list[Check]:
                 setting="status_port",
             ),
         ),
-        Check("key file", lambda: _key(settings.identity_key_file)),
+        Check("key file", lambda: _key(settings)),
         Check("SLM", lambda: _base_model(settings.slm), after=("packages",)),
         Check("SLM weights", lambda: _weights(settings.slm, cache), after=("SLM",)),
         Check("data", lambda: _data(settings.data, settings), after=("SLM",)),
@@ -151,9 +151,10 @@ def _ledger(settings: Settings) -> EgressLedger:
     return EgressLedger(settings.state_dir, TrafficCount())
 
 
-def _key(file: Path) -> Finding:
-    """Check that the agent has a key, and nobody else; the operator knows it by its fingerprint."""
-    return private(file, f"{file}, fingerprint {fingerprint(read_key(file).public)}")
+def _key(settings: Settings) -> Finding:
+    """Check that the agent has a key, and nobody else; its operator approves it by the check code."""
+    file = settings.identity_key_file
+    return private(file, f"{file}, check code {code_of(settings, read_key(file))}")
 
 
 def _signing(settings: Settings) -> SignedRequests:

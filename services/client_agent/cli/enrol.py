@@ -17,8 +17,8 @@ from shared.configuration import read_settings
 from shared.egress import TrafficCount
 from shared.errors import ConfigurationError
 from shared.key_file import keep_key, key_of
-from shared.protocol.identity import PublicKey, fingerprint
-from shared.protocol.membership import Invitation, MemberState
+from shared.protocol.identity import IdentityKey, PublicKey
+from shared.protocol.membership import Invitation, MemberState, check_code
 from shared.protocol.names import PrincipalName
 from shared.protocol.terms import FROZEN
 
@@ -28,13 +28,13 @@ InvitationFile: TypeAlias = Annotated[
 
 
 class Enrolled(BaseModel):
-    """Who this agent is; its operator compares the fingerprint."""
+    """Who this agent is; its operator compares the check code."""
 
     federation: PrincipalName
     name: PrincipalName
     state: MemberState
     key: PublicKey
-    fingerprint: str
+    check_code: str
     model_config = FROZEN
 
 
@@ -70,13 +70,20 @@ def enrolled_with(settings: Settings, invitation: Invitation, output: Output) ->
         name=settings.name,
         state=view.state,
         key=key.public,
-        fingerprint=fingerprint(key.public),
+        check_code=code_of(settings, key),
+    )
+
+
+def code_of(settings: Settings, key: IdentityKey) -> str:
+    """Return the check code of the agent that has these settings and this key."""
+    return check_code(
+        federation=settings.federation, operator_key=settings.operator_key, name=settings.name, key=key.public
     )
 
 
 def enrolled_lines(enrolled: Enrolled) -> list[str]:
     """Say who this agent is now, and what is to be done with it."""
-    who = f"{enrolled.name} has brought its key to {enrolled.federation}; its fingerprint is {enrolled.fingerprint}"
+    who = f"{enrolled.name} has brought its key to {enrolled.federation}; its check code is {enrolled.check_code}"
     if enrolled.state is MemberState.APPROVED:
         return [who, "the operator has approved it: the invitation is worth nothing any more, and can be deleted"]
     return [who, "read it to the operator, by telephone for instance: once it was compared, this agent is a member"]

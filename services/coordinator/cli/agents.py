@@ -11,6 +11,7 @@ from rich.table import Table
 
 from services.coordinator.cli.connection import OPERATOR_FILE, Operator, operating
 from services.coordinator.cli.display import plain_table
+from services.coordinator.cli.signing import Signer
 from shared.access import require_readable
 from shared.cli.files_written import write_private
 from shared.errors import ConfigurationError, MemberConflict, NotFound, about
@@ -103,20 +104,20 @@ def approve(
     days: Annotated[int, typer.Option("--days", min=1, max=3650, help="How long they are members.")] = 365,
     expected: Annotated[
         str | None,
-        typer.Option("--fingerprint", metavar="DIGITS", help="What the organisation says that its key's is."),
+        typer.Option("--code", metavar="DIGITS", help="The check code that the organisation has read."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: the keys have been compared.")] = False,
 ) -> None:
     """Make agents members, each by a certificate for the key that it has brought; again, for longer.
 
-    Compare each fingerprint with what the agent's administrator reads, by telephone for instance: whoever got hold of
-    an invitation on its way would have brought another key.
+    Compare each check code with what the agent's administrator reads, by telephone for instance: whoever got hold of
+    an invitation on its way would have brought another key, or would have named another operator in it.
     """
     if expected is not None and len(enrolled) > 1:
-        raise ConfigurationError("--fingerprint is of one agent: approve the others by commands of their own")
+        raise ConfigurationError("--code is of one agent: approve the others by commands of their own")
     signer = operator.signer()
     found = {one.name: one for one in operator.ask("GET", "/v1/agents", MemberList).agents}
-    keys = {one: _compared(operator, found.get(one), one, expected=expected, yes=yes) for one in enrolled}
+    keys = {one: _compared(operator, signer, found.get(one), one, expected=expected, yes=yes) for one in enrolled}
     not_after = int(time.time()) + days * DAY_SECONDS
     approved = tuple(
         operator.ask(
@@ -141,22 +142,24 @@ def revoke(
     operator.output.result(revoked, f"{member} is revoked")
 
 
-def _compared(operator: Operator, member: MemberView | None, name: str, *, expected: str | None, yes: bool) -> str:
+def _compared(
+    operator: Operator, signer: Signer, member: MemberView | None, name: str, *, expected: str | None, yes: bool
+) -> str:
     """Return the key that an agent has brought, if the operator says that it is its own."""
     if member is None:
         raise NotFound(f"no agent {name} was invited: `fedcollm agents invite {name}` does it")
     if member.key is None:
         raise MemberConflict(f"{name} has not enrolled yet: ask its administrator for `fedcollm-agent enrol`")
-    found = fingerprint(member.key)
+    found = signer.check_code(name, member.key)
     if expected is not None and expected.strip().lower() != found:
         raise MemberConflict(
-            f"{name} has brought the key {found}, and not {expected}: somebody else may have used the invitation; "
-            f"`fedcollm agents revoke {name}` and invite it again"
+            f"the check code of {name} is {found}, and not {expected}: somebody else may have used the invitation, or "
+            f"changed it; `fedcollm agents revoke {name}` and invite it again"
         )
     if expected is None and not yes:
         if operator.output.as_json:
-            raise ConfigurationError("nobody is asked with --json: say --fingerprint, or --yes")
-        operator.output.note(f"{name} has brought the key {found}")
+            raise ConfigurationError("nobody is asked with --json: say --code, or --yes")
+        operator.output.note(f"{name} has brought a key; the check code is {found}")
         if not typer.confirm("Does its administrator read the same?", err=True):
             raise MemberConflict(f"{name} was not approved: `fedcollm agents revoke {name}`, and invite it again")
     return member.key

@@ -18,6 +18,7 @@ from shared.protocol.membership import (
     Invitation,
     MembershipCertificate,
     SignedCertificate,
+    check_code,
 )
 from shared.protocol.messages import RunView
 from shared.protocol.tensors import parameter_count
@@ -50,6 +51,10 @@ class Signer:
         """Return the certificate of a member, whose key the operator has compared."""
         certificate = MembershipCertificate(federation=self.federation, name=name, key=key, not_after=not_after)
         return SignedCertificate(certificate=certificate, signature=self.key.sign(CERTIFICATE, certificate))
+
+    def check_code(self, name: str, key: str) -> str:
+        """Return what the administrator of an agent with this key reads, if its invitation came as it was sent."""
+        return check_code(federation=self.federation, operator_key=self.key.public, name=name, key=key)
 
     async def sign_run(self, transport: Transport, run_id: str, terms: RunTerms) -> Manifest:
         """Sign a run's manifest, if it says what the terms say, and return it; the same again changes nothing.
