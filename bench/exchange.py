@@ -28,6 +28,7 @@ from shared.protocol.secagg.member import (
 )
 from shared.protocol.secagg.sealing import AttemptSecrets, Shares
 from shared.protocol.secagg.unmasking import Masks, Released, masks_left, remove
+from shared.protocol.terms import SMALLEST_COHORT
 
 NOTHING = digest_of(b"")
 
@@ -79,6 +80,7 @@ def attempt_terms(members: int, parameters: int, *, most_parties: int | None = N
         layout=NOTHING,
         parameters=parameters,
         clip_norm=1.0,
+        fewest_parties=SMALLEST_COHORT,
         most_parties=most_parties or members,
         weighted=False,
         members=members,

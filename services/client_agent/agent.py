@@ -40,7 +40,7 @@ from shared.protocol.attempts import Summons
 from shared.protocol.codec import blob_bytes, flat_numbers, require_file
 from shared.protocol.manifest import Manifest, manifest_digest
 from shared.protocol.messages import LONGEST_POLL_SECONDS, Assignment, PublishedAdapter
-from shared.protocol.secagg.attempt import layout_digest
+from shared.protocol.secagg.attempt import fewest_parties, layout_digest
 from shared.protocol.secagg.coding import clipped
 
 PAUSE_AFTER_FAILURE_SECONDS = 10.0
@@ -216,6 +216,7 @@ class Agent:
             adapter=assignment.adapter,
             layout=layout_digest(manifest.layout),
             clip_norm=manifest.masking.clip_norm,
+            fewest_parties=fewest_parties(manifest.cohort),
             most_parties=manifest.cohort.group_size,
             weighted=manifest.weighting == "examples",
             seed=assignment.seed,

@@ -48,7 +48,10 @@ DAY_SECONDS = 86_400.0
 RUNS_KEPT = 4
 
 # What terms of an attempt and an update have in common, because the manifest says it.
-FIXED_BY_MANIFEST = ("manifest", "base_model", "adapter", "layout", "clip_norm", "most_parties", "weighted")
+FIXED_BY_MANIFEST = (
+    *("manifest", "base_model", "adapter", "layout"),
+    *("clip_norm", "fewest_parties", "most_parties", "weighted"),
+)
 
 
 class StoredUpdate(BaseModel):
@@ -66,6 +69,7 @@ class StoredUpdate(BaseModel):
     adapter: Digest
     layout: Digest
     clip_norm: float
+    fewest_parties: int
     most_parties: int
     weighted: bool
     seed: int

@@ -1,7 +1,7 @@
 """The stages of an attempt: who must still answer, when a stage closes, and what follows (docs/secure-aggregation.md).
 
 Each function is one step inside a transaction. A stage closes when everybody who is expected has answered, or when its
-time is over and the threshold has; what happened before anything is unmasked can be done again with fresh keys.
+time is over and enough have; what happened before anything is unmasked can be done again with fresh keys.
 """
 
 import math
@@ -18,7 +18,15 @@ from services.coordinator.transaction import Transaction
 from shared.protocol.attempts import SignedSurvivors
 from shared.protocol.manifest import manifest_digest
 from shared.protocol.rounds import STAGES, RoundEvent, RoundState
-from shared.protocol.secagg.attempt import Advert, AttemptTerms, Content, Roster, layout_digest, threshold_of
+from shared.protocol.secagg.attempt import (
+    Advert,
+    AttemptTerms,
+    Content,
+    Roster,
+    fewest_parties,
+    layout_digest,
+    threshold_of,
+)
 from shared.protocol.tensors import parameter_count
 
 # An attempt that fails this often in one round does so for a reason that another one does not mend.
@@ -84,14 +92,19 @@ def expected(attempt: Attempt, stage: RoundState) -> Sequence[str]:
 
 
 def _too_few(run: Run, stage: RoundState, answers: Sequence[Answers]) -> str | None:
-    """Return why a stage that waits no longer cannot be gone on from, if that is so."""
-    there = sum(len(each.names) for each in answers)
+    """Return why a stage that waits no longer cannot be gone on from, if that is so.
+
+    Agents refuse what is too few for a sum before they sign the survivors of it; who is lost after that is in the sum.
+    """
+    there, min_count = sum(len(each.names) for each in answers), run.terms.cohort.min_count
+    gathers = stage in {RoundState.KEYS, RoundState.SHARES, RoundState.MASKED}
     for attempt, names in ((each.attempt, each.names) for each in answers):
-        if len(names) < attempt.terms.threshold:
+        needed = attempt.terms.smallest_sum if gathers else attempt.terms.threshold
+        if len(names) < needed:
             asked = len(expected(attempt, stage))
-            return f"at the stage {stage} {len(names)} of {asked} answered, and {attempt.terms.threshold} are needed"
-    if stage is RoundState.MASKED and there < run.terms.cohort.min_count:
-        return f"{there} masked vectors came, and the cohort's min_count is {run.terms.cohort.min_count}"
+            return f"at the stage {stage} {len(names)} of {asked} answered, and {needed} are needed"
+    if gathers and there < min_count:
+        return f"at the stage {stage} {there} answered in all groups, and the cohort's min_count is {min_count}"
     return None
 
 
@@ -213,6 +226,7 @@ def _terms(run: Run, current: Round, group: int, *, members: int, federation: st
         layout=layout_digest(manifest.layout),
         parameters=parameter_count(manifest.layout) if content == "updates" else 0,
         clip_norm=manifest.masking.clip_norm,
+        fewest_parties=fewest_parties(manifest.cohort),
         most_parties=manifest.cohort.group_size,
         weighted=weighted,
         total_count=current.total_count or 0,

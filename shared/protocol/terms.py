@@ -152,7 +152,12 @@ class CohortTerms(BaseModel):
 
     model_config = FROZEN
 
-    min_count: Annotated[Count, Field(description="With fewer updates than this a round comes to nothing.")]
+    min_count: Annotated[
+        Count,
+        Field(
+            description="With fewer updates than this a round comes to nothing; agents mask theirs for no smaller sum."
+        ),
+    ]
     max_count: Annotated[Count, Field(description="With this many updates it closes at once.")]
     min_seconds: Annotated[Seconds, Field(description="From here on it closes with min_count updates.")]
     max_seconds: Annotated[Seconds, Field(description="Here it ends, whatever there is.")]

@@ -68,6 +68,7 @@ async def test_a_coordinator_that_keeps_the_protocol_is_answered(play: Play) -> 
         ({"adapter": digest_of(b"another")}, "the adapter of attempt 1"),
         ({"layout": digest_of(b"another")}, "the layout of attempt 1"),
         ({"clip_norm": 5000.0}, "the clip_norm of attempt 1 .* is 5000"),
+        ({"fewest_parties": 4}, "the fewest_parties of attempt 1"),
         ({"most_parties": 2000}, "the most_parties of attempt 1"),
         ({"weighted": True, "total_count": 100}, "the weighted of attempt 1"),
         ({"parameters": 13}, "the parameters of attempt 1"),
@@ -94,6 +95,36 @@ async def test_more_members_than_the_run_allows(play: Play) -> None:
     """The sum of five could overflow what four were coded for."""
     play.terms = TERMS.model_copy(update={"members": 5, "threshold": 4})
     await refused(play, play.keys(), "attempt_refused", "5 members, and its run allows 3 to 4")
+
+
+OF_FOUR = TERMS.model_copy(update={"fewest_parties": 4})
+
+
+@pytest.mark.parametrize("change", [{"members": 3}, {"members": 3, "fewest_parties": 3}], ids=["below", "another"])
+async def test_fewer_members_than_the_operator_has_signed(tmp_path: Path, change: dict[str, object]) -> None:
+    """The coordinator picks who is in an attempt, and may not pick fewer than the run's cohort.min_count."""
+    play = Play(tmp_path, terms=OF_FOUR)
+    play.terms = OF_FOUR.model_copy(update=change)
+    words = "the fewest_parties of attempt 1 .* is 3, and .* trained for 4" if len(change) > 1 else "allows 4 to 4"
+    await refused(play, play.keys(), "attempt_refused", words)
+
+
+async def test_a_cohort_that_shrinks_below_what_the_operator_has_signed(tmp_path: Path) -> None:
+    """Four are asked for keys; of three, as many as the threshold, roster, dealers and survivors are refused alike."""
+    play = Play(tmp_path, terms=OF_FOUR)
+    await play.until("shares")
+    members = SharesWanted(place=play.place, members=play.shares().members[:3])
+    await refused(play, members, "attempt_refused", "names 3 members, and 4 to 4")
+    await play.member.answer(play.shares())
+    wanted = play.masked()
+    dealt = MaskedWanted(place=play.place, sealed={name: wanted.sealed[name] for name in ("bob", "cleo")})
+    await refused(play, dealt, "attempt_refused", "must be 3 or more of the other members")
+    await play.member.answer(wanted)
+    survivors = ConsistencyWanted(place=play.place, survivors=("ada", "bob", "cleo"))
+    await refused(play, survivors, "attempt_refused", "they must be 4 or more")
+    await play.member.answer(play.consistency())
+    await play.member.answer(play.unmasking())
+    assert [stage for stage, _ in play.sent] == [*STAGES]
 
 
 @pytest.mark.parametrize("field", ["run_id", "round", "attempt"])

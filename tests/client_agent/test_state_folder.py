@@ -127,6 +127,7 @@ UPDATE = StoredUpdate(
     adapter=digest_of(THETA[0]),
     layout=digest_of(b"layout"),
     clip_norm=50.0,
+    fewest_parties=3,
     most_parties=4,
     weighted=False,
     seed=1,

@@ -338,6 +338,7 @@ TERMS_OF_NOBODY = AttemptTerms(
     **dict.fromkeys(("manifest", "base_model", "adapter", "layout"), f"sha256:{'0' * 64}"),
     parameters=1,
     clip_norm=1.0,
+    fewest_parties=3,
     most_parties=3,
     weighted=False,
     members=3,

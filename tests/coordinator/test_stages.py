@@ -130,16 +130,40 @@ def test_five_failed_attempts_end_the_round(context: Context, clock: ManualClock
     assert players.play().state is RoundState.AGGREGATED
 
 
-def test_a_cohort_that_has_become_too_small_is_not_summed(context: Context, clock: ManualClock) -> None:
-    """As many as the threshold have sent vectors, and fewer than the operator wants in a sum."""
+@pytest.mark.parametrize("stage", ["keys", "shares", "masked"])
+def test_a_cohort_that_has_become_too_small_is_not_gone_on_with(
+    context: Context, clock: ManualClock, stage: str
+) -> None:
+    """As many as the threshold are there, and fewer than the operator wants in a sum: agents would refuse them."""
     players = opened(
         context, clock, *FIVE, cohort=CohortTerms(min_count=5, max_count=5, min_seconds=10, max_seconds=60)
     )
-    players.bend["bob", "masked"] = silent
+    players.bend["bob", stage] = silent
     players.play(until=RoundState.OPEN, attempt=1)
-    assert events_of(context)[-1].detail["reason"] == "4 masked vectors came, and the cohort's min_count is 5"
+    assert events_of(context)[-1].detail["reason"] == f"at the stage {stage} 4 of 5 answered, and 5 are needed"
     players.bend.clear()
     assert players.play().state is RoundState.AGGREGATED
+
+
+def test_a_cohort_that_may_be_split_is_counted_as_a_whole(context: Context, clock: ManualClock) -> None:
+    """43 would be enough for a group; the operator wants 44 in the sum, and one has not come."""
+    names = [f"agent-{number:02}" for number in range(44)]
+    cohort = CohortTerms(min_count=44, max_count=LARGEST_GROUP + 1, min_seconds=10, max_seconds=60)
+    players = opened(context, clock, *names, cohort=cohort)
+    players.bend["agent-07", "keys"] = silent
+    players.play(until=RoundState.OPEN, attempt=1)
+    reason = "at the stage keys 43 answered in all groups, and the cohort's min_count is 44"
+    assert events_of(context)[-1].detail["reason"] == reason
+
+
+@pytest.mark.parametrize("stage", ["consistency", "unmasking"])
+def test_who_is_lost_after_its_vector_came_is_in_the_sum(context: Context, clock: ManualClock, stage: str) -> None:
+    """The operator wants five in the sum, and five are; four of them are enough to undo its masks."""
+    cohort = CohortTerms(min_count=5, max_count=5, min_seconds=10, max_seconds=60)
+    players = opened(context, clock, *FIVE, cohort=cohort)
+    players.bend["bob", stage] = silent
+    assert players.play().state is RoundState.AGGREGATED
+    assert (players.round.attempt, players.round.accepted) == (1, 5)
 
 
 def test_whoever_is_silent_in_the_same_way_leaves_the_same_bytes(tmp_path: Path, clock: ManualClock) -> None:

@@ -52,6 +52,7 @@ TERMS = AttemptTerms(
     layout=digest_of(b"layout"),
     parameters=14,
     clip_norm=50.0,
+    fewest_parties=3,
     most_parties=4,
     weighted=False,
     members=4,
@@ -121,6 +122,7 @@ class Play:
         update = StoredUpdate(
             **terms.model_dump(include={"run_id", "round", "manifest", "base_model", "adapter", "layout"}),
             clip_norm=terms.clip_norm,
+            fewest_parties=terms.fewest_parties,
             most_parties=terms.most_parties,
             weighted=terms.weighted,
             seed=1,

@@ -20,7 +20,7 @@ from shared.protocol.names import PrincipalName, RoundNumber, RunId
 from shared.protocol.secagg.coding import Coding
 from shared.protocol.secagg.sealing import require_agreeable
 from shared.protocol.tensors import Layout
-from shared.protocol.terms import FROZEN, LARGEST_GROUP, SMALLEST_COHORT
+from shared.protocol.terms import FROZEN, LARGEST_GROUP, SMALLEST_COHORT, CohortTerms
 
 # 32 bytes as they travel: base64 for URLs, without padding.
 Bytes32: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
@@ -33,6 +33,16 @@ def threshold_of(members: int) -> int:
     return 2 * members // 3 + 1
 
 
+def fewest_parties(cohort: CohortTerms) -> int:
+    """Return how many must be in an attempt, and in its sum, by the terms of a run.
+
+    Of a cohort that may be split, the smallest group has half of ``LARGEST_GROUP`` and its sum the threshold of that.
+    """
+    if cohort.max_count <= LARGEST_GROUP:
+        return cohort.min_count
+    return min(cohort.min_count, threshold_of(LARGEST_GROUP // 2))
+
+
 def layout_digest(layout: Layout) -> str:
     """Return the digest of a layout: of the header that all blobs of it begin with."""
     return digest_of(canonical_header(layout))
@@ -41,6 +51,7 @@ def layout_digest(layout: Layout) -> str:
 class AttemptTerms(BaseModel):
     """What is known of an attempt when it opens; ``members`` is how many agents are asked for keys.
 
+    ``fewest_parties`` and ``most_parties`` are what the run allows: how many may be in an attempt and in its sum.
     ``content`` is updates, or the counts by which updates will be weighted; ``total_count`` is what these added up to.
     """
 
@@ -56,6 +67,7 @@ class AttemptTerms(BaseModel):
     layout: Digest
     parameters: Annotated[int, Field(ge=0)]
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    fewest_parties: Annotated[int, Field(ge=SMALLEST_COHORT, le=LARGEST_GROUP)]
     most_parties: Annotated[int, Field(ge=SMALLEST_COHORT, le=LARGEST_GROUP)]
     weighted: bool
     total_count: Annotated[int, Field(ge=0)] = 0
@@ -67,6 +79,11 @@ class AttemptTerms(BaseModel):
     def coding(self) -> Coding:
         """How updates become integers."""
         return Coding(self.clip_norm, self.most_parties, self.weighted)
+
+    @property
+    def smallest_sum(self) -> int:
+        """How many vectors there must be in its sum: so many can unmask it, and the run wants no fewer in it."""
+        return max(self.threshold, self.fewest_parties)
 
     @property
     def label(self) -> str:
@@ -134,9 +151,10 @@ class Survivors(BaseModel):
 
 def require_terms(terms: AttemptTerms) -> None:
     """Raise AttemptRefused unless a cohort of this size and threshold can keep a secret."""
-    if terms.members < SMALLEST_COHORT or terms.members > terms.most_parties:
+    if not terms.fewest_parties <= terms.members <= terms.most_parties:
         raise AttemptRefused(
-            f"{terms.label} has {terms.members} members, and its run allows {SMALLEST_COHORT} to {terms.most_parties}"
+            f"{terms.label} has {terms.members} members, and its run allows {terms.fewest_parties} to "
+            f"{terms.most_parties}"
         )
     if not threshold_of(terms.members) <= terms.threshold <= terms.members:
         raise AttemptRefused(
@@ -146,7 +164,7 @@ def require_terms(terms: AttemptTerms) -> None:
 
 
 def require_roster(roster: Roster) -> None:
-    """Raise unless these are distinct members with distinct, signed keys, as many as the threshold or more.
+    """Raise unless these are distinct members with distinct, signed keys, as many as a sum must have or more.
 
     Who of them is certified, ``membership`` says.
 
@@ -155,9 +173,9 @@ def require_roster(roster: Roster) -> None:
         SignatureInvalid: a member's keys are not signed by its own identity for this attempt.
     """
     terms, names = roster.terms, [advert.keys.agent for advert in roster.adverts]
-    if names != sorted(set(names)) or not terms.threshold <= len(names) <= terms.members:
+    if names != sorted(set(names)) or not terms.smallest_sum <= len(names) <= terms.members:
         raise AttemptRefused(
-            f"the roster of {terms.label} names {len(names)} members, and {terms.threshold} to {terms.members} "
+            f"the roster of {terms.label} names {len(names)} members, and {terms.smallest_sum} to {terms.members} "
             "different ones in the order of their names are what it must have"
         )
     for field in ("identity", "encryption_key", "mask_key", "commitment"):
@@ -189,13 +207,13 @@ def require_dealers(roster: Roster, others: Iterable[str], *, me: str) -> tuple[
     """Return the members who have dealt shares, this one among them, if it may mask its vector towards them.
 
     Raises:
-        AttemptRefused: with this member they are fewer than the threshold, or not all are of the roster.
+        AttemptRefused: with this member they are fewer than a sum must have, or not all are of the roster.
     """
-    names = set(others)
-    if not names <= roster.keys.keys() - {me} or len(names) + 1 < roster.terms.threshold:
+    names, least = set(others), roster.terms.smallest_sum
+    if not names <= roster.keys.keys() - {me} or len(names) + 1 < least:
         raise AttemptRefused(
             f"the shares of {roster.terms.label} are said to be dealt by {', '.join(sorted(names)) or 'nobody'}: "
-            f"beside {me} itself they must be {roster.terms.threshold - 1} or more of the other members"
+            f"beside {me} itself they must be {least - 1} or more of the other members"
         )
     return tuple(sorted({*names, me}))
 
@@ -204,13 +222,13 @@ def require_survivors(roster: Roster, survivors: Iterable[str], *, dealers: Iter
     """Return the survivors in the order of their names, if this member may sign and unmask their sum.
 
     Raises:
-        AttemptRefused: they are fewer than the threshold, or not all among those whose shares are dealt, or without
+        AttemptRefused: they are fewer than a sum must have, or not all among those whose shares are dealt, or without
             this member, whose vector is there.
     """
     names, terms = tuple(sorted(set(survivors))), roster.terms
-    if len(names) < terms.threshold or me not in names or not set(names) <= set(dealers):
+    if len(names) < terms.smallest_sum or me not in names or not set(names) <= set(dealers):
         raise AttemptRefused(
             f"the survivors of {terms.label} are said to be {', '.join(names) or 'nobody'}: they must be "
-            f"{terms.threshold} or more of the members who have dealt shares, and {me} among them"
+            f"{terms.smallest_sum} or more of the members who have dealt shares, and {me} among them"
         )
     return names

@@ -15,7 +15,9 @@ from shared.protocol.secagg.attempt import (
     AttemptTerms,
     KeysOfAttempt,
     Roster,
+    fewest_parties,
     require_advert,
+    require_dealers,
     require_roster,
     require_survivors,
     require_terms,
@@ -23,6 +25,7 @@ from shared.protocol.secagg.attempt import (
 )
 from shared.protocol.secagg.coding import Coding
 from shared.protocol.secagg.member import announce
+from shared.protocol.terms import LARGEST_GROUP, CohortTerms
 
 NAMES = ("agent-1", "agent-2", "agent-3", "agent-4")
 TERMS = attempt_terms(4, 3)
@@ -108,6 +111,7 @@ def test_the_threshold_is_above_two_thirds(members: int) -> None:
     [
         ({"members": 3, "most_parties": 4, "threshold": 4}, "threshold of 4"),
         ({"members": 5, "threshold": 4}, "5 members, and its run allows 3 to 4"),
+        ({"fewest_parties": 5, "most_parties": 6}, "4 members, and its run allows 5 to 6"),
         ({"threshold": 2}, "threshold of 2, and with 4 members it must be 3"),
         ({"threshold": 1}, "threshold of 1"),
         ({"threshold": 5}, "threshold of 5"),
@@ -125,13 +129,54 @@ def test_a_higher_threshold_may_be_asked_for(threshold: int) -> None:
     require_terms(TERMS.model_copy(update={"threshold": threshold}))
 
 
-@pytest.mark.parametrize("field", ["members", "most_parties"])
+@pytest.mark.parametrize("field", ["members", "fewest_parties", "most_parties"])
 def test_two_are_no_cohort(field: str) -> None:
     """Each would know the other's update from the sum."""
     with pytest.raises(ValidationError, match=field):
         AttemptTerms.model_validate({**TERMS.model_dump(), field: 2})
     with pytest.raises(AttemptRefused, match="2 members"):
         require_terms(TERMS.model_copy(update={"members": 2}))
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "fewest"),
+    [
+        (3, 3, 3),
+        (50, LARGEST_GROUP, 50),
+        (LARGEST_GROUP, LARGEST_GROUP, LARGEST_GROUP),
+        (3, LARGEST_GROUP + 1, 3),
+        (50, LARGEST_GROUP + 1, 43),
+        (1000, 1000, 43),
+    ],
+)
+def test_as_many_are_in_an_attempt_as_the_run_wants_in_a_round(least: int, most: int, fewest: int) -> None:
+    """Where the cohort may be split, a group may be as small as half of what one can have, and lose a third of it."""
+    cohort = CohortTerms(min_count=least, max_count=most, min_seconds=1, max_seconds=2)
+    assert fewest_parties(cohort) == fewest
+
+
+def test_no_group_of_a_split_cohort_is_below_what_its_agents_want() -> None:
+    """Groups are as even as can be: each survives as many losses as any attempt of its size."""
+    for agents in range(LARGEST_GROUP + 1, 10 * LARGEST_GROUP):
+        smallest = agents // -(-agents // LARGEST_GROUP)
+        cohort = CohortTerms(min_count=agents, max_count=agents, min_seconds=1, max_seconds=2)
+        assert threshold_of(smallest) >= fewest_parties(cohort)
+
+
+def test_fewer_than_the_run_wants_are_refused_at_each_stage() -> None:
+    """Four are; a threshold of three would be content with three."""
+    terms = TERMS.model_copy(update={"fewest_parties": 4})
+    roster = agree(terms, MEMBERS, ())
+    with pytest.raises(AttemptRefused, match="3 members, and its run allows 4 to 4"):
+        require_terms(terms.model_copy(update={"members": 3}))
+    with pytest.raises(AttemptRefused, match="names 3 members, and 4 to 4 different ones"):
+        require_roster(roster_of(*roster.adverts[1:], terms=terms))
+    with pytest.raises(AttemptRefused, match="beside agent-1 itself they must be 3 or more"):
+        require_dealers(roster, NAMES[1:3], me="agent-1")
+    with pytest.raises(AttemptRefused, match="they must be 4 or more"):
+        require_survivors(roster, NAMES[:3], dealers=NAMES, me="agent-1")
+    assert require_dealers(roster, NAMES[1:], me="agent-1") == NAMES
+    assert require_survivors(roster, NAMES, dealers=NAMES, me="agent-1") == NAMES
 
 
 def test_a_roster_of_all_or_of_a_threshold_is_taken() -> None:

@@ -59,6 +59,7 @@ def test_another_adapter_shown_to_one_member_makes_noise_of_the_sum(members: lis
         {"adapter": digest_of(b"another")},
         {"attempt": 2},
         {"clip_norm": 2.0},
+        {"fewest_parties": 4},
         {"manifest": digest_of(b"altered")},
         {"total_count": 100},
     ],
