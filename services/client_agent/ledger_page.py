@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from html import escape
 
-from services.client_agent.ledger_report import Page, Row, Summary, in_utc
+from services.client_agent.ledger_report import Page, Row, Summary, in_utc, nothing
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --quiet: #888; --bad: #c22; }
@@ -57,9 +57,11 @@ def _summary(summary: Summary) -> Iterator[str]:
     for fault in summary.faults:
         yield f'<p class="fault">The ledger is not what was written: {escape(fault)}.</p>\n'
     if summary.first is None or summary.last is None:
-        yield "<p>Nothing has left it.</p>\n"
+        yield f"<p><b>{escape(nothing(summary))}.</b></p>\n"
         return
     gone = "" if summary.whole else " Files of earlier months are not here any more."
+    if summary.only:
+        yield f"<p><b>Only requests {escape(summary.only)}; {summary.others:,} others are in the ledger.</b></p>\n"
     yield (
         f"<p>{summary.requests:,} requests with {summary.head_bytes:,} bytes of heads and {summary.body_bytes:,} of "
         f"bodies, from {in_utc(summary.first)} to {in_utc(summary.last)}.{gone}</p>\n"

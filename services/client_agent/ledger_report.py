@@ -38,13 +38,16 @@ class KindTotal(BaseModel):
 class Summary(BaseModel):
     """What a selection of entries comes to; ``faults`` says where the ledger is not what was written.
 
+    ``only`` is what was selected, in words, and nothing where all is; ``others`` counts what was not.
     ``whole`` is False where files of earlier months are not there any more. ``seal`` is the SHA-256 of the last line
     that was read: a later ledger that has it in an entry's ``previous`` has all that was before as it was then.
     """
 
+    only: str
     first: AwareDatetime | None
     last: AwareDatetime | None
     requests: int
+    others: int
     head_bytes: int
     body_bytes: int
     kinds: tuple[KindTotal, ...]
@@ -82,8 +85,10 @@ class Page(BaseModel):
 class Tally:
     """Adds up what passes by; ``alike`` counts requests by kind, rule, address and sizes."""
 
+    only: str = ""
     first: datetime | None = None
     last: datetime | None = None
+    others: int = 0
     alike: Counter[tuple[str, str | None, str, int, int]] = field(default_factory=Counter)
     whole: bool = True
     seal: str = NOTHING_BEFORE
@@ -116,9 +121,11 @@ class Tally:
             for (name, rule), times in requests.items()
         ]
         return Summary(
+            only=self.only,
             first=self.first,
             last=self.last,
             requests=requests.total(),
+            others=self.others,
             head_bytes=heads.total(),
             body_bytes=bodies.total(),
             kinds=tuple(sorted(kinds, key=lambda kind: (-kind.body_bytes, -kind.requests))),
@@ -133,6 +140,12 @@ def selected(
     folder: Path, tally: Tally, *, since: datetime | None = None, month: str | None = None, run: str | None = None
 ) -> Iterator[Entry]:
     """Yield the entries from a time on, of a month, or of a run; ``tally`` has added them up when the last has come."""
+    parts = (
+        f"of run {run}" if run else "",
+        f"since {in_utc(since)} UTC" if since else "",
+        f"of {month}" if month else "",
+    )
+    tally.only = " ".join(filter(None, parts))
     files = months(folder)
     oldest = month or (f"{since.astimezone(UTC):%Y-%m}" if since else "")
     chosen = [file for file in files if file.stem >= oldest and month in {None, file.stem}]
@@ -147,7 +160,17 @@ def selected(
         if (since is None or line.at >= since) and (run is None or run == run_of(line)):
             tally.add(line)
             yield line
+        else:
+            tally.others += 1
     tally.seal = last_digest(chosen)
+
+
+def nothing(summary: Summary) -> str:
+    """Say that a selection is empty, and of what."""
+    if not summary.only:
+        return "The ledger is empty: nothing has left this machine"
+    others = f"; {summary.others:,} others are" if summary.others else ""
+    return f"No request {summary.only} is in the ledger{others}"
 
 
 def run_of(entry: Entry) -> str | None:

@@ -73,7 +73,7 @@ def test_requests_are_chosen_by_time_and_run(folder: Path):
     assert json.loads(ledger(folder, "--json", "--run", "demo").stdout)["summary"]["requests"] == 1
     since = json.loads(ledger(folder, "--json", "--since", "2026-11-25T12:02:00").stdout)
     assert since["summary"]["requests"] == 2
-    assert "nothing has left" in ledger(folder, "--since", "2026-12-01").stdout
+    assert "only      requests of run demo; 3 others are in the ledger" in ledger(folder, "--run", "demo").stdout
     assert ledger(folder, "--since", "yesterday").exit_code == ExitCode.WRONG_USAGE
     assert ledger(folder, "--run", "demo", "--html", str(folder / "page.html")).exit_code == ExitCode.DONE
     page = (folder / "page.html").read_text()
@@ -105,9 +105,22 @@ def test_a_ledger_that_is_not_what_was_written_fails_the_command(folder: Path):
 
 
 def test_an_agent_that_was_never_started_has_no_ledger(folder: Path, tmp_path: Path):
-    """Its folder is not made by looking; once it is there, nothing has left."""
+    """Its folder is not made by looking; one without a ledger is told, for somebody may have taken it away."""
     (tmp_path / "agent.toml").write_text((folder / "agent.toml").read_text().replace('"state"', '"another"'))
     assert "there is no 'another'" in ledger(tmp_path).stderr
     assert not (tmp_path / "another").exists()
     (tmp_path / "another").mkdir()
-    assert ledger(tmp_path).stdout == "nothing has left this machine\n"
+    shown = ledger(tmp_path)
+    assert (shown.exit_code, "there is no" in shown.stderr, "ledger" in shown.stderr) == (2, True, True)
+
+
+def test_a_selection_of_nothing_does_not_say_that_nothing_has_left(folder: Path):
+    """A run whose name has a slip, a time to come: what else there is is said, on the screen and on the page."""
+    assert ledger(folder, "--run", "dmeo").stdout == "No request of run dmeo is in the ledger; 4 others are\n"
+    said = "No request of run demo since 2026-12-01 00:00:00 UTC is in the ledger"
+    assert said in ledger(folder, "--run", "demo", "--since", "2026-12-01").stdout
+    page = folder / "page.html"
+    assert ledger(folder, "--since", "2026-12-01", "--html", str(page)).exit_code == ExitCode.DONE
+    assert "No request since 2026-12-01 00:00:00 UTC is in the ledger" in page.read_text()
+    assert ledger(folder, "--run", "demo", "--html", str(page), "--force").exit_code == ExitCode.DONE
+    assert "Only requests of run demo; 3 others are in the ledger" in page.read_text()

@@ -57,7 +57,7 @@ def test_nothing_is_a_report_too(tmp_path: Path):
     """An agent that never asked anybody."""
     summary = tallied(tmp_path)[0].summary()
     assert (summary.requests, summary.first, summary.kinds) == (0, None, ())
-    assert "Nothing has left it" in "".join(report(summary, []))
+    assert "The ledger is empty: nothing has left this machine" in "".join(report(summary, []))
     assert page_of(ledger_folder(tmp_path), month=None, page=None).rows == ()
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from services.client_agent.cli.status import AgentFile
 from services.client_agent.egress_ledger import ledger_folder
 from services.client_agent.ledger_page import report
-from services.client_agent.ledger_report import Row, Summary, Tally, folded, in_utc, row, selected
+from services.client_agent.ledger_report import Row, Summary, Tally, folded, in_utc, nothing, row, selected
 from services.client_agent.settings import Settings
 from shared.access import require_readable
 from shared.cli.console import AsJson, ExitCode, Output, size, telling
@@ -50,6 +50,7 @@ def ledger(
         settings = read_settings(Settings, config)
         with about("state_dir"):
             require_readable(settings.state_dir)
+            require_readable(ledger_folder(settings.state_dir))
         tally, start = Tally(), since.replace(tzinfo=UTC) if since else None
         entries = selected(ledger_folder(settings.state_dir), tally, since=start, run=run)
         if html is not None:
@@ -81,8 +82,10 @@ def _show(output: Output, summary: Summary, rows: deque[Row]) -> None:
     for fault in summary.faults:
         output.line(f"BROKEN    {fault}")
     if summary.first is None or summary.last is None:
-        output.line("nothing has left this machine")
+        output.line(nothing(summary))
         return
+    if summary.only:
+        output.line(f"only      requests {summary.only}; {summary.others:,} others are in the ledger")
     gone = "" if summary.whole else " (files of earlier months are not here any more)"
     output.line(f"time      {in_utc(summary.first)} to {in_utc(summary.last)} UTC{gone}")
     output.line(f"sent      {size(summary.head_bytes + summary.body_bytes)} in {summary.requests} requests")
