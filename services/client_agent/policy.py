@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from shared.errors import PolicyRefused
 from shared.protocol.digests import Digest
 from shared.protocol.manifest import Manifest
-from shared.protocol.secagg.attempt import AttemptTerms
+from shared.protocol.secagg.attempt import AttemptTerms, threshold_of
 from shared.protocol.terms import FROZEN, SMALLEST_COHORT
 
 
@@ -72,6 +72,12 @@ class Policy(BaseModel):
             raise PolicyRefused(
                 f"policy.smallest_cohort is {self.smallest_cohort}, and {label} goes on with "
                 f"{manifest.cohort.min_count}"
+            )
+        fewest = manifest.cohort.min_count
+        if threshold_of(fewest) < self.smallest_threshold:
+            raise PolicyRefused(
+                f"policy.smallest_threshold is {self.smallest_threshold}, and of the {fewest} agents that {label} goes "
+                f"on with {threshold_of(fewest)} can undo a mask"
             )
 
     def require_adapter(self, size: int, manifest: Manifest) -> None:

@@ -151,7 +151,7 @@ def certificate(url: str, ca_file: Path | None) -> Finding:
         with _tls(url, trusted) as shown:
             ends = ssl.cert_time_to_seconds(str((shown.getpeercert() or {})["notAfter"]))
     except ssl.SSLCertVerificationError as fault:
-        return failed(f"{say_untrusted(url, fault)} (it has SHA-256 {_fingerprint(url)})")
+        return failed(f"{say_untrusted(url, fault)} (the server's own has SHA-256 {_fingerprint(url)})")
     except ssl.SSLError as error:
         return failed(f"{url} does not speak TLS 1.3 ({error.reason})", "was http:// meant, or another port?")
     except OSError as error:

@@ -72,6 +72,7 @@ def installed(tmp_path: Path, slm: Path, context: Context) -> Iterator[Installat
             {
                 "coordinator_url": f"http://127.0.0.1:{port}",
                 **IDENTITY,
+                "policy.allow_plaintext": True,
                 "state_dir": "state",
                 "slm": str(slm),
                 "data.path": "data.jsonl",
@@ -116,6 +117,17 @@ def test_a_run_for_another_model_is_told(installed: Installation, context: Conte
     assert verdict == "failed"
     assert "the tokenizer of" in said
     assert "install the base model that the operator names" in said
+
+
+@pytest.mark.parametrize("rule", ["allow_plaintext", "base_models"])
+def test_a_run_that_this_agents_policy_refuses_is_told(installed: Installation, context: Context, rule: str):
+    """By the name of the rule, before the agent has refused it anew each time that it is asked."""
+    installed.settings[f"policy.{rule}"] = {"allow_plaintext": False, "base_models": []}[rule]
+    begin(context)
+    verdict, said = installed.findings()["run"]
+    assert verdict == "failed"
+    assert f"policy.{rule}" in said
+    assert "tell the operator, or change [policy]" in said
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def manifest(**changes: Any) -> Manifest:  # noqa: ANN401 - fields differ in typ
     [
         Policy(),
         Policy(smallest_cohort=4),
+        Policy(smallest_threshold=3),
         Policy(largest_update_norm=50.0),
         Policy(base_models=(OTHER, MANIFEST.slm_digest)),
         Policy(largest_adapter_bytes=1000),
@@ -52,6 +53,11 @@ def test_a_run_within_the_rules_is_trained_for(policy: Policy) -> None:
     [
         (Policy(), {"aggregation": "PlaintextAggregation"}, "policy.allow_plaintext is false, and run .* could read"),
         (Policy(smallest_cohort=5), {}, "policy.smallest_cohort is 5, and run .* goes on with 4"),
+        (
+            Policy(smallest_threshold=4),
+            {},
+            "policy.smallest_threshold is 4, and of the 4 agents that run .* 3 can undo",
+        ),
         (Policy(largest_update_norm=49.9), {}, "policy.largest_update_norm is 49.9, and run .* clips updates to 50"),
         (Policy(base_models=()), {}, "policy.base_models does not name sha256:"),
         (Policy(base_models=(OTHER,)), {}, "policy.base_models does not name sha256:"),

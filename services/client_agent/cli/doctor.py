@@ -19,7 +19,7 @@ from shared.credentials import SignedRequests
 from shared.data.proposal import likely_kind
 from shared.data.source import DataSource
 from shared.egress import TrafficCount
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, PolicyRefused
 from shared.findings import Check, Finding, Verdict, examine, failed, ok, summary, table
 from shared.folders import is_owned
 from shared.key_file import read_key
@@ -181,6 +181,10 @@ def _run(settings: Settings, cache: Path | None) -> Finding:
     manifest = asyncio.run(_manifest(settings))
     if manifest is None:
         return ok("none that this agent could be compared with")
+    try:
+        settings.policy.require_run(manifest)
+    except PolicyRefused as refusal:
+        return failed(str(refusal), "this agent takes no part in it: tell the operator, or change [policy]")
     mismatch = other_model(
         settings.slm, tokenizer_digest=manifest.tokenizer_digest, base_digest=manifest.slm_digest, cache=cache
     )
