@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from shared.errors import PolicyRefused
 from shared.protocol.digests import Digest
 from shared.protocol.manifest import Manifest
-from shared.protocol.secagg.attempt import AttemptTerms, threshold_of
+from shared.protocol.secagg.attempt import AttemptTerms, fewest_parties, threshold_of
 from shared.protocol.terms import FROZEN, SMALLEST_COHORT
 
 
@@ -68,16 +68,15 @@ class Policy(BaseModel):
                 f"policy.largest_update_norm is {self.largest_update_norm:g}, and {label} clips updates to "
                 f"{manifest.masking.clip_norm:g}"
             )
-        if manifest.cohort.min_count < self.smallest_cohort:
+        fewest = fewest_parties(manifest.cohort)
+        if fewest < self.smallest_cohort:
             raise PolicyRefused(
-                f"policy.smallest_cohort is {self.smallest_cohort}, and {label} goes on with "
-                f"{manifest.cohort.min_count}"
+                f"policy.smallest_cohort is {self.smallest_cohort}, and {label} has sums of as few as {fewest}"
             )
-        fewest = manifest.cohort.min_count
         if threshold_of(fewest) < self.smallest_threshold:
             raise PolicyRefused(
-                f"policy.smallest_threshold is {self.smallest_threshold}, and of the {fewest} agents that {label} goes "
-                f"on with {threshold_of(fewest)} can undo a mask"
+                f"policy.smallest_threshold is {self.smallest_threshold}, and in {label} as few as "
+                f"{threshold_of(fewest)} can undo a mask"
             )
 
     def require_adapter(self, size: int, manifest: Manifest) -> None:

@@ -52,11 +52,11 @@ def test_a_run_within_the_rules_is_trained_for(policy: Policy) -> None:
     ("policy", "change", "words"),
     [
         (Policy(), {"aggregation": "PlaintextAggregation"}, "policy.allow_plaintext is false, and run .* could read"),
-        (Policy(smallest_cohort=5), {}, "policy.smallest_cohort is 5, and run .* goes on with 4"),
+        (Policy(smallest_cohort=5), {}, "policy.smallest_cohort is 5, and run .* has sums of as few as 4"),
         (
             Policy(smallest_threshold=4),
             {},
-            "policy.smallest_threshold is 4, and of the 4 agents that run .* 3 can undo",
+            "policy.smallest_threshold is 4, and in run .* as few as 3 can undo",
         ),
         (Policy(largest_update_norm=49.9), {}, "policy.largest_update_norm is 49.9, and run .* clips updates to 50"),
         (Policy(base_models=()), {}, "policy.base_models does not name sha256:"),
