@@ -29,18 +29,22 @@ class Policy(BaseModel):
     ] = SMALLEST_COHORT
     base_models: Annotated[
         tuple[Digest, ...] | None,
-        Field(description="Digests of the base models that may be trained; left out, the one that is installed here."),
+        Field(
+            description="Digests of the base models that may be trained; left out, the one that is installed here.",
+            examples=[[f"sha256:{'0' * 64}"]],
+        ),
     ] = None
     largest_update_norm: Annotated[
         float | None,
         Field(
             gt=0,
             allow_inf_nan=False,
+            examples=[50.0],
             description="The most that an update may change, as an L2 norm: what a run clips to may not be above it.",
         ),
     ] = None
     most_rounds_a_day: Annotated[
-        int | None, Field(ge=0, description="In so many rounds this agent takes part within 24 hours.")
+        int | None, Field(ge=0, description="In so many rounds this agent takes part within 24 hours.", examples=[10])
     ] = None
     largest_adapter_bytes: Annotated[
         int,

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from bench.federation import ManualClock
 from services.coordinator.cli.app import app
 from services.coordinator.cli.report import Report, report_lines
 from services.coordinator.context import Context
@@ -16,6 +17,7 @@ from shared.protocol.messages import AgentsEvaluation
 from shared.protocol.rounds import RoundState
 from shared.protocol.terms import CohortTerms, GateTerms
 from tests.support.federations import RUN, adapter, begin, play_round, run_of, submit, terms_of
+from tests.support.players import SECURE, Players
 from tests.support.served import Operated, operated
 
 
@@ -90,6 +92,16 @@ def test_a_report_counts_updates_before_any_is_aggregated(operator: Operated):
     assert f"1 update of {len(adapter(1.0)) / 1000:.1f} kB was accepted\n" in report(operator)
     submit(operator.context, "bob")
     assert " were accepted, 0." in report(operator)
+
+
+def test_what_is_only_ready_is_no_update_that_was_accepted(operator: Operated, clock: ManualClock):
+    """Nothing of a masked update has left its agent before a sum is made of it."""
+    players = Players(operator.context, clock)
+    begin(operator.context, terms_of(**SECURE))
+    players.play(until=RoundState.KEYS)
+    assert "no update was accepted" in report(operator)
+    players.play()
+    assert "4 updates of " in report(operator)
 
 
 def test_a_report_as_json_is_the_same(operator: Operated):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from services.coordinator.certificates import hosts_of, read_certificate, serving_tls
+from services.coordinator.certificates import hosts_of, read_certificate, serving_tls, sha256_of
 from services.coordinator.cli.app import app
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.presets import PRESETS, preset_terms, read_terms
@@ -195,6 +195,7 @@ def test_a_coordinator_that_others_reach_gets_tls(folder: Path):
         assert settings.coordinator_url == f"https://127.0.0.1:{port}"
         assert settings.ca_file == folder / "fed" / "tls" / "ca.pem"
     assert "https://coordinator.test:8440, and trust tls/ca.pem" in told.output
+    assert sha256_of(read_certificate(folder / "fed" / "tls" / "ca.pem")) in told.output
     assert operator.agents_url == "https://coordinator.test:8440"
     (folder / "fed" / "coordinator.toml").unlink()
     told = init("fed", *options(), "--host", "coordinator.test", "--yes")

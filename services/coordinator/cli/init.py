@@ -9,6 +9,7 @@ import typer
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings
 
+from services.coordinator.certificates import read_certificate, sha256_of
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.cli.tls import CA_FILE, CERTIFICATE, KEY, parse_hosts, write_authority
 from services.coordinator.cli.tls import FILES as TLS_FILES
@@ -186,7 +187,7 @@ def init(
             write_private(file, tokens[name])
         if reached:
             write_authority(folder / TLS, reached)
-        _tell(output, folder, Written(files=(*files, key_file), tokens=handed), _reached_at(public, reached))
+        _tell(output, folder, Written(files=(*files, key_file), tokens=handed), _reached_at(public, reached, folder))
 
 
 def _terms(begun: RunTerms, *, llm: str, slm: str, kind: Kind, agents: int) -> RunTerms:
@@ -262,11 +263,15 @@ def _there(port: int, host: str) -> str:
     return f"https://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _reached_at(port: int, hosts: Sequence[str]) -> str:
+def _reached_at(port: int, hosts: Sequence[str], folder: Path) -> str:
     if not hosts:
         here = _here(port, tls=False)
         return f"agents on this machine reach the coordinator at {here}; others need TLS: --host, or docs/operating.md"
-    return f"invitations say that agents reach the coordinator at {_there(port, hosts[0])}, and trust {TLS}/{CA_FILE}"
+    authority = read_certificate(folder / TLS / CA_FILE)
+    return (
+        f"invitations say that agents reach the coordinator at {_there(port, hosts[0])}, and trust {TLS}/{CA_FILE}\n"
+        f"(SHA-256 {sha256_of(authority)}); it listens on all addresses of its machine"
+    )
 
 
 def _tell(output: Output, folder: Path, written: Written, reached_at: str) -> None:

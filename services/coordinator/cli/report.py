@@ -44,6 +44,7 @@ async def read_report(operator: Transport, run_id: str) -> Report:
     while await catch_up(operator, run_id, followed, wait_seconds=0):
         pass
     assert followed.run is not None  # noqa: S101 - our own invariant: catch_up reads it first
+    readable = followed.run.terms.aggregation == "PlaintextAggregation"
     prepared = followed.run.base_scores is not None  # and so it has a manifest, by which all updates are of one length
     signed = await operator.call("GET", f"/v1/runs/{run_id}/manifest", SignedManifest) if prepared else None
     listed = await operator.call("GET", f"/v1/runs/{run_id}/artefacts", ArtefactList)
@@ -51,7 +52,8 @@ async def read_report(operator: Transport, run_id: str) -> Report:
         run=followed.run,
         rounds=followed.rounds,
         seconds=time_spent(followed.events).seconds,
-        updates=sum(row.accepted for row in followed.rounds),
+        # Masked, only those of which a sum was made have left their agents; before it they are ready.
+        updates=sum(row.accepted for row in followed.rounds if readable or row.aggregate_bytes is not None),
         update_bytes=blob_bytes(signed.manifest.layout) if signed else 0,
         artefacts=listed.artefacts,
     )
