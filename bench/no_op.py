@@ -7,15 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from pydantic import JsonValue
 
 from services.client_agent.trainer import LocalEvaluation, Progress, Trained, TrainingOrder
 from services.client_agent.trainer_process import SyncTrainer
 from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
 from shared.protocol.codec import encode, read_file
 from shared.protocol.digests import digest_of
+from shared.protocol.lora import AdapterConfig
 from shared.protocol.messages import BaseScores, RoundScores, Score
 from shared.protocol.tensors import Layout
-from shared.protocol.terms import RunTerms
+from shared.protocol.terms import LoraTerms, RunTerms
 from shared.protocol.work import PreparedDigests
 
 NO_MODEL = digest_of(b"no model")
@@ -57,6 +59,23 @@ def evaluation_of(seed: int, examples: int) -> LocalEvaluation | None:
     return LocalEvaluation(loss=examples * (seed % 7 + 0.25), correct=seed % (examples + 1), total=examples)
 
 
+def lora_of(layout: Layout, lora: LoraTerms) -> dict[str, JsonValue]:
+    """Return the configuration of an adapter of this layout, as PEFT would say it."""
+    return AdapterConfig(
+        peft_type="LORA",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=None,
+        inference_mode=True,
+        peft_version="0",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=sorted({name.rpartition(".lora_")[0].rpartition(".")[2] for name in layout}),
+        fan_in_fan_out=False,
+        bias="none",
+    ).model_dump()
+
+
 class InProcess:
     """A Trainer that trains in the agent's own process."""
 
@@ -77,7 +96,7 @@ class NoOpCoTuner:
 
     def prepare(
         self,
-        terms: RunTerms,  # noqa: ARG002 - no models
+        terms: RunTerms,
         *,
         slm_into: Path,
         llm_into: Path,
@@ -88,8 +107,8 @@ class NoOpCoTuner:
             into.write_bytes(encode({name: np.zeros(shape, np.float32) for name, shape in layout.items()}))
         return PreparedPair(
             tokenizer_digest=NO_MODEL,
-            slm=PreparedBase(NO_MODEL, self._slm_layout, {"peft_type": "LORA"}),
-            llm=PreparedBase(NO_MODEL, self._llm_layout, {"peft_type": "LORA"}),
+            slm=PreparedBase(NO_MODEL, self._slm_layout, lora_of(self._slm_layout, terms.slm_lora)),
+            llm=PreparedBase(NO_MODEL, self._llm_layout, lora_of(self._llm_layout, terms.llm_lora)),
             scores=BaseScores(slm=SCORE, llm=SCORE),
         )
 

@@ -33,6 +33,7 @@ class CoordinatorClient:
 
         Raises:
             ManifestUnsigned, SignatureInvalid, FederationMismatch, ManifestMismatch: the operator has not signed it.
+            LoraMismatch: what it says of the adapter is not the LoRA that it names.
         """
         signed = await self._transport.call("GET", f"/v1/runs/{run_id}/manifest", SignedManifest)
         return require_manifest(signed, operator_key=self._operator_key, federation=self._federation, run_id=run_id)

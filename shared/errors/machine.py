@@ -115,7 +115,7 @@ class BaseModelMismatch(ModelError):
 
 
 class LoraMismatch(ModelError):
-    """An adapter has other tensors than the model it is meant for."""
+    """An adapter has other tensors than the model it is meant for, or its configuration says another LoRA."""
 
     code = "lora_mismatch"
 

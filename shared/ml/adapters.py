@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 
 from shared.errors import LoraMismatch
+from shared.protocol.lora import AdapterConfig
 from shared.protocol.tensors import Array, Tensors
 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
@@ -62,7 +63,7 @@ def load_adapter(model: PeftModel, tensors: Tensors) -> None:
 
 
 def adapter_config(model: PeftModel, *, base_model: str) -> dict[str, JSON]:
-    """Return the content of ``adapter_config.json``, the same for the same LoRA.
+    """Return the content of ``adapter_config.json``, the same for the same LoRA: what is not off, or PEFT's default.
 
     A folder with it and the tensors as ``adapter_model.safetensors`` is what ``PeftModel.from_pretrained`` loads.
 
@@ -70,10 +71,10 @@ def adapter_config(model: PeftModel, *, base_model: str) -> dict[str, JSON]:
         model: with LoRA.
         base_model: what to name as the base: a hub id, or a path that means something to the reader.
     """
-    fields = model.peft_config["default"].to_dict()
-    fields |= {"base_model_name_or_path": base_model, "inference_mode": True}
+    fields = model.peft_config["default"].to_dict() | {"base_model_name_or_path": base_model, "inference_mode": True}
+    said = {name: fields[name] for name in AdapterConfig.model_fields}
     # Through JSON and back: what cannot be written fails here and not in the caller's hands.
-    return cast("dict[str, JSON]", json.loads(json.dumps(fields, default=_plain, sort_keys=True)))
+    return cast("dict[str, JSON]", json.loads(json.dumps(said, default=_plain, sort_keys=True)))
 
 
 _ADVICE = "use the base model and the LoRA configuration of the run's manifest"

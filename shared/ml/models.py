@@ -34,6 +34,7 @@ from shared.ml.checkpoint import base_config, context_length, stored_tensors, to
 from shared.ml.hub import model_directory
 from shared.ml.library_errors import told_as
 from shared.ml.seeding import seeded
+from shared.protocol.lora import VISION
 from shared.protocol.terms import LoraTerms
 
 # The attention projections of each family: with rank 8 they give the parameter counts of the paper's Table 2.
@@ -50,9 +51,6 @@ _TARGETS: dict[str, tuple[str, ...]] = {
     "gemma3": _QKVO,
     "gemma3_text": _QKVO,
 }
-
-# What Gemma 3's larger models see pictures with has projections of the same names, and has no part in any of this.
-_VISION = r".*\bvision_tower\..*"
 
 # What old checkpoints hold beside their weights, and models now make themselves.
 _NO_WEIGHTS = (".masked_bias", ".inv_freq")
@@ -296,7 +294,7 @@ def add_lora(
         lora_dropout=dropout,
         target_modules=list(names),
         # Only where there is something to exclude: else PEFT warns.
-        exclude_modules=_VISION if any(re.fullmatch(_VISION, name) for name, _ in base.named_modules()) else None,
+        exclude_modules=VISION if any(re.fullmatch(VISION, name) for name, _ in base.named_modules()) else None,
         bias="none",
         fan_in_fan_out=transposed,
     )
@@ -314,7 +312,7 @@ def _require_targets(base: PreTrainedModel, targets: Iterable[str]) -> bool:
         modules = [
             module
             for name, module in base.named_modules()
-            if f".{name}".endswith(f".{target}") and not re.fullmatch(_VISION, name)
+            if f".{name}".endswith(f".{target}") and not re.fullmatch(VISION, name)
         ]
         if not modules:
             raise LoraTargetMissing(

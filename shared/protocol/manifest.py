@@ -11,6 +11,7 @@ from pydantic import BaseModel, JsonValue
 from shared.errors import FederationMismatch, ManifestMismatch, ManifestUnsigned
 from shared.protocol.digests import Digest, digest_of
 from shared.protocol.identity import Signature, canonical_json, require_signature
+from shared.protocol.lora import require_lora
 from shared.protocol.names import PrincipalName, RunId
 from shared.protocol.tensors import LayoutSent
 from shared.protocol.terms import (
@@ -80,12 +81,14 @@ def require_manifest(signed: SignedManifest, *, operator_key: str, federation: s
         ManifestUnsigned: nobody has signed it yet.
         SignatureInvalid: it is not what the holder of ``operator_key`` has signed.
         FederationMismatch, ManifestMismatch: it is of another federation or run.
+        LoraMismatch: what it says of the adapter is not the LoRA that it names.
     """
     manifest, what = signed.manifest, f"the manifest of run {run_id}"
     if signed.signature is None:
         raise ManifestUnsigned(f"{what} has no signature of the operator's: nothing is trained by it")
     require_signature(operator_key, MANIFEST, manifest, signed.signature, what=what)
     require_run(manifest, federation=federation, run_id=run_id)
+    require_lora(manifest.adapter_config, manifest.layout, manifest.slm_lora)
     return manifest
 
 
@@ -105,7 +108,14 @@ def require_run(manifest: Manifest, *, federation: str, run_id: str) -> None:
 
 
 def require_terms(manifest: Manifest, terms: RunTerms) -> None:
-    """Raise ManifestMismatch unless a manifest says of training and aggregation what an operator's terms say."""
+    """Raise unless a manifest says what an operator's terms say, and of the adapter what follows from them.
+
+    Which models the digests are of is not in the terms: the operator is shown them.
+
+    Raises:
+        ManifestMismatch: it says something else.
+        LoraMismatch: the adapter's configuration or layout is not the LoRA of the terms.
+    """
     named = Manifest.model_fields.keys() & RunTerms.model_fields.keys()
     other = [name for name in sorted(named) if getattr(manifest, name) != getattr(terms, name)]
     if manifest.run_name != terms.name:
@@ -115,3 +125,4 @@ def require_terms(manifest: Manifest, terms: RunTerms) -> None:
             f"the manifest of run {manifest.run_id} does not say what the terms say of {', '.join(other)}: "
             "unless these are the terms of another run, do not sign it, and find out what the coordinator does"
         )
+    require_lora(manifest.adapter_config, manifest.layout, terms.slm_lora)

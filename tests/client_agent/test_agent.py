@@ -533,6 +533,25 @@ async def test_an_agent_trains_for_nothing_that_its_operator_has_not_signed(
         assert trainer.trainings == 1
 
 
+def importing(manifest: Manifest) -> Manifest:
+    """Return a manifest whose configuration makes PEFT import a module."""
+    imports = {"base_model_class": "Model", "parent_library": "antigravity"}
+    return manifest.model_copy(update={"adapter_config": {**manifest.adapter_config, "auto_mapping": imports}})
+
+
+async def test_what_an_organisation_loads_with_peft_is_plain_lora(tmp_path: Path, clock: ManualClock) -> None:
+    """Though its operator has signed a configuration that says more: it is not written, and the setting is named."""
+    async with federation(tmp_path, clock) as everybody:
+        await everybody.start(RUN, terms_of())
+        await everybody.finish(RUN)
+        lying = LyingTransport(everybody.transports["ada"], lambda told: signed(importing(told.manifest)))
+        state = StateFolder(tmp_path / "another")
+        ada = make_agent("ada", client_of(lying), InProcess(NoOpTrainer()), state, Status(), slm=SLM)
+        with pytest.raises(LoraMismatch, match=r"^auto_mapping of an adapter's configuration"):
+            await ada.step(wait_seconds=0)
+        assert not state.peft_folder.exists()
+
+
 async def test_an_adapter_is_taken_only_of_a_run_that_the_operator_has_signed(
     tmp_path: Path, clock: ManualClock
 ) -> None:

@@ -50,7 +50,7 @@ def test_an_adapter_becomes_a_peft_directory(operator: Operated, tmp_path: Path,
     result = adapters(operator, *command, "--out", str(out), "--json")
     assert result.exit_code == ExitCode.DONE, result.output
     assert digest_of((out / WEIGHTS).read_bytes()) == theta_of(operator.context)
-    assert json.loads((out / CONFIG).read_text()) == {"peft_type": "LORA"}
+    assert json.loads((out / CONFIG).read_text())["peft_type"] == "LORA"
     assert names_in(out) == sorted([WEIGHTS, CONFIG])
     assert names_in(out.parent) == ["adapter"]
     written = Written.model_validate_json(result.stdout)
@@ -136,6 +136,20 @@ def test_an_adapter_that_is_damaged_on_the_way_is_not_kept(operator: Operated, t
     blob.write_bytes(blob.read_bytes()[:-1] + b"\x7f")
     result = adapters(operator, "pull", RUN, slm.name, "--out", str(tmp_path / "out"))
     assert result.exit_code != ExitCode.DONE
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_configuration_of_more_than_plain_lora_is_not_kept(
+    operator: Operated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Who fetches an adapter loads it with PEFT, which imports what its configuration says."""
+    artefacts = [
+        artefact.model_copy(update={"adapter_config": {**artefact.adapter_config, "megatron_core": "antigravity"}})
+        for artefact in operator.context.lifecycle.artefacts(RUN)
+    ]
+    monkeypatch.setattr(operator.context.lifecycle, "artefacts", lambda _: artefacts)
+    result = adapters(operator, "pull", RUN, "llm-adapter", "--out", str(tmp_path / "out"))
+    assert (result.exit_code, "megatron_core of an adapter" in result.stderr) == (ExitCode.FAILED, True)
     assert not (tmp_path / "out").exists()
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from shared.errors import FederationMismatch, ManifestMismatch, ManifestUnsigned, SignatureInvalid
+from bench.no_op import lora_of
+from shared.errors import FederationMismatch, LoraMismatch, ManifestMismatch, ManifestUnsigned, SignatureInvalid
 from shared.protocol.digests import digest_of
 from shared.protocol.identity import IdentityKey
 from shared.protocol.manifest import (
@@ -27,7 +28,7 @@ RUN = Manifest(
     tokenizer_digest=DIGEST,
     slm_lora=TERMS.slm_lora,
     layout=SLM_LAYOUT,
-    adapter_config={"peft_type": "LORA"},
+    adapter_config=lora_of(SLM_LAYOUT, TERMS.slm_lora),
     task=TERMS.task,
     training=TERMS.training,
     weighting=TERMS.weighting,
@@ -97,10 +98,26 @@ def test_a_manifest_is_of_one_federation_and_one_run() -> None:
 
 
 def test_an_operator_signs_what_their_terms_say() -> None:
-    """What a worker found is not in the terms, and does not matter."""
+    """Which models a worker found is not in the terms."""
     require_terms(RUN, TERMS)
-    for name in ("slm_digest", "tokenizer_digest", "layout"):
+    for name in ("slm_digest", "tokenizer_digest"):
         require_terms(RUN.model_copy(update={name: CHANGES[name]}), TERMS)
+
+
+NO_PLAIN_LORA = (
+    {"adapter_config": {**RUN.adapter_config, "auto_mapping": {"parent_library": "antigravity"}}},
+    {"layout": {"slm.lora_A.weight": (3, 3), "slm.lora_B.weight": (4, 3)}},
+)
+
+
+@pytest.mark.parametrize("change", NO_PLAIN_LORA)
+def test_an_adapter_is_plain_lora_to_operators_and_agents(change: dict[str, object]) -> None:
+    """Neither is a manifest signed that says more of it, or other tensors, nor is one believed that was."""
+    manifest = RUN.model_copy(update=change)
+    with pytest.raises(LoraMismatch):
+        require_terms(manifest, TERMS)
+    with pytest.raises(LoraMismatch):
+        believed(signed(manifest))
 
 
 @pytest.mark.parametrize("name", ["training", "slm_lora", "weighting", "aggregation", "cohort", "masking", "run_name"])

@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from bench.exchange import attempt_terms
+from bench.no_op import lora_of
 from shared.protocol import manifest as manifests
 from shared.protocol import membership, messages, terms
 from shared.protocol.attempts import AttemptPlace, KeysWanted
@@ -52,7 +53,8 @@ DIGEST = digest_of(b"adapter")
 SCORE = Score(accuracy=0.75, loss=0.5, examples=8, chance=0.25)
 TERMS = terms_of(rounds=2)
 PUBLISHED = PublishedAdapter(run_id="run", round=1, digest=DIGEST)
-PREPARED = PreparedModel(base_digest=DIGEST, adapter=DIGEST, layout=SLM_LAYOUT, adapter_config={"peft_type": "LORA"})
+CONFIG = lora_of(SLM_LAYOUT, TERMS.slm_lora)
+PREPARED = PreparedModel(base_digest=DIGEST, adapter=DIGEST, layout=SLM_LAYOUT, adapter_config=CONFIG)
 MODELS_OF_RUN = PreparedDigests(tokenizer=DIGEST, slm=DIGEST, llm=DIGEST)
 HEAD = sign_head(IdentityKey(bytes(32)), AuditHead(federation="clinics", seq=17, hash=DIGEST, at=1_700_000_000.0))
 LEASE = Lease(
@@ -74,7 +76,7 @@ MANIFEST = Manifest(
     tokenizer_digest=DIGEST,
     slm_lora=TERMS.slm_lora,
     layout=SLM_LAYOUT,
-    adapter_config={"peft_type": "LORA"},
+    adapter_config=CONFIG,
     task=TaskTerms(),
     training=TERMS.training,
     weighting="unweighted",

@@ -20,7 +20,7 @@ from bench.federation import (
     sign,
     token_of,
 )
-from bench.no_op import NO_MODEL, InProcess, NoOpTrainer
+from bench.no_op import NO_MODEL, InProcess, NoOpTrainer, lora_of
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.context import Context, open_context
 from services.coordinator.principals import Role
@@ -28,7 +28,15 @@ from services.coordinator.worker.loop import CoTuner
 from shared.protocol.codec import encode
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import BaseScores, Event, RoundScores, RunView, Score, UpdateReceipt
-from shared.protocol.terms import CohortTerms, CotuningTerms, GateTerms, OptimiserTerms, RunTerms, TrainingTerms
+from shared.protocol.terms import (
+    CohortTerms,
+    CotuningTerms,
+    GateTerms,
+    LoraTerms,
+    OptimiserTerms,
+    RunTerms,
+    TrainingTerms,
+)
 from shared.protocol.work import (
     CotuneResult,
     CotuneTask,
@@ -46,6 +54,7 @@ from tests.support.signing import Signing
 
 SLM_LAYOUT = {"slm.lora_A.weight": (2, 3), "slm.lora_B.weight": (4, 2)}
 LLM_LAYOUT = {"llm.lora_A.weight": (2, 5)}
+LORA = LoraTerms(rank=2)
 AGENTS = ("ada", "bob")
 RUN = "run"
 ROLES = {"operator": Role.OPERATOR, "viewer": Role.VIEWER, "worker": Role.WORKER} | dict.fromkeys(
@@ -66,6 +75,7 @@ def terms_of(**changes: Any) -> RunTerms:  # noqa: ANN401 - fields differ in typ
         "cotuning": CotuningTerms(batch_size=2, llm_optimiser=optimiser, slm_optimiser=optimiser),
         "cohort": CohortTerms(min_count=1, max_count=2, min_seconds=10, max_seconds=60),
         "gate": GateTerms(enabled=True),
+        "slm_lora": LORA,
         "aggregation": "PlaintextAggregation",
     }
     return RunTerms(**{**fields, **changes})
@@ -232,4 +242,4 @@ def events_of(context: Context, run_id: str = RUN) -> list[Event]:
 
 
 def _prepared(digest: str, layout: dict[str, tuple[int, ...]]) -> PreparedModel:
-    return PreparedModel(base_digest=NO_MODEL, adapter=digest, layout=layout, adapter_config={"peft_type": "LORA"})
+    return PreparedModel(base_digest=NO_MODEL, adapter=digest, layout=layout, adapter_config=lora_of(layout, LORA))

@@ -25,6 +25,7 @@ from shared.adapter_folder import (
 from shared.cli.console import Output, size
 from shared.errors import ConfigurationError, NotFound, PartMissing
 from shared.folders import appearing
+from shared.protocol.lora import read_adapter_config
 from shared.protocol.messages import Artefact, ArtefactList
 
 adapters = typer.Typer(help="Fetch the adapters that runs made, also merged into a model.", no_args_is_help=True)
@@ -121,6 +122,7 @@ async def _fetch(operator: Operator, run: str, name: str, into: Path) -> None:
                 on_length=lambda length: bar.update(task, completed=length),
             )
     require_short_header(into / WEIGHTS)
+    read_adapter_config(artefact.adapter_config)
     write_adapter_config(into, artefact.adapter_config)
 
 
