@@ -109,7 +109,7 @@ async def run(folder: Path, run_terms: RunTerms, *, worker_threads: int) -> Watc
         async with federation.operator() as operator:
             await operator.call("PUT", f"/v1/runs/{RUN_ID}", RunView, body=run_terms)
             await operator.call("POST", f"/v1/runs/{RUN_ID}/start", RunView)
-            await watch(federation, operator, RUN_ID, watched, print_new)
+            await watch(federation, operator, RUN_ID, watched, print_new, terms=run_terms)
     return watched
 
 

@@ -140,9 +140,10 @@ async def measure(folder: Path, setting: Setting, rounds: int) -> None:
                     data=unused,
                     allow_plaintext=setting.aggregation == "PlaintextAggregation",
                 )
-            await operator.call("PUT", f"/v1/runs/{RUN_ID}", RunView, body=setting.terms(rounds + 1))
+            terms = setting.terms(rounds + 1)
+            await operator.call("PUT", f"/v1/runs/{RUN_ID}", RunView, body=terms)
             await operator.call("POST", f"/v1/runs/{RUN_ID}/start", RunView)
-            await federation.sign(operator, RUN_ID)
+            await federation.sign(operator, RUN_ID, terms)
             bytes_at_round = await _watch(operator, federation, count)
             views = (await operator.call("GET", f"/v1/runs/{RUN_ID}/rounds", RoundList)).rounds
             check_aggregates(federation.folder, setting, views)

@@ -39,6 +39,7 @@ from shared.cli.console import percent, size
 from shared.errors import FedCoLLMError
 from shared.protocol.messages import ArtefactList, BaseScores, RunView
 from shared.protocol.rounds import RunState
+from shared.protocol.terms import RunTerms
 from shared.transport import Transport
 
 RUN_ID = "demo"
@@ -60,10 +61,11 @@ async def run_demo(folder: Path, seed: int, console: Console) -> bool:
     async with local_federation(folder, AGENTS) as federation:
         await start_everything(federation, data)
         async with federation.operator() as operator:
-            await operator.call("PUT", f"/v1/runs/{RUN_ID}", RunView, body=demo_terms(seed))
+            terms = demo_terms(seed)
+            await operator.call("PUT", f"/v1/runs/{RUN_ID}", RunView, body=terms)
             await operator.call("POST", f"/v1/runs/{RUN_ID}/start", RunView)
             starting_seconds = watched.seconds
-            await follow(federation, operator, watched, console)
+            await follow(federation, operator, terms, watched, console)
             adapters = await fetch_artefacts(operator, folder)
     write_events(folder / "events.jsonl", watched.followed.events)
     write_metrics(folder / "metrics.json", watched, seed)
@@ -90,12 +92,14 @@ async def start_everything(federation: LocalFederation, data: Path) -> None:
         )
 
 
-async def follow(federation: LocalFederation, operator: Transport, watched: Watched, console: Console) -> None:
+async def follow(
+    federation: LocalFederation, operator: Transport, terms: RunTerms, watched: Watched, console: Console
+) -> None:
     """Show the run until it has ended: tables on a terminal, a line an event elsewhere."""
     if console.is_terminal:
         view = LiveView(watched.followed, Agents(watched))
         with Live(view, console=console, refresh_per_second=4, transient=True):
-            await watch(federation, operator, RUN_ID, watched, lambda: None)
+            await watch(federation, operator, RUN_ID, watched, lambda: None, terms=terms)
         return
     shown = 0
 
@@ -105,7 +109,7 @@ async def follow(federation: LocalFederation, operator: Transport, watched: Watc
             console.print(event_line(event), highlight=False)
         shown = len(watched.followed.events)
 
-    await watch(federation, operator, RUN_ID, watched, print_new)
+    await watch(federation, operator, RUN_ID, watched, print_new, terms=terms)
 
 
 async def fetch_artefacts(operator: Transport, folder: Path) -> dict[str, Path]:

@@ -24,6 +24,7 @@ from shared.key_file import keep_key
 from shared.protocol.identity import IdentityKey
 from shared.protocol.messages import EventList, RunList, RunView
 from shared.protocol.rounds import ENDED_RUNS
+from shared.protocol.terms import RunTerms
 from shared.transport import Transport, open_transport
 
 FEDERATION = "one-machine"
@@ -142,9 +143,9 @@ class LocalFederation:
         """Return where an agent's key lies."""
         return self.folder / "keys" / f"{agent}.key"
 
-    async def sign(self, operator: Transport, run_id: str) -> None:
+    async def sign(self, operator: Transport, run_id: str, terms: RunTerms) -> None:
         """Sign what a run is, once the worker has prepared it."""
-        await sign_once_prepared(operator, self.signer, run_id)
+        await sign_once_prepared(operator, self.signer, run_id, terms)
 
     async def start_worker(self, command: Sequence[str], *, auxiliary: Path, validation: Path) -> None:
         """Start the worker with the coordinator's data."""
@@ -236,15 +237,15 @@ async def local_federation(folder: Path, agents: Sequence[str]) -> AsyncIterator
         await federation.processes.stop()
 
 
-async def sign_once_prepared(operator: Transport, signer: Signer, run_id: str) -> None:
-    """Sign what a run is, once a worker has prepared it; one that has ended before is left."""
+async def sign_once_prepared(operator: Transport, signer: Signer, run_id: str, terms: RunTerms) -> None:
+    """Sign a run that says what the terms say, once a worker has prepared it; one that has ended before is left."""
     path, after = f"/v1/runs/{run_id}", 0
     while not waits_for_signature(run := await operator.call("GET", path, RunView)):
         if run.state in ENDED_RUNS:
             return
         page = await operator.call("GET", f"{path}/events", EventList, params={"after": after, "wait_seconds": 5})
         after = page.last
-    await signer.sign_run(operator, run_id, run.terms)
+    await signer.sign_run(operator, run_id, terms)
 
 
 def free_ports(count: int) -> list[int]:

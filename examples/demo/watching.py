@@ -14,6 +14,7 @@ from shared.credentials import BearerToken
 from shared.egress import TrafficCount
 from shared.errors import TransportError
 from shared.protocol.messages import Event
+from shared.protocol.terms import RunTerms
 from shared.transport import NO_PATIENCE, Transport, open_transport
 
 GLANCE_SECONDS = 0.5
@@ -36,11 +37,17 @@ class Watched:
 
 
 async def watch(
-    federation: LocalFederation, operator: Transport, run_id: str, watched: Watched, on_change: Callable[[], None]
+    federation: LocalFederation,
+    operator: Transport,
+    run_id: str,
+    watched: Watched,
+    on_change: Callable[[], None],
+    *,
+    terms: RunTerms,
 ) -> None:
     """Sign what a run is, and keep ``watched`` up to date until it has ended and every agent holds its adapter."""
     ended = time.monotonic()
-    watched.followed.sign = lambda transport, run: federation.signer.sign_run(transport, run.id, run.terms)
+    watched.followed.sign = lambda transport: federation.signer.sign_run(transport, run_id, terms)
     async with _status_pages(federation.agents) as pages:
         while True:
             federation.processes.require_alive("coordinator", "worker")  # an agent may disappear

@@ -43,7 +43,7 @@ def test_the_phase_says_what_the_run_is_at(context: Context, clock: ManualClock)
     clock.advance(65)
     assert told(context, clock) == "the worker loads and evaluates both models  1:05"
     context.work.complete(granted.job_id, granted.token, result_of(context, granted), actor="worker")
-    assert told(context, clock) == "waits for the operator's signature: `fedcollm runs sign run`"
+    assert told(context, clock) == "waits for the operator's signature: `fedcollm runs sign run --terms FILE`"
     sign(context, RUN)
     assert told(context, clock).startswith("round 1: 0 of 2 updates; ")
     submit(context, "ada")

@@ -46,6 +46,9 @@ seed = {seed}
 rounds = 1
 aggregation = "PlaintextAggregation"
 
+[slm_lora]
+rank = 2
+
 [training]
 batch_size = 2
 max_tokens = 64
@@ -174,21 +177,26 @@ def test_a_run_that_was_stopped_is_not_said_to_have_failed(operator: Operated):
     assert answers[2].stdout.splitlines()[-1] == "run run was stopped: test"
 
 
-def test_a_pipe_is_told_once_what_is_waited_for(operator: Operated, monkeypatch: pytest.MonkeyPatch):
-    """After a poll that brought no news, between the events, and not again before there is another event."""
+def stop_at_poll(number: int, operator: Operated, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll without waiting, and stop the run at the poll of this number."""
     monkeypatch.setattr(following, "LONGEST_POLL_SECONDS", 0.01)
-    begin(operator.context)
     polls = 0
 
     def poll(self: Changes, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - passed on
         nonlocal polls
         polls += 1
-        if polls == 5:
+        if polls == number:
             operator.context.lifecycle.cancel(RUN, "test", actor="operator")
         return real(self, *arguments, **options)
 
     real = Changes.poll
     monkeypatch.setattr(Changes, "poll", poll)
+
+
+def test_a_pipe_is_told_once_what_is_waited_for(operator: Operated, monkeypatch: pytest.MonkeyPatch):
+    """After a poll that brought no news, between the events, and not again before there is another event."""
+    begin(operator.context)
+    stop_at_poll(5, operator, monkeypatch)
     lines = runs(operator, "watch", RUN).stdout.splitlines()
     waits = [line for line in lines if line.startswith("round 1: 0 of 2 updates; ")]
     assert len(waits) == 1
@@ -249,18 +257,58 @@ def prepare(operator: Operated) -> None:
 def test_an_operator_signs_what_a_run_is(operator: Operated, tmp_path: Path):
     """By hand, after it was prepared; what is signed is shown, and the first round opens."""
     operator.context.lifecycle.create(RUN, terms_of(), actor="operator")
-    early = runs(operator, "sign", RUN)
+    terms = terms_file(tmp_path)
+    early = runs(operator, "sign", RUN, "--terms", terms)
     assert (early.exit_code, "has not been prepared" in early.stderr) == (ExitCode.REFUSED, True)
     operator.context.lifecycle.start(RUN, actor="operator")
     prepare(operator)
-    told = runs(operator, "sign", RUN, "--terms", terms_file(tmp_path))
+    told = runs(operator, "sign", RUN, "--terms", terms)
     assert told.exit_code == ExitCode.DONE, told.output
     manifest = operator.context.lifecycle.manifest(RUN).manifest
     assert f"signed what run {RUN} of {FEDERATION} is" in told.stdout
-    assert manifest.slm_digest in told.stdout
+    for said in (
+        f"LLM        {manifest.llm_digest}",
+        f"SLM        {manifest.slm_digest}",
+        "LoRA       rank 2, alpha 16, dropout 0.05, on slm",
+        "updates    14 parameters in 2 tensors, clipped to norm 50",
+        "training   1 epochs of multiple_choice, 2 a step, 64 tokens each, rate 0.001",
+        "evaluation 0 examples of each agent's own",
+        "cohort     1 to 2 agents, 10 to 60 s",
+        "sum        PlaintextAggregation, unweighted",
+    ):
+        assert said in told.stdout
     assert run_of(operator.context).round == 1
-    again = runs(operator, "sign", RUN, "--json")
+    again = runs(operator, "sign", RUN, "--terms", terms, "--json")
     assert Manifest.model_validate_json(again.stdout) == manifest
+
+
+def test_nothing_is_signed_by_the_coordinators_word_for_the_terms(
+    operator: Operated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """An operator whose terms are in no file here signs nothing; `run.toml` is read where there is one."""
+    prepared(operator)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    told = runs(operator, "sign", RUN)
+    assert (told.exit_code, "there is no run.toml here" in told.stderr) == (ExitCode.WRONG_USAGE, True)
+    terms_file(tmp_path / "elsewhere", seed=2)
+    Path("run.toml").write_text(Path("run.toml").read_text().replace("Plaintext", "Secure").replace("t = 1", "t = 3"))
+    Path("run.toml").write_text(Path("run.toml").read_text().replace("max_count = 2", "max_count = 3"))
+    told = runs(operator, "sign", RUN)
+    assert (told.exit_code, "the terms say of aggregation, cohort" in told.stderr) == (ExitCode.FAILED, True)
+    assert not run_of(operator.context).signed
+    terms_file(tmp_path / "elsewhere")
+    assert runs(operator, "sign", RUN).exit_code == ExitCode.DONE
+    assert run_of(operator.context).signed
+
+
+def test_watching_without_terms_signs_nothing(operator: Operated, monkeypatch: pytest.MonkeyPatch):
+    """It says which command does, though the operator's key is at hand."""
+    prepared(operator)
+    stop_at_poll(5, operator, monkeypatch)
+    told = runs(operator, "watch", RUN)
+    assert f"waits for the operator's signature: `fedcollm runs sign {RUN} --terms FILE`" in told.stdout
+    assert "run.signed" not in kinds(operator.context)
 
 
 def test_nothing_is_signed_that_the_terms_do_not_say(operator: Operated, tmp_path: Path):
@@ -274,7 +322,7 @@ def test_nothing_is_signed_that_the_terms_do_not_say(operator: Operated, tmp_pat
 
 
 def test_watching_signs_what_the_run_is_once_it_is_prepared(operator: Operated, tmp_path: Path):
-    """And says so; nobody need come back to give one more command."""
+    """And says so, where terms are named; nobody need come back to give one more command."""
     with started(operator, "runs", "start", RUN, "--terms", terms_file(tmp_path), "--watch") as process:
         read_line(process, "run.running")
         prepare(operator)

@@ -197,7 +197,7 @@ async def test_a_run_ends_though_one_agent_is_restarted_and_one_stopped(compose:
     async with open_transport(url, token, TrafficCount(), patience_seconds=30, ca_file=ca_file) as operator:
         await operator.call("PUT", RUN, RunView, body=terms)
         await operator.call("POST", f"{RUN}/start", RunView)
-        await sign_once_prepared(operator, signer, RUN.removeprefix("/v1/runs/"))
+        await sign_once_prepared(operator, signer, RUN.removeprefix("/v1/runs/"), terms)
 
         await reach(operator, "round.open", 2)
         await asyncio.to_thread(compose, "restart", "agent-2")

@@ -41,7 +41,7 @@ async def start_everything(federation: LocalFederation, stack: AsyncExitStack) -
         await start_agent(federation, name)
     await operator.call("PUT", RUN, RunView, body=PLAIN.terms(ROUNDS))
     await operator.call("POST", f"{RUN}/start", RunView)
-    await federation.sign(operator, "bench")
+    await federation.sign(operator, "bench", PLAIN.terms(ROUNDS))
     return operator
 
 

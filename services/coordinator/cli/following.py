@@ -13,14 +13,14 @@ from shared.transport import Transport
 class Followed:
     """What is known of a run at the moment; ``trouble`` is why nothing newer is.
 
-    ``sign`` signs what the run is, where the operator's key is at hand; it is called once a worker has prepared it.
+    ``sign`` signs what the run is, where its operator can; it is called once a worker has prepared it.
     """
 
     run: RunView | None = None
     rounds: tuple[RoundView, ...] = ()
     events: list[Event] = field(default_factory=list)
     trouble: TransportError | None = None
-    sign: Callable[[Transport, RunView], Awaitable[object]] | None = None
+    sign: Callable[[Transport], Awaitable[object]] | None = None
 
     @property
     def ended(self) -> bool:
@@ -43,7 +43,7 @@ async def catch_up(operator: Transport, run_id: str, followed: Followed, *, wait
     if page.events or followed.run is None:
         followed.run = await operator.call("GET", f"/v1/runs/{run_id}", RunView)
     if followed.sign is not None and waits_for_signature(followed.run):
-        await followed.sign(operator, followed.run)
+        await followed.sign(operator)
     return bool(page.events)
 
 

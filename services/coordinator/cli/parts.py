@@ -89,7 +89,7 @@ def phase(run: RunView, rounds: Sequence[RoundView], events: Iterable[Event], *,
         case RunState.FINISHED | RunState.FAILED:
             return state_line(run)
         case RunState.RUNNING if waits_for_signature(run):
-            return f"waits for the operator's signature: `fedcollm runs sign {run.id}`"
+            return f"waits for the operator's signature: `fedcollm runs sign {run.id} --terms FILE`"
         case RunState.RUNNING:
             return _running(run.terms.cohort, rounds, time_spent(events), now=now)
 

@@ -14,6 +14,8 @@ from services.coordinator.cli.report import Report, read_report, report_lines
 from services.coordinator.cli.signing import signed_lines
 from services.coordinator.cli.watching import watch
 from services.coordinator.presets import read_terms
+from shared.cli.console import or_here
+from shared.errors import ConfigurationError
 from shared.protocol.manifest import Manifest
 from shared.protocol.messages import CancelRequest, RunList, RunView
 from shared.protocol.rounds import RunState
@@ -21,13 +23,24 @@ from shared.protocol.terms import RunTerms
 
 runs = typer.Typer(help="Make, start, watch, pause and stop runs, and read their reports.", no_args_is_help=True)
 
+TERMS_FILE = "run.toml"
 TERMS = "The run's terms, a TOML file."
 RequiredTerms: TypeAlias = Annotated[Path, typer.Option("--terms", metavar="FILE", help=TERMS)]
 OptionalTerms: TypeAlias = Annotated[
     Path | None, typer.Option("--terms", metavar="FILE", help=f"{TERMS} Makes the run first if it is not there.")
 ]
-ComparedTerms: TypeAlias = Annotated[
-    Path | None, typer.Option("--terms", metavar="FILE", help=f"{TERMS} Else those that the coordinator has.")
+SignedTerms: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--terms",
+        metavar="FILE",
+        help=f"{TERMS} {TERMS_FILE} if there is one.",
+        callback=or_here(TERMS_FILE),
+        show_default=False,
+    ),
+]
+WatchedTerms: TypeAlias = Annotated[
+    Path | None, typer.Option("--terms", metavar="FILE", help=f"{TERMS} Signs what the run is, if it says the same.")
 ]
 Limit: TypeAlias = Annotated[int, typer.Option("--limit", min=1, max=100, help="How many.")]
 Watch: TypeAlias = Annotated[bool, typer.Option("--watch", help="Follow it until it has ended.")]
@@ -72,24 +85,29 @@ def start(operator: Operator, run: RunName, *, terms: OptionalTerms = None, watc
 
 @runs.command("sign")
 @operating
-def sign_(operator: Operator, run: RunName, *, terms: ComparedTerms = None) -> None:
+def sign_(operator: Operator, run: RunName, *, terms: SignedTerms = None) -> None:
     """Sign what a run is, so that its rounds open and agents train for it: models, training, aggregation.
 
-    It is signed only if it says what the terms say; `watch` does the same.
+    It is signed only if it says what the terms in your own file say: the coordinator's word for them is not asked.
     """
-    manifest = asyncio.run(_sign(operator, run, None if terms is None else read_terms(terms)))
+    if terms is None:
+        raise ConfigurationError(
+            f"there is no {TERMS_FILE} here, and nothing is signed that is not compared with terms of yours: "
+            "name their file with --terms"
+        )
+    manifest = asyncio.run(_sign(operator, run, read_terms(terms)))
     operator.output.result(manifest, *signed_lines(manifest))
 
 
 @runs.command("watch")
 @operating
-def watch_(operator: Operator, run: RunName) -> None:
-    """Follow a run until it has ended, and sign what it is with the operator's key; Ctrl-C leaves it running.
+def watch_(operator: Operator, run: RunName, *, terms: WatchedTerms = None) -> None:
+    """Follow a run until it has ended; Ctrl-C leaves it running.
 
     With --json each line is one event of the run's log. The exit code is 0 if the run finished, and 1 if it failed or
     was stopped.
     """
-    raise typer.Exit(watch(operator, run))
+    raise typer.Exit(watch(operator, run, None if terms is None else read_terms(terms)))
 
 
 @runs.command()
@@ -114,10 +132,9 @@ def report(operator: Operator, run: RunName) -> None:
     operator.output.result(found, *report_lines(found))
 
 
-async def _sign(operator: Operator, run: str, terms: RunTerms | None) -> Manifest:
+async def _sign(operator: Operator, run: str, terms: RunTerms) -> Manifest:
     async with operator.connected() as transport:
-        told = terms or (await transport.call("GET", f"/v1/runs/{run}", RunView)).terms
-        return await operator.signer().sign_run(transport, run, told)
+        return await operator.signer().sign_run(transport, run, terms)
 
 
 async def _report(operator: Operator, run: str) -> Report:
@@ -130,7 +147,11 @@ def _create(operator: Operator, run: str, terms: Path) -> RunView:
 
 
 def _tell(operator: Operator, run: RunView) -> None:
-    signs = "" if run.signed or run.state is not RunState.RUNNING else ", and signs what it is once that is known"
+    signs = (
+        ""
+        if run.signed or run.state is not RunState.RUNNING
+        else ", and with --terms FILE signs what it is once that is known"
+    )
     operator.output.result(run, f"run {run.id}: {state_line(run)}; {WHAT_NEXT[run.state].format(id=run.id)}{signs}")
 
 

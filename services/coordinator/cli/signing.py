@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass
 
 from shared.protocol.identity import IdentityKey
+from shared.protocol.lora import read_adapter_config
 from shared.protocol.manifest import (
     MANIFEST,
     Manifest,
@@ -60,7 +61,7 @@ class Signer:
         """Sign a run's manifest, if it says what the terms say, and return it; the same again changes nothing.
 
         Raises:
-            FederationMismatch, ManifestMismatch: it does not, or is another's; nothing was signed.
+            FederationMismatch, ManifestMismatch, LoraMismatch: it does not, or is another's; nothing was signed.
             RemoteProblem: no worker has prepared the run yet, or the coordinator has another operator's key.
         """
         manifest = (await transport.call("GET", f"/v1/runs/{run_id}/manifest", SignedManifest)).manifest
@@ -72,14 +73,24 @@ class Signer:
 
 
 def signed_lines(manifest: Manifest) -> list[str]:
-    """Say what was signed."""
-    training, updates = manifest.training, parameter_count(manifest.layout)
+    """Say what was signed: all that agents train by, and hide among."""
+    lora, training, cohort = manifest.slm_lora, manifest.training, manifest.cohort
+    targets = ", ".join(read_adapter_config(manifest.adapter_config).target_modules)
+    updates, clip = f"{parameter_count(manifest.layout):,} parameters", manifest.masking.clip_norm
+    seconds = f"{cohort.min_seconds:g} to {cohort.max_seconds:g} s"
+    epochs, rate = f"{training.epochs} epochs of {manifest.task.kind}", training.optimiser.learning_rate
+    said = {
+        "LLM": manifest.llm_digest,
+        "SLM": manifest.slm_digest,
+        "tokenizer": manifest.tokenizer_digest,
+        "LoRA": f"rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on {targets}",
+        "updates": f"{updates} in {len(manifest.layout)} tensors, clipped to norm {clip:g}",
+        "training": f"{epochs}, {training.batch_size} a step, {training.max_tokens} tokens each, rate {rate:g}",
+        "evaluation": f"{manifest.evaluation_examples} examples of each agent's own",
+        "cohort": f"{cohort.min_count} to {cohort.max_count} agents, {seconds}",
+        "sum": f"{manifest.aggregation}, {manifest.weighting}",
+    }
     return [
         f"signed what run {manifest.run_id} of {manifest.federation} is:",
-        f"  LLM        {manifest.llm_digest}",
-        f"  SLM        {manifest.slm_digest}",
-        f"  tokenizer  {manifest.tokenizer_digest}",
-        f"  updates    {updates:,} parameters in {len(manifest.layout)} tensors",
-        f"  training   {training.epochs} epochs of {manifest.task.kind} in batches of {training.batch_size}",
-        f"  sum        {manifest.aggregation}, {manifest.weighting}",
+        *(f"  {name:<10} {what}" for name, what in said.items()),
     ]

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from rich.live import Live
@@ -26,8 +26,8 @@ REFRESHES_A_SECOND = 4
 def watch(operator: Operator, run_id: str, terms: RunTerms | None = None) -> ExitCode:
     """Show a run until it has ended, whatever becomes of the coordinator meanwhile, and say how it ended.
 
-    Whoever has the operator's key signs what the run is, once it is prepared, if it says what ``terms`` say: those that
-    the coordinator has, unless others are given.
+    Whoever has the operator's key, and gives ``terms``, signs what the run is once it is prepared, if it says what they
+    say. Without them nothing is signed, for the terms that the coordinator has are its own word.
     """
     output = operator.output
     output.when_interrupted = f"the run goes on: `fedcollm runs watch {run_id}` follows it again"
@@ -43,23 +43,30 @@ def watch(operator: Operator, run_id: str, terms: RunTerms | None = None) -> Exi
 
 
 async def _watch(operator: Operator, run_id: str, terms: RunTerms | None) -> Followed:
-    output, signer = operator.output, operator.signer_if_any()
-
-    async def sign_it(transport: Transport, run: RunView) -> None:
-        assert signer is not None  # noqa: S101 - else it is not called
-        for line in signed_lines(await signer.sign_run(transport, run_id, terms or run.terms)):
-            output.note(line)
-
+    output = operator.output
     async with operator.connected() as transport:
         # A coordinator that is not there, or does not know the run, is told of now and not waited for.
         run = await transport.call("GET", f"/v1/runs/{run_id}", RunView)
-    followed = Followed(run=run, sign=sign_it if signer else None)
+    followed = Followed(run=run, sign=None if terms is None else _signing(operator, run_id, terms))
     live = output.screen.is_terminal and not output.as_json
     on_retry = followed.retrying if live else output.retrying
     async with operator.connected(on_retry=on_retry, patience_seconds=None) as transport:
         with _showing(followed, output, live=live) as on_news:
             await follow(transport, run_id, followed, on_news)
     return followed
+
+
+def _signing(operator: Operator, run_id: str, terms: RunTerms) -> Callable[[Transport], Awaitable[None]] | None:
+    """Return what signs the run and says so, where the operator's key is at hand."""
+    signer = operator.signer_if_any()
+    if signer is None:
+        return None
+
+    async def sign_it(transport: Transport) -> None:
+        for line in signed_lines(await signer.sign_run(transport, run_id, terms)):
+            operator.output.note(line)
+
+    return sign_it
 
 
 @contextmanager
