@@ -18,12 +18,20 @@ from services.coordinator.principals import Principal, Role
 from services.coordinator.routes import agents, attempts, audit, members, runs, work
 from services.coordinator.routes.problems import PROBLEM_TYPE, RETRY_AFTER_SECONDS, STATUS_BY_CODE, problem, problems
 from services.coordinator.routes.slow_bodies import SlowBodies
-from shared.errors import BlobTooLarge, FedCoLLMError, MessageInvalid, RouteUnknown, TooManyRequests
+from shared.errors import (
+    BlobTooLarge,
+    BodyTooSlow,
+    FedCoLLMError,
+    MessageInvalid,
+    RouteUnknown,
+    TooManyRequests,
+    UploadSuperseded,
+)
 from shared.protocol.messages import Health
 
 NOT_AUTHENTICATED = 401
 NOT_FOUND = 404
-TOO_SLOW = 408
+BROKEN_OFF = frozenset({BodyTooSlow.code, UploadSuperseded.code})
 
 # A body is read before its sender is known. Blobs, which are larger, are streamed and have limits of their own.
 MAX_JSON_BYTES = 1 << 20
@@ -91,7 +99,7 @@ def _answer(status: int, code: str, detail: str, headers: Mapping[str, str] | No
     fields = dict(headers or {})
     if status in RETRY_AFTER_SECONDS:
         fields.setdefault("Retry-After", str(RETRY_AFTER_SECONDS[status]))
-    if status == TOO_SLOW:
+    if code in BROKEN_OFF:
         fields["Connection"] = "close"  # the rest of the body is not waited for either
     if status == NOT_AUTHENTICATED:
         fields["WWW-Authenticate"] = "Bearer"

@@ -35,6 +35,7 @@ from services.coordinator.token_log import TokenLog, told
 from services.coordinator.tokens import Tokens
 from services.coordinator.unmasking import Unmasking, processes
 from services.coordinator.updates import UpdateDesk
+from services.coordinator.uploads import Uploads
 from services.coordinator.work import WorkDesk
 from shared.access import require_writable
 from shared.errors import DigestMismatch, ProtocolVersionMismatch, about
@@ -59,6 +60,7 @@ class Context:
     store: Store
     blobs: Blobs
     rounds: RoundEngine
+    uploads: Uploads
     updates: UpdateDesk
     attempts: AttemptDesk
     work: WorkDesk
@@ -103,6 +105,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                     clock,
                     federation=settings.federation,
                 ),
+                uploads=Uploads(),
                 updates=UpdateDesk(store, clock),
                 attempts=AttemptDesk(store, blobs, clock, federation=settings.federation),
                 work=WorkDesk(

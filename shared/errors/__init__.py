@@ -54,6 +54,7 @@
     │   ├── RoundClosed               round_closed
     │   ├── RunConflict               run_conflict
     │   ├── UpdateConflict            update_conflict
+    │   ├── UploadSuperseded          upload_superseded          its sender has begun a newer one
     │   ├── LeaseLost                 lease_lost
     │   ├── LengthRequired            length_required
     │   ├── BlobTooLarge              blob_too_large

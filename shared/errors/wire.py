@@ -200,6 +200,12 @@ class UpdateConflict(ProtocolError):
     code = "update_conflict"
 
 
+class UploadSuperseded(ProtocolError):
+    """The agent has begun a newer upload, which takes the place of this one."""
+
+    code = "upload_superseded"
+
+
 class LeaseLost(ProtocolError):
     """The work was handed to another worker, or is not wanted any more."""
 

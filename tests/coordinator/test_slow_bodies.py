@@ -71,11 +71,15 @@ class Sender:
         self.writer.write("\r\n".join(lines).encode())
 
     async def answer(self) -> tuple[int, Problem]:
+        """Return the answer, which is a problem."""
+        status, body = await self.answered()
+        return status, Problem.model_validate_json(body)
+
+    async def answered(self) -> tuple[int, bytes]:
         """Return the answer."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length: "))
-        body = await self._reader.readexactly(int(length.split()[1]))
-        return int(head.split(b" ")[1]), Problem.model_validate_json(body)
+        return int(head.split(b" ")[1]), await self._reader.readexactly(int(length.split()[1]))
 
     async def is_closed(self) -> bool:
         """Return, once the other side has said something, whether that was the end of the connection."""

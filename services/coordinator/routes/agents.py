@@ -1,6 +1,7 @@
 """For agents: what is wanted, the manifest, adapters down, updates up."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from services.coordinator.routes.bodies import (
     AnnouncedDigest,
     AnnouncedLength,
     Body,
+    Chunks,
     receive,
     send,
 )
@@ -32,6 +34,15 @@ RoundPath = Annotated[int, Path(ge=1, le=1_000_000)]
 Agent = Annotated[Principal, Depends(principal(Role.AGENT))]
 Sender = Annotated[Principal, Depends(principal(Role.AGENT, streamed=True))]
 Reader = Annotated[Principal, Depends(principal(Role.AGENT, Role.OPERATOR, Role.VIEWER))]
+
+
+async def upload(context: AnyContext, agent: Sender, chunks: Body) -> AsyncIterator[Chunks]:
+    """Give the body of an agent's upload, which is broken off where the agent begins a newer one."""
+    with context.uploads.newest(agent.name, chunks) as newest:
+        yield newest
+
+
+Upload = Annotated[Chunks, Depends(upload, scope="function")]
 
 
 @router.get("/wanted", summary="Ask what is wanted of this agent", responses=problems())
@@ -87,7 +98,7 @@ def get_adapter(
 async def put_update(
     context: AnyContext,
     agent: Sender,
-    body: Body,
+    body: Upload,
     run_id: RunPath,
     number: RoundPath,
     digest: AnnouncedDigest,

@@ -7,13 +7,12 @@ from typing import Annotated, TypeAlias
 from fastapi import APIRouter, Depends, Path
 
 from services.coordinator.context import AnyContext
-from services.coordinator.routes.agents import Agent, RoundPath, Sender
+from services.coordinator.routes.agents import Agent, RoundPath, Sender, Upload
 from services.coordinator.routes.bodies import (
     RECEIVES_NUMBERS,
     UNLIMITED,
     AnnouncedDigest,
     AnnouncedLength,
-    Body,
     receive,
 )
 from services.coordinator.routes.problems import problems
@@ -69,7 +68,7 @@ def put_shares(context: AnyContext, agent: Agent, place: Place, dealt: DealtShar
     max_body_size=UNLIMITED,
 )
 async def put_masked(
-    context: AnyContext, agent: Sender, place: Place, body: Body, digest: AnnouncedDigest, size: AnnouncedLength
+    context: AnyContext, agent: Sender, place: Place, body: Upload, digest: AnnouncedDigest, size: AnnouncedLength
 ) -> Accepted:
     slot = await asyncio.to_thread(context.attempts.masked_slot, agent.name, place, digest=digest, size=size)
     if slot is not None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias
 from fastapi import Depends, Header, Request, Response
 from fastapi.responses import FileResponse
 
-from shared.errors import BlobTooLarge, BodyTooSlow, LengthRequired, MessageInvalid
+from shared.errors import BlobTooLarge, BodyTooSlow, LengthRequired, MessageInvalid, UploadSuperseded
 from shared.protocol.digests import from_field, to_field
 
 BATCH_BYTES = 1 << 20
@@ -71,7 +71,7 @@ async def body(request: Request) -> AsyncIterator[Chunks]:
     chunks = request.stream()
     try:
         yield chunks
-    except BlobTooLarge:
+    except (BlobTooLarge, UploadSuperseded):
         raise  # a body that may not come is not read either
     except Exception:
         await _drain(chunks)

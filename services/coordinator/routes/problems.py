@@ -39,6 +39,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "round_closed": 409,
     "run_conflict": 409,
     "update_conflict": 409,
+    "upload_superseded": 409,
     "lease_lost": 409,
     "length_required": 411,
     "blob_too_large": 413,
