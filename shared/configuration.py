@@ -39,6 +39,11 @@ def read_settings(
     values = {} if file is None else read_toml(kind, file)
     try:
         values = merged(merged(values, EnvSettingsSource(kind)()), given or {})
+        if file is None and not values and any(field.is_required() for field in kind.model_fields.values()):
+            raise ConfigurationError(
+                f"there are no settings here: name their file with --config, or go to its folder; `init` writes one, "
+                f"and {kind.model_config['env_prefix']}* in the environment can take its place"
+            )
         return validate(kind, values, what=_name(kind, file))
     except SettingsError as error:
         raise ConfigurationError(f"{_name(kind, file)}: {error}") from None

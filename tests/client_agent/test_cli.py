@@ -84,7 +84,7 @@ def test_the_settings_of_this_folder_are_the_agents(folder: Path, monkeypatch: p
     """Where no file is named, agent.toml is meant: in its folder nothing has to be said at all."""
     monkeypatch.chdir(folder)
     assert "status_port" not in agent("status").stderr
-    assert "is missing" in agent("status").stderr
+    assert "name their file with --config, or go to its folder" in agent("status").stderr
     with served(create_status_page(Status())) as port:
         configured(folder, status_port=port)
         assert agent("status").exit_code == ExitCode.DONE

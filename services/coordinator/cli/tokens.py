@@ -109,7 +109,7 @@ def issue_(
         output.result(
             Issued(name=name, role=entry.role, not_after=entry.not_after, file=file),
             f"wrote {file}, the token of {name} as {entry.role} until {_day(entry)}: give it to them by a way that "
-            "you trust, and delete it here",
+            "you trust, and delete it here unless it is used here; what runs with an older one has to be started again",
         )
 
 
