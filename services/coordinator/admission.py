@@ -19,6 +19,7 @@ from services.coordinator.settings import Settings
 from services.coordinator.tokens import Tokens
 from shared.errors import (
     BlobTooLarge,
+    ClockSkewed,
     FederationMismatch,
     InvitationInvalid,
     NotAMember,
@@ -38,6 +39,8 @@ NOBODY_WE_KNOW = (
     NotAMember,
     RequestSignatureInvalid,
     RequestReplayed,
+    ClockSkewed,
+    FederationMismatch,
     InvitationInvalid,
     SignatureInvalid,
 )
@@ -111,7 +114,7 @@ class Admission:
         """
         if Role.ANYONE in roles:
             return Admitted(NOBODY)
-        with self.attempts(arrival.address):
+        with self.failures_counted(arrival.address):
             admitted = self._signer(arrival) if arrival.field(INPUT_FIELD) else self._bearer(arrival)
         who = f"{admitted.principal.role} {admitted.principal.name}"
         if wait := self._requests.take(who):
@@ -120,10 +123,10 @@ class Admission:
         return admitted
 
     @contextmanager
-    def attempts(self, address: str) -> Iterator[None]:
-        """Count the attempts of an address that fail; too many are told to wait.
+    def failures_counted(self, address: str) -> Iterator[None]:
+        """Count the requests of an address that show nobody whom we know; after too many it is told to wait.
 
-        Those that succeed are let in all the same: they may come by the same proxy.
+        Those that do are let in all the same: they may come by the same proxy.
 
         Raises:
             TooManyRequests: this one has failed, and too many have.

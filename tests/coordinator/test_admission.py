@@ -1,6 +1,6 @@
 """Who is let in: agents by the signature over each request, everybody else by a token, nobody too often."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from shared.errors import (
     FederationMismatch,
     NotAMember,
     NotAuthenticated,
+    ProtocolError,
     RequestReplayed,
     RequestSignatureInvalid,
     TooManyRequests,
@@ -26,6 +27,7 @@ from shared.protocol.identity import IdentityKey
 from shared.protocol.membership import MemberState
 from shared.protocol.request_signatures import LIFETIME_SECONDS, TOLERANCE_SECONDS, sign_request
 from tests.support.federations import adapter, begin, client, coordinator
+from tests.support.members import enrolment
 from tests.support.requests import UPDATE, announcing, assert_problem, fields_of
 
 AGENT = (Role.AGENT,)
@@ -203,6 +205,44 @@ def test_an_address_that_nobody_is_known_by_waits(small: Context) -> None:
     assert small.admission.admit(bearing(token_of("viewer")), (Role.VIEWER,)).principal.name == "viewer"
 
 
+def enrolled(context: Context, clock: ManualClock) -> Arrival:
+    """Return a request of who is not approved yet."""
+    change(context, state=MemberState.PENDING)
+    return arriving(clock)
+
+
+def replayed(context: Context, clock: ManualClock) -> Arrival:
+    """Return a request that was let in before."""
+    context.admission.admit(arriving(clock), AGENT)
+    return arriving(clock)
+
+
+def expired(_: Context, clock: ManualClock) -> Arrival:
+    """Return a request that was signed an hour ago."""
+    return arriving(ManualClock(clock() - 3600))
+
+
+FAILURES: dict[type[ProtocolError], Callable[[Context, ManualClock], Arrival]] = {
+    NotAuthenticated: lambda _, __: bearing("wrong"),
+    NotAMember: enrolled,
+    RequestSignatureInvalid: lambda _, clock: arriving(clock, key=key_of("eve")),
+    RequestReplayed: replayed,
+    ClockSkewed: expired,
+    FederationMismatch: lambda _, clock: arriving(clock, federation="banks"),
+}
+
+
+@pytest.mark.parametrize("error", FAILURES)
+def test_whatever_shows_nobody_is_counted(error: type[ProtocolError], small: Context, clock: ManualClock) -> None:
+    """Also what an agent has signed and anybody may send again: its signature is checked each time."""
+    arrival = FAILURES[error](small, clock)
+    for _ in range(2):
+        with pytest.raises(error):
+            small.admission.admit(arrival, (Role.AGENT, Role.VIEWER))
+    with pytest.raises(TooManyRequests, match=r"2 requests from 192\.0\.2\.1"):
+        small.admission.admit(arrival, (Role.AGENT, Role.VIEWER))
+
+
 def test_an_agent_sends_so_many_bytes_a_day(small: Context, clock: ManualClock) -> None:
     """What it has signed for is counted before it comes; a body that is larger than a day's is refused for good."""
     small.admission.admit(arriving(clock, body=bytes(60)), AGENT)
@@ -227,12 +267,13 @@ async def test_too_many_requests_say_when_to_come_again(small: Context) -> None:
 
 
 @pytest.mark.anyio
-async def test_whoever_guesses_invitations_waits(small: Context) -> None:
-    """Enrolment is open to everybody, and so each address has few attempts."""
-    guess = {"name": "eve", "token": "A" * 43, "key": key_of("eve").public, "proof": "A" * 86}
+@pytest.mark.parametrize(("prover", "status"), [("eve", 403), ("ada", 422)])
+async def test_whoever_guesses_invitations_waits(prover: str, status: int, small: Context) -> None:
+    """Enrolment is open to everybody, and so each address may fail few times, with a proof of the key and without."""
+    guess = enrolment("A" * 43, key_of("eve"), "eve", prover=key_of(prover)).model_dump()
     async with client(small, None) as http:
         answers = [(await http.post("/v1/enrol", json=guess)).status_code for _ in range(3)]
-    assert answers == [422, 422, 429]
+    assert answers == [status, status, 429]
 
 
 @pytest.mark.anyio

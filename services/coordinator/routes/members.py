@@ -56,7 +56,7 @@ def enrol(
     address: Address,
     request: EnrolmentRequest,
 ) -> MemberView:
-    with context.admission.attempts(address):
+    with context.admission.failures_counted(address):
         return context.membership.enrol(request)
 
 
