@@ -13,6 +13,7 @@ from math import inf
 from services.coordinator.nonces import Nonces
 from services.coordinator.ports import Clock, Store
 from services.coordinator.principals import NOBODY, Principal, Role
+from services.coordinator.progress import SYSTEM
 from services.coordinator.rates import Allowance
 from services.coordinator.records import Member
 from services.coordinator.settings import Settings
@@ -153,7 +154,13 @@ class Admission:
                 "the request does not say who sends it: operators, viewers and workers send 'Bearer <token>', and "
                 "agents sign (docs/protocol.md)"
             )
-        return Admitted(self._tokens.find(authorization[len(SCHEME) :], self.clock()))
+        known = self._tokens.find(authorization[len(SCHEME) :], self.clock())
+        if self._is_somebody_else(known.name):
+            raise NotAuthenticated(
+                f"the audit log calls somebody else {known.name}: have the operator issue the token for another name "
+                "(fedcollm tokens)"
+            )
+        return Admitted(known)
 
     def _signer(self, arrival: Arrival) -> Admitted:
         """Return the agent that has signed a request, in this order: cheap checks, its signature, and its standing."""
@@ -172,6 +179,14 @@ class Admission:
         self._nonces.remember(name, signed.nonce, until=signed.remembered_until)
         self._take_bytes(name, signed.length)
         return Admitted(Principal(name, Role.AGENT), signed.digest)
+
+    def _is_somebody_else(self, name: str) -> bool:
+        """Return whether a name is the coordinator's own or an agent's, and so nobody's who has a token."""
+        try:
+            self._member(name)
+        except NotAMember:
+            return name == SYSTEM
+        return True
 
     def _member(self, name: str) -> Member:
         try:

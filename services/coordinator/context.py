@@ -118,7 +118,9 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                 lifecycle=RunLifecycle(
                     store, blobs, clock, federation=settings.federation, operator_key=settings.operator_key
                 ),
-                membership=Membership(store, clock, federation=settings.federation, operator_key=settings.operator_key),
+                membership=Membership(
+                    store, tokens, clock, federation=settings.federation, operator_key=settings.operator_key
+                ),
                 audit=AuditLog(store, key, federation=settings.federation),
                 token_log=TokenLog(store, tokens),
             )

@@ -9,6 +9,7 @@ from services.coordinator.ports import Clock, Store
 from services.coordinator.principals import Role
 from services.coordinator.progress import SYSTEM
 from services.coordinator.records import Member
+from services.coordinator.tokens import Tokens
 from shared.errors import FederationMismatch, InvitationInvalid, MemberConflict, NotFound
 from shared.protocol.identity import fingerprint, require_signature
 from shared.protocol.membership import (
@@ -23,15 +24,16 @@ from shared.protocol.membership import (
     token_digest,
 )
 
-# Whom the audit log calls so is no agent.
+# Whom the audit log calls so is no agent. Nor is who has a token; a token for an agent's name ``Admission`` refuses.
 RESERVED = frozenset({SYSTEM, *Role})
 
 
 class Membership:
     """The members of one federation, whose operator is known by ``operator_key``."""
 
-    def __init__(self, store: Store, clock: Clock, *, federation: str, operator_key: str) -> None:
+    def __init__(self, store: Store, tokens: Tokens, clock: Clock, *, federation: str, operator_key: str) -> None:
         self._store = store
+        self._tokens = tokens
         self._clock = clock
         self._federation = federation
         self._operator_key = operator_key
@@ -48,7 +50,7 @@ class Membership:
             FederationMismatch: the inviter is of another federation, or has another operator's key.
             MemberConflict: an agent has enrolled under this name, and was not revoked; or no agent may be called so.
         """
-        if name in RESERVED:
+        if name in RESERVED or name in self._tokens.entries():
             raise MemberConflict(f"{name} is what the audit log calls somebody else: choose another name for the agent")
         if (request.federation, request.operator_key) != (self._federation, self._operator_key):
             raise FederationMismatch(

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.federation import FEDERATION, NOT_AFTER, ManualClock, key_of, token_of
+from bench.federation import FEDERATION, NOT_AFTER, ManualClock, admit, key_of, settings_of, token_of
 from services.coordinator.admission import Admission, Arrival
-from services.coordinator.context import Context
+from services.coordinator.context import Context, open_context
 from services.coordinator.nonces import Nonces
 from services.coordinator.principals import NOBODY, Principal, Role
+from services.coordinator.tokens import KnownTokens, issue
 from shared.errors import (
     BlobTooLarge,
     ClockSkewed,
@@ -157,6 +158,16 @@ def test_who_is_no_member_is_told_why(
     change(context, **changes)
     with pytest.raises(NotAMember, match=said):
         context.admission.admit(arriving(clock, nonce="fedcba9876543210"), AGENT)
+
+
+@pytest.mark.parametrize("name", ["ada", "coordinator"])
+def test_a_token_for_somebody_elses_name_is_nobodys(name: str, tmp_path: Path, clock: ManualClock) -> None:
+    """The audit log names who has done what, an agent, the coordinator itself or who has a token: never two alike."""
+    token, entry = issue(Role.OPERATOR)
+    with open_context(settings_of(tmp_path), KnownTokens({name: entry}), clock) as context:
+        admit(context, ["ada"], clock)
+        with pytest.raises(NotAuthenticated, match=f"the audit log calls somebody else {name}"):
+            context.admission.admit(bearing(token), (Role.OPERATOR,))
 
 
 def test_whether_somebody_was_revoked_is_told_to_them_alone(context: Context, clock: ManualClock) -> None:

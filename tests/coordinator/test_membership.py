@@ -8,6 +8,9 @@ import pytest
 
 from bench.federation import FEDERATION, ManualClock
 from services.coordinator.context import Context
+from services.coordinator.membership import Membership
+from services.coordinator.principals import Role
+from services.coordinator.tokens import KnownTokens, issue
 from shared.errors import (
     CertificateExpired,
     FederationMismatch,
@@ -209,6 +212,15 @@ def test_no_agent_is_called_as_somebody_else_in_the_audit_log(name: str, context
     """Who has done what must be plain."""
     with pytest.raises(MemberConflict, match="choose another name"):
         invited(context, name)
+
+
+def test_no_agent_is_called_as_somebody_who_has_a_token(context: Context, clock: ManualClock) -> None:
+    """Their names stand side by side in the audit log, without their roles."""
+    tokens = KnownTokens({"dora": issue(Role.VIEWER)[1]})
+    members = Membership(context.store, tokens, clock, federation=FEDERATION, operator_key=OPERATOR.public)
+    with pytest.raises(MemberConflict, match="choose another name"):
+        members.invite("dora", invitation("A" * 43), actor="operator")
+    assert not members.members()
 
 
 @pytest.mark.anyio
