@@ -330,7 +330,10 @@ class WithoutSocket(httpx.AsyncBaseTransport):
 
 
 def _target(path: str, params: Params | None) -> str:
-    return str(httpx.URL(path, params=params))
+    try:
+        return str(httpx.URL(path, params=params))
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"no request for {path[:100]!r} can be made ({error})") from None
 
 
 def _asking(path: str) -> Egress:

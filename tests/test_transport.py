@@ -253,6 +253,16 @@ async def test_a_request_that_cannot_be_made_is_not_tried_again(kind: type[Excep
     assert text not in "".join(traceback.format_exception(told.value))
 
 
+@pytest.mark.parametrize(("path", "why"), [("/v1/" + "x" * (1 << 16), "too long"), ("/v1/\n", "non-printable")])
+async def test_an_address_that_is_none_is_an_error_of_ours(path: str, why: str) -> None:
+    """So that no loop ends by it."""
+    other = Coordinator([])
+    async with talking_to(other) as transport:
+        with pytest.raises(ConfigurationError, match=rf"^no request for .* can be made .*{why}"):
+            await transport.call("GET", path, Greeting)
+    assert other.requests == []
+
+
 async def test_no_log_carries_a_header(caplog: pytest.LogCaptureFixture) -> None:
     """Trouble is logged in our own words: texts that quote a request's fields stay out of every log."""
     token, caught = "a-very-secret-token", []
