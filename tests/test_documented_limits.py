@@ -7,7 +7,7 @@ from services.coordinator import app, changes
 from services.coordinator.connections import BoundedConnection
 from services.coordinator.settings import Settings
 from shared import answers
-from shared.protocol import codec, request_signatures, tensors
+from shared.protocol import codec, messages, request_signatures, tensors
 
 SECTION = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text().split("\n## Limits\n")[1].split("\n## ")[0]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in SECTION.splitlines() if line.startswith("| ")]
@@ -38,6 +38,7 @@ def test_the_table_of_limits_is_the_codes() -> None:
         request_signatures.TOLERANCE_SECONDS,
     ]
     assert numbers("field of a signed request") == [request_signatures.MOST_CHARACTERS]
+    assert numbers("runs that an agent") == [messages.MOST_DECLINED]
     assert numbers("answer that a client keeps") == [answers.MOST_BYTES]
     assert numbers("pause that a client") == [answers.LONGEST_PAUSE_SECONDS]
     assert numbers("header of a blob") == [codec.MAX_PARSED_BYTES]

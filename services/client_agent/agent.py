@@ -6,6 +6,7 @@ Every step begins from the state folder, so that an agent that was killed anywhe
 import asyncio
 import secrets
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
@@ -39,11 +40,18 @@ from shared.errors import (
 from shared.protocol.attempts import Summons
 from shared.protocol.codec import blob_bytes, flat_numbers, require_file
 from shared.protocol.manifest import Manifest, manifest_digest
-from shared.protocol.messages import LONGEST_POLL_SECONDS, Assignment, PublishedAdapter
+from shared.protocol.messages import LONGEST_POLL_SECONDS, MOST_DECLINED, Assignment, PublishedAdapter
 from shared.protocol.secagg.attempt import fewest_parties, layout_digest
 from shared.protocol.secagg.coding import clipped
 
 PAUSE_AFTER_FAILURE_SECONDS = 10.0
+
+# A long poll that brings nothing new earlier than this is no long poll: who answers so is not asked faster.
+LEAST_POLL_SECONDS = 1.0
+
+# So many assignments and summonses are known again when they are told once more.
+ASKED_KEPT = 64
+
 TOO_LATE = frozenset({RoundClosed.code, UpdateConflict.code, NotFound.code})
 
 # What this agent cannot do for a run, or what it will not.
@@ -91,7 +99,8 @@ class Agent:
         self._clock = clock
         self._audit = AuditWatch(state, status)
         self._manifest: Manifest | None = None
-        self._declined: set[str] = set()
+        self._declined: dict[str, None] = {}  # in the order in which they were
+        self._asked: deque[Assignment | Summons] = deque(maxlen=ASKED_KEPT)
         if state.published is not None:
             status.hold(state.published)
 
@@ -99,8 +108,11 @@ class Agent:
         """Take part until cancelled; an error of one step is shown and the next step tried after a pause."""
         wait_seconds = 0.0  # whoever waits for this agent to be healthy need not wait for a whole poll
         while True:
+            began = self._clock()
             try:
-                await self.step(wait_seconds=wait_seconds)
+                news = await self.step(wait_seconds=wait_seconds)
+                if not news and wait_seconds and self._clock() - began < LEAST_POLL_SECONDS:
+                    await self._pause(LEAST_POLL_SECONDS)
                 wait_seconds = LONGEST_POLL_SECONDS
             except (FedCoLLMError, OSError) as error:
                 # A full disk is no reason to leave the federation: room may be made.
@@ -109,8 +121,8 @@ class Agent:
                 log.warning("agent.failed", code=code, detail=str(error))
                 await self._pause(PAUSE_AFTER_FAILURE_SECONDS)
 
-    async def step(self, *, wait_seconds: float) -> None:
-        """Ask once what is wanted, and do it."""
+    async def step(self, *, wait_seconds: float) -> bool:
+        """Ask once what is wanted, and do it; return whether anything was that had not been asked before."""
         self._status.enter(Phase.WAITING)
         held = self._state.published
         digest = held.digest if held else None
@@ -127,6 +139,11 @@ class Agent:
         else:
             self._state.journal.forget_older(self._clock() - DAY_SECONDS)
         self._status.succeed()
+        asked = wanted.summons or wanted.assignment
+        if asked is None or asked in self._asked:
+            return False
+        self._asked.append(asked)
+        return True
 
     @contextmanager
     def _willing(self, run_id: str) -> Iterator[None]:
@@ -135,9 +152,12 @@ class Agent:
             yield
         except REFUSALS:
             # Tried again when nobody else wants this agent: what was wrong may have been put right meanwhile.
-            self._declined.add(run_id)
+            self._declined.pop(run_id, None)
+            self._declined[run_id] = None
+            if len(self._declined) > MOST_DECLINED:
+                del self._declined[next(iter(self._declined))]
             raise
-        self._declined.discard(run_id)
+        self._declined.pop(run_id, None)
 
     async def _in_time(self, run_id: str, doing: Awaitable[None]) -> None:
         """Do something for a round, which may be over before it is done."""

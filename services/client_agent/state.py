@@ -320,8 +320,10 @@ class StateFolder:
         return len({(run_id, number) for run_id, number, _ in self._taken(now)} - {but})
 
     def take_part(self, run_id: str, number: int, now: float) -> None:
-        """Note that this agent takes part in a round."""
-        write_whole(self._root / "taken.json", json.dumps([*self._taken(now), (run_id, number, now)]).encode())
+        """Note that this agent takes part in a round, once, however often it is asked to."""
+        taken = self._taken(now)
+        if (run_id, number) not in {(run, round_number) for run, round_number, _ in taken}:
+            write_whole(self._root / "taken.json", json.dumps([*taken, (run_id, number, now)]).encode())
 
     def _taken(self, now: float) -> list[tuple[str, int, float]]:
         try:

@@ -21,6 +21,9 @@ PROTOCOL_FIELD = "FedCoLLM-Protocol"
 # Proxies between the two sides give up on an answer, some after half a minute.
 LONGEST_POLL_SECONDS = 25.0
 
+# Runs that an agent says it declines: so that the address of its question is shorter than proxies' 8 KiB.
+MOST_DECLINED = 100
+
 MESSAGE_CHARACTERS = 4000
 Message = Annotated[str, Field(max_length=MESSAGE_CHARACTERS)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

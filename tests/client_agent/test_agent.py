@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import httpx
@@ -9,7 +9,7 @@ import pytest
 
 from bench.federation import Federation, ManualClock, believed, client_of, key_of, make_agent, open_federation
 from bench.no_op import InProcess, NoOpTrainer
-from services.client_agent.agent import Agent
+from services.client_agent.agent import LEAST_POLL_SECONDS, Agent
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.policy import Policy
 from services.client_agent.state import StateFolder
@@ -38,7 +38,7 @@ from shared.errors import (
 )
 from shared.protocol.digests import digest_of
 from shared.protocol.manifest import MANIFEST, Manifest, SignedManifest
-from shared.protocol.messages import Wanted
+from shared.protocol.messages import LONGEST_POLL_SECONDS, MOST_DECLINED, Wanted
 from shared.protocol.rounds import RoundState, RunState
 from shared.transport import Transport, WithoutSocket
 from tests.support.cotuners import AddingCoTuner
@@ -48,6 +48,7 @@ from tests.support.pauses import Enough, Pauses
 pytestmark = pytest.mark.anyio
 
 SLM = "the/agents/own/slm"
+NOTHING = Wanted(assignment=None, summons=None, published=None)
 
 
 class FailingTrainer:
@@ -277,6 +278,76 @@ async def test_a_coordinator_that_is_away_is_no_hot_loop(tmp_path: Path) -> None
         await make_agent("ada", Away(), FailingTrainer(), StateFolder(tmp_path), status, pause=pauses, slm=SLM).run()
     assert status.view().error == "unreachable: nobody there"
     assert pauses.seconds == [10.0, 10.0]
+
+
+class Answering:
+    """Answers each question after so many seconds, with one of these while there are any, and then with nothing."""
+
+    def __init__(self, clock: ManualClock, seconds: float, *answers: Wanted, most: int = 5) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._answers = list(answers)
+        self._most = most
+        self.asked: list[tuple[list[str], float]] = []
+
+    async def wanted(self, holding: str | None, declined: Iterable[str], *, wait_seconds: float) -> Wanted:  # noqa: ARG002
+        """Answer."""
+        if len(self.asked) == self._most:
+            raise Enough
+        self.asked.append((list(declined), wait_seconds))
+        self._clock.advance(self._seconds)
+        return self._answers.pop(0) if self._answers else NOTHING
+
+
+@pytest.mark.parametrize(("seconds", "pauses"), [(0.0, 4), (0.9, 4), (1.0, 0), (25.0, 0)])
+async def test_a_coordinator_that_answers_nothing_at_once_is_no_hot_loop(
+    seconds: float, pauses: int, tmp_path: Path, clock: ManualClock
+) -> None:
+    """It would fill the ledger. No pause comes after a long poll, nor after the first one, which waits for nothing."""
+    other, taken = Answering(clock, seconds), Pauses(9)
+    state = StateFolder(tmp_path)
+    agent = make_agent("ada", other, FailingTrainer(), state, Status(), pause=taken, slm=SLM, clock=clock)
+    with pytest.raises(Enough):
+        await agent.run()
+    assert taken.seconds == [LEAST_POLL_SECONDS] * pauses
+    assert [wait for _, wait in other.asked] == [0.0, *[LONGEST_POLL_SECONDS] * 4]
+
+
+async def test_what_was_asked_before_is_no_news(tmp_path: Path, clock: ManualClock) -> None:
+    """Whoever asks for one round again and again is not asked faster, and what is new is done at once."""
+    async with with_ada(InProcess(NoOpTrainer()), tmp_path, clock) as everybody:
+        await everybody.start(RUN, terms_of(rounds=2))
+        await everybody.work()
+        client = client_of(everybody.transports["ada"])
+        first = everybody.context.rounds.wanted("ada")
+        again = Answering(clock, 0.0, first, first, first)
+        client.wanted = again.wanted
+        taken, state = Pauses(9), StateFolder(tmp_path / "ada")
+        trainer = InProcess(NoOpTrainer())
+        agent = make_agent("ada", client, trainer, state, Status(), pause=taken, slm=SLM, clock=clock)
+        with pytest.raises(Enough):
+            await agent.run()
+        assert taken.seconds == [LEAST_POLL_SECONDS] * 4
+        assert json.loads((tmp_path / "ada" / "taken.json").read_bytes()) == [[RUN, 1, clock()]]
+
+        await everybody.finish(RUN)
+        assert [run_round for *run_round, _ in json.loads((tmp_path / "ada" / "taken.json").read_bytes())] == [
+            [RUN, 1],
+            [RUN, 2],
+        ]
+
+
+async def test_of_declined_runs_the_newest_are_told(tmp_path: Path, clock: ManualClock) -> None:
+    """However many there are, and however long their ids, the coordinator understands the question."""
+    async with federation(tmp_path, clock) as everybody:
+        ada = everybody.agents["ada"]
+        declined = [f"{number:064}" for number in range(MOST_DECLINED + 50)]
+        for run_id in [*declined, declined[60]]:
+            with pytest.raises(PolicyRefused), ada._willing(run_id):
+                raise PolicyRefused("no")
+        await ada.step(wait_seconds=0)
+        assert list(ada._declined) == [*declined[50:60], *declined[61:], declined[60]]
+        assert everybody.statuses["ada"].sent.bytes < 8192
 
 
 async def test_a_coordinator_that_is_away_shows_while_it_is(tmp_path: Path) -> None:
@@ -527,7 +598,7 @@ async def test_an_agent_trains_for_nothing_that_its_operator_has_not_signed(
         with pytest.raises(error, match=f"run {RUN}"):
             await ada.step(wait_seconds=0)
         assert trainer.trainings == 0
-        assert ada._declined == {RUN}
+        assert list(ada._declined) == [RUN]
         honest = make_agent("ada", client_of(everybody.transports["ada"]), InProcess(trainer), state, Status(), slm=SLM)
         await honest.step(wait_seconds=0)
         assert trainer.trainings == 1

@@ -40,10 +40,11 @@ async def health(status: Status) -> tuple[int, str]:
 async def run_against(
     coordinator: Callable[[httpx.Request], httpx.Response], status: Status, folder: Path, *, steps: int
 ) -> None:
-    """Run an agent, which must not train, until it pauses or asks for more than ``steps`` answers."""
+    """Run an agent, which must not train, until a step fails or it asks for more than ``steps`` answers."""
 
-    async def pause(_: float) -> None:
-        raise Enough
+    async def pause(seconds: float) -> None:
+        if seconds == agent.PAUSE_AFTER_FAILURE_SECONDS:
+            raise Enough
 
     left = iter(range(steps))
 

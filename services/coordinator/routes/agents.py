@@ -25,7 +25,7 @@ from services.coordinator.routes.runs import RunPath
 from shared.errors import BlobTooLarge, LengthRequired, NotFound, RoundClosed, UpdateConflict
 from shared.protocol.digests import DIGEST_PATTERN
 from shared.protocol.manifest import SignedManifest
-from shared.protocol.messages import UpdateReceipt, WaitSeconds, Wanted
+from shared.protocol.messages import MOST_DECLINED, UpdateReceipt, WaitSeconds, Wanted
 from shared.protocol.names import RunId
 
 router = APIRouter(tags=["agents"])
@@ -52,7 +52,7 @@ async def get_wanted(
     connection: Request,
     holding: Annotated[str | None, Query(pattern=DIGEST_PATTERN, description="The adapter that it has.")] = None,
     declined: Annotated[
-        tuple[RunId, ...], Query(max_length=100, description="Runs that its SLM is not for: they come last.")
+        tuple[RunId, ...], Query(max_length=MOST_DECLINED, description="Runs that its SLM is not for: they come last.")
     ] = (),
     wait_seconds: WaitSeconds = 0,
 ) -> Wanted:
