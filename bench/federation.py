@@ -188,7 +188,9 @@ def make_agent(
     """Return the agent of this name, with the key that it has in a federation in memory."""
     standing = Standing(name, key_of(name), FEDERATION, key_of("operator").public)
     member = AttemptMember(coordinator, state, policy, standing, clock=clock)
-    return Agent(coordinator, trainer, state, status, pause, member=member, policy=policy, slm=slm, clock=clock)
+    return Agent(
+        *(coordinator, trainer, state, status, pause), name=name, member=member, policy=policy, slm=slm, clock=clock
+    )
 
 
 @asynccontextmanager

@@ -174,7 +174,7 @@ def check_aggregates(folder: Path, setting: Setting, views: tuple[RoundView, ...
     """
     expected, bound = 0.0, 0.0
     for view in views:
-        shifts = [shift_of(data_seed(1, view.number, name)) for name in setting.agents]
+        shifts = [shift_of(data_seed(RUN_ID, 1, view.number, name)) for name in setting.agents]
         if view.error_bound is None:
             expected = float(sum(np.float32(expected) + shift for shift in shifts) / np.float32(len(shifts)))
         else:

@@ -41,6 +41,7 @@ from shared.protocol.attempts import Summons
 from shared.protocol.codec import blob_bytes, flat_numbers, require_file
 from shared.protocol.manifest import Manifest, manifest_digest
 from shared.protocol.messages import LONGEST_POLL_SECONDS, MOST_DECLINED, Assignment, PublishedAdapter
+from shared.protocol.rounds import data_seed
 from shared.protocol.secagg.attempt import fewest_parties, layout_digest
 from shared.protocol.secagg.coding import clipped
 
@@ -82,12 +83,14 @@ class Agent:
         status: Status,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         *,
+        name: str,
         member: AttemptMember,
         policy: Policy,
         slm: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``clock`` gives the seconds since 1970."""
+        self._name = name
         self._coordinator = coordinator
         self._trainer = trainer
         self._state = state
@@ -212,11 +215,13 @@ class Agent:
     async def _train(self, assignment: Assignment, manifest: Manifest) -> StoredUpdate:
         self._status.enter(Phase.TRAINING, run_id=assignment.run_id, round_number=assignment.round)
         await self._fetch(assignment.adapter, manifest)
+        # By the signed manifest and not by what the coordinator says: no two rounds have the same update summed.
+        seed = data_seed(manifest.run_id, manifest.seed, assignment.round, self._name)
         order = TrainingOrder(
             manifest=manifest,
             adapter=self._state.adapter(assignment.adapter),
             into=self._state.update_file(assignment.run_id, assignment.round),
-            seed=assignment.seed,
+            seed=seed,
         )
         began = self._clock()
         trained = await self._trainer.train(order, self._on_progress)
@@ -239,7 +244,7 @@ class Agent:
             fewest_parties=fewest_parties(manifest.cohort),
             most_parties=manifest.cohort.group_size,
             weighted=manifest.weighting == "examples",
-            seed=assignment.seed,
+            seed=seed,
             digest=trained.digest,
             examples=trained.examples,
             blinded_count=trained.examples + secrets.randbelow(trained.examples + 1),

@@ -86,7 +86,13 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
             )
             standing = Standing(settings.name, key, settings.federation, settings.operator_key)
             member = AttemptMember(coordinator, state, settings.policy, standing, clock=time.time)
-            agent = Agent(coordinator, trainer, state, status, member=member, policy=settings.policy, slm=settings.slm)
+            agent = Agent(
+                *(coordinator, trainer, state, status),
+                name=settings.name,
+                member=member,
+                policy=settings.policy,
+                slm=settings.slm,
+            )
             tasks = [asyncio.create_task(agent.run()), asyncio.create_task(uvicorn.Server(page).serve([socket]))]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

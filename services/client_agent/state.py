@@ -197,8 +197,7 @@ class StateFolder:
             update = StoredUpdate.model_validate_json(self._note(assignment.run_id, assignment.round).read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
-        trained_for = (update.manifest, update.adapter, update.seed)
-        same = trained_for == (assignment.manifest, assignment.adapter, assignment.seed)
+        same = (update.manifest, update.adapter) == (assignment.manifest, assignment.adapter)
         return update if same and is_whole(self.update_file(update.run_id, update.round), update.digest) else None
 
     def keep_update(self, update: StoredUpdate, delta: Array) -> None:

@@ -14,6 +14,7 @@ def manifest_of(run: Run, *, federation: str) -> Manifest:
         federation=federation,
         run_id=run.id,
         run_name=run.terms.name,
+        seed=run.terms.seed,
         llm_digest=run.prepared.llm.base_digest,
         slm_digest=run.prepared.slm.base_digest,
         tokenizer_digest=run.prepared.tokenizer_digest,

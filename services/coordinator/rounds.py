@@ -78,7 +78,7 @@ class RoundEngine:
                     break
                 if _waits_for(tx, run, current, agent):
                     return Wanted(
-                        assignment=_assignment(run, current, agent, federation=self._federation),
+                        assignment=_assignment(run, current, federation=self._federation),
                         summons=None,
                         published=adapter,
                     )
@@ -198,7 +198,7 @@ class RoundEngine:
             prepared=run.prepared.digests,
             slm_adapter=aggregate.blob.digest,
             llm_adapter=closing.llm_adapter,
-            seed=data_seed(run.terms.seed, closing.number, "cotuning"),
+            seed=data_seed(run.id, run.terms.seed, closing.number, "cotuning"),
         )
         order(tx, tx.run(run.id), task, self._clock())
 
@@ -232,13 +232,12 @@ def _is_needed_soon(tx: Transaction, current: Round, agent: str) -> bool:
     return any(agent in expected(attempt, current.state) for attempt in tx.attempts.of(current))
 
 
-def _assignment(run: Run, current: Round, agent: str, *, federation: str) -> Assignment:
+def _assignment(run: Run, current: Round, *, federation: str) -> Assignment:
     return Assignment(
         run_id=run.id,
         round=current.number,
         manifest=manifest_digest(manifest_of(run, federation=federation)),
         adapter=current.slm_adapter,
-        seed=data_seed(run.terms.seed, current.number, agent),
     )
 
 

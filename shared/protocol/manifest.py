@@ -22,6 +22,7 @@ from shared.protocol.terms import (
     LoraTerms,
     MaskingTerms,
     RunTerms,
+    Seed,
     TaskTerms,
     TrainingTerms,
 )
@@ -38,6 +39,7 @@ class Manifest(BaseModel):
     federation: PrincipalName
     run_id: RunId
     run_name: str
+    seed: Seed
     llm_digest: Digest
     slm_digest: Digest
     tokenizer_digest: Digest

@@ -27,7 +27,6 @@ MOST_DECLINED = 100
 MESSAGE_CHARACTERS = 4000
 Message = Annotated[str, Field(max_length=MESSAGE_CHARACTERS)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
 WaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_POLL_SECONDS)]
 
 
@@ -205,7 +204,6 @@ class Assignment(BaseModel):
     round: RoundNumber
     manifest: Digest
     adapter: Digest
-    seed: Seed
     model_config = FROZEN
 
 

@@ -155,10 +155,10 @@ def verdict(
     return Verdict.WAIT
 
 
-def data_seed(run_seed: int, round_number: int, party: str) -> int:
-    """Return the seed of a party's data order and dropout in a round: no two rounds of a run share an order.
+def data_seed(run_id: str, run_seed: int, round_number: int, party: str) -> int:
+    """Return the seed of a party's data order, dropout and rounding in a round: no two rounds of any runs share one.
 
-    It hashes the run's seed and not its id, so that the same terms give the same bytes under any id.
+    It hashes the run's id too: the same terms signed again under another id do not have the same updates summed again.
     """
-    digest = hashlib.sha256(f"{run_seed}/{round_number}/{party}".encode()).digest()
+    digest = hashlib.sha256(f"{run_id}/{run_seed}/{round_number}/{party}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

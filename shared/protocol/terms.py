@@ -13,6 +13,7 @@ Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 TooLong: TypeAlias = Literal["refuse", "leave_out"]
 AggregationName: TypeAlias = Literal["SecureAggregation", "PlaintextAggregation"]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 EvaluationCount = Annotated[int, Field(ge=0, le=100_000)]
 
 # Fewer cannot hide anything from each other; more take too long, because each deals shares to each.
@@ -220,7 +221,7 @@ class RunTerms(BaseModel):
     ] = ""
     llm: Annotated[ModelReference, Field(description="The LLM, where the worker has it: a folder or a hub id.")]
     slm: Annotated[ModelReference, Field(description="The SLM, which has the LLM's tokenizer, likewise.")]
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="Decides first adapters, orders of data and dropout.")]
+    seed: Annotated[Seed, Field(description="Decides first adapters, orders of data and dropout.")]
     rounds: Annotated[int, Field(ge=1, le=10_000, description="T: how many rounds publish an adapter.")]
     task: TaskTerms = TaskTerms()
     llm_lora: LoraTerms = LoraTerms()

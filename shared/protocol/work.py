@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, JsonValue
 
 from shared.protocol.digests import Digest
-from shared.protocol.messages import BaseScores, Finite, Message, RoundScores, Seed, WaitSeconds
+from shared.protocol.messages import BaseScores, Finite, Message, RoundScores, WaitSeconds
 from shared.protocol.names import RunId
 from shared.protocol.tensors import LayoutSent
-from shared.protocol.terms import FROZEN, RunTerms
+from shared.protocol.terms import FROZEN, RunTerms, Seed
 
 
 class PreparedDigests(BaseModel):

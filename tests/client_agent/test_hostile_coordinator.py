@@ -589,7 +589,7 @@ async def test_a_round_before_one_whose_sum_is_known(play: Play) -> None:
 
 
 async def test_training_again_does_not_make_a_spent_round_good(play: Play) -> None:
-    """Assigned again with another seed, the round is over all the same."""
+    """Assigned again with another adapter, the round is over all the same."""
     await play.to_the_end()
     play.train()
     play.next_attempt()

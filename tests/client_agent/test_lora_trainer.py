@@ -78,6 +78,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         federation="clinics",
         run_id="run",
         run_name="run",
+        seed=1,
         llm_digest=digest_of(b"llm"),
         slm_digest=base_model_digest(base),
         tokenizer_digest=tokenizer_digest(tiny_tokenizer()),
@@ -253,7 +254,7 @@ def test_nothing_is_evaluated_where_the_run_does_not_ask_for_it(evaluating: Site
 def test_as_many_examples_as_the_run_asks_for_are_drawn_anew_each_round(
     evaluating: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Out of those that are here, none twice, and whatever the seed of the round: it is the coordinator's."""
+    """Out of those that are here, none twice, and whatever the seed of the round, which others know."""
     seen: list[frozenset[EncodedChoices]] = []
 
     def recorded(model: Any, examples: Sequence[EncodedChoices], **settings: Any) -> Any:  # noqa: ANN401 - passed on

@@ -35,6 +35,7 @@ def order_of(run_name: str, folder: Path) -> TrainingOrder:
         federation="clinics",
         run_id="run",
         run_name=run_name,
+        seed=1,
         llm_digest=digest_of(b"llm"),
         slm_digest=digest_of(b""),
         tokenizer_digest=digest_of(b""),

@@ -78,6 +78,6 @@ def test_no_run_id_leaves_an_agents_folder(run_id: str) -> None:
     """Run ids become file names on agents: what a coordinator sends is held to the protocol's form."""
     digest = digest_of(b"")
     with pytest.raises(ValidationError):
-        Assignment(run_id=run_id, round=1, manifest=digest, adapter=digest, seed=1)
+        Assignment(run_id=run_id, round=1, manifest=digest, adapter=digest)
     with pytest.raises(ValidationError):
         PublishedAdapter(run_id=run_id, round=1, digest=digest)

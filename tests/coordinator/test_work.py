@@ -73,7 +73,7 @@ def test_work_says_all_that_a_worker_must_know(context: Context) -> None:
         prepared=PreparedDigests(tokenizer=NO_MODEL, slm=NO_MODEL, llm=NO_MODEL),
         slm_adapter=current.aggregate,
         llm_adapter=current.llm_adapter,
-        seed=data_seed(1, 1, "cotuning"),
+        seed=data_seed(RUN, 1, 1, "cotuning"),
     )
     assert granted.terms == terms_of(rounds=2)
     assert current.state is RoundState.COTUNING

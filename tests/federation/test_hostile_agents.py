@@ -38,7 +38,7 @@ async def masking(opened: Federation) -> None:
 
 def mean_of(*names: str) -> np.floating:
     """Return what the aggregate of these agents' updates is."""
-    return np.mean([shift_of(data_seed(1, 1, name)) for name in names])
+    return np.mean([shift_of(data_seed(RUN, 1, 1, name)) for name in names])
 
 
 async def sent(opened: Federation, folder: Path, content: bytes) -> str:

@@ -42,7 +42,7 @@ async def test_a_run_ends_with_the_mean_of_updates_that_nobody_read(tmp_path: Pa
     async with federation(tmp_path, ManualClock(), agents=FOUR) as opened:
         await opened.start(RUN, terms_of(rounds=2, **SECURE))
         assert (await opened.finish(RUN)).state is RunState.FINISHED
-        mean = np.mean([shift_of(data_seed(1, 1, name)) for name in FOUR], dtype=np.float64)
+        mean = np.mean([shift_of(data_seed(RUN, 1, 1, name)) for name in FOUR], dtype=np.float64)
         bound = Coding(50.0, 4, weighted=False).error_bound(4)
         assert np.abs(aggregate_of(opened, 1) - mean).max() <= bound + 1e-6
         with opened.context.store.read() as tx:
@@ -62,7 +62,7 @@ async def test_a_round_goes_on_without_an_agent_that_falls_silent(tmp_path: Path
             await opened.step()
             clock.advance(3)
         assert (await opened.run(RUN)).state is RunState.FINISHED
-        rest = [shift_of(data_seed(1, 1, name)) for name in FOUR if name != "bob"]
+        rest = [shift_of(data_seed(RUN, 1, 1, name)) for name in FOUR if name != "bob"]
         assert np.allclose(aggregate_of(opened, 1), np.mean(rest), atol=1e-6)
         assert round_of(opened).accepted == 3
 
@@ -79,7 +79,7 @@ async def test_weights_are_in_the_mean_and_in_no_message(tmp_path: Path) -> None
     async with federation(tmp_path, ManualClock(), agents=FOUR) as opened:
         await opened.start(RUN, terms_of(weighting="examples", **SECURE))
         assert (await opened.finish(RUN)).state is RunState.FINISHED
-        seeds = [data_seed(1, 1, name) for name in FOUR]
+        seeds = [data_seed(RUN, 1, 1, name) for name in FOUR]
         weights = [1 + seed % 100 for seed in seeds]
         mean = np.average([shift_of(seed) for seed in seeds], weights=weights)
         assert np.allclose(aggregate_of(opened, 1), mean, atol=1e-6)
@@ -88,7 +88,7 @@ async def test_weights_are_in_the_mean_and_in_no_message(tmp_path: Path) -> None
 
 async def test_the_coordinator_learns_what_all_evaluations_add_up_to(tmp_path: Path) -> None:
     """Exactly, under either weighting; each agent's part has travelled beneath a mask, and as often as its update."""
-    told = [evaluation_of(data_seed(1, 1, name), 10) for name in FOUR]
+    told = [evaluation_of(data_seed(RUN, 1, 1, name), 10) for name in FOUR]
     for weighting in ("unweighted", "examples"):
         async with federation(tmp_path / weighting, ManualClock(), agents=FOUR) as opened:
             await opened.start(RUN, terms_of(weighting=weighting, evaluation_examples=10, **SECURE))

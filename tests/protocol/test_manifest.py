@@ -23,6 +23,7 @@ RUN = Manifest(
     federation="clinics",
     run_id="run",
     run_name=TERMS.name,
+    seed=TERMS.seed,
     llm_digest=DIGEST,
     slm_digest=DIGEST,
     tokenizer_digest=DIGEST,
@@ -48,6 +49,7 @@ CHANGES = {
     "cohort": TERMS.cohort.model_copy(update={"min_count": 2}),
     "masking": TERMS.masking.model_copy(update={"clip_norm": 1e5}),
     "run_name": "another run",
+    "seed": TERMS.seed + 1,
 }
 changed = pytest.mark.parametrize("name", CHANGES)
 

@@ -71,6 +71,7 @@ MANIFEST = Manifest(
     federation="clinics",
     run_id="run",
     run_name="a run",
+    seed=7,
     llm_digest=DIGEST,
     slm_digest=DIGEST,
     tokenizer_digest=DIGEST,
@@ -121,7 +122,7 @@ ON_THE_WIRE: dict[str, BaseModel] = {
         last=9,
     ),
     "wanted": Wanted(
-        assignment=Assignment(run_id="run", round=2, manifest=DIGEST, adapter=DIGEST, seed=11),
+        assignment=Assignment(run_id="run", round=2, manifest=DIGEST, adapter=DIGEST),
         summons=KeysWanted(
             place=AttemptPlace(run_id="run", round=1, attempt=1), terms=attempt_terms(members=4, parameters=14)
         ),
