@@ -9,6 +9,7 @@ import pytest
 
 from bench.federation import Federation, ManualClock, open_federation
 from bench.no_op import InProcess, NoOpTrainer, evaluation_of, shift_of
+from services.client_agent.state import StoredUpdate
 from services.client_agent.trainer import LocalEvaluation, Progress, Trained, TrainingOrder
 from services.coordinator.records import Round
 from shared.errors import TooFewExamples
@@ -16,6 +17,7 @@ from shared.protocol.codec import decode
 from shared.protocol.messages import AgentsEvaluation
 from shared.protocol.rounds import RoundState, RunState, data_seed
 from shared.protocol.secagg.coding import Coding
+from shared.protocol.terms import CohortTerms, MaskingTerms
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, federation, terms_of
 from tests.support.players import FOUR, SECURE
@@ -84,6 +86,35 @@ async def test_weights_are_in_the_mean_and_in_no_message(tmp_path: Path) -> None
         mean = np.average([shift_of(seed) for seed in seeds], weights=weights)
         assert np.allclose(aggregate_of(opened, 1), mean, atol=1e-6)
         assert round_of(opened).attempt == 2
+
+
+async def test_counts_are_blinded_before_they_are_masked(tmp_path: Path) -> None:
+    """Of their sum the coordinator learns what agents have drawn between their counts and twice these, and no more."""
+    cohort = CohortTerms(min_count=4, max_count=4, min_seconds=10, max_seconds=60)
+    async with federation(tmp_path, ManualClock(), agents=FOUR) as opened:
+        await opened.start(RUN, terms_of(weighting="examples", **{**SECURE, "cohort": cohort}))
+        assert (await opened.finish(RUN)).state is RunState.FINISHED
+        total = round_of(opened).total_count
+    notes = [tmp_path / name / "updates" / f"{RUN}-1.json" for name in FOUR]
+    updates = [StoredUpdate.model_validate_json(note.read_bytes()) for note in notes]
+    weights = [1 + data_seed(RUN, 1, 1, name) % 100 for name in FOUR]
+    assert [update.examples for update in updates] == weights
+    assert all(weight <= update.blinded_count <= 2 * weight for weight, update in zip(weights, updates, strict=True))
+    assert total == sum(update.blinded_count for update in updates)
+    assert total != sum(weights)  # all four draw nothing once in as many times as the product of their counts
+
+
+async def test_an_agent_clips_what_it_has_changed(tmp_path: Path) -> None:
+    """Each is scaled down to the norm that the run says, before it is masked: the mean is one of clipped updates."""
+    masking = MaskingTerms(clip_norm=0.5, stage_seconds=5)
+    async with federation(tmp_path, ManualClock(), agents=FOUR) as opened:
+        await opened.start(RUN, terms_of(**{**SECURE, "masking": masking}))
+        assert (await opened.finish(RUN)).state is RunState.FINISHED
+        aggregate = aggregate_of(opened, 1)
+    shifts = np.array([shift_of(data_seed(RUN, 1, 1, name)) for name in FOUR], dtype=np.float64)
+    most = 0.5 / np.sqrt(aggregate.size)
+    assert (np.abs(shifts) > most).any()
+    assert np.allclose(aggregate, np.clip(shifts, -most, most).mean(), atol=1e-6)
 
 
 async def test_the_coordinator_learns_what_all_evaluations_add_up_to(tmp_path: Path) -> None:
