@@ -250,14 +250,13 @@ class Agent:
             blinded_count=trained.examples + secrets.randbelow(trained.examples + 1),
             evaluation=trained.evaluation,
         )
-        await asyncio.to_thread(self._keep, update, manifest)
-        return update
+        return await asyncio.to_thread(self._keep, update, manifest)
 
-    def _keep(self, update: StoredUpdate, manifest: Manifest) -> None:
+    def _keep(self, update: StoredUpdate, manifest: Manifest) -> StoredUpdate:
         """Make an update durable, with what it has changed in the adapter of its round."""
         before = flat_numbers(self._state.adapter(update.adapter).read_bytes(), manifest.layout)
         after = flat_numbers(self._state.update_file(update.run_id, update.round).read_bytes(), manifest.layout)
-        self._state.keep_update(update, clipped(after - before, update.clip_norm))
+        return self._state.keep_update(update, clipped(after - before, update.clip_norm))
 
     async def _fetch(self, digest: str, manifest: Manifest) -> None:
         """Have an adapter here, and see that it is one: its digest says only that it is what the coordinator named."""

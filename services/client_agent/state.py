@@ -59,7 +59,7 @@ class StoredUpdate(BaseModel):
 
     What follows from the manifest is kept beside its digest, because an attempt must say the same. ``blinded_count`` is
     what this agent tells of ``examples`` where updates are weighted, ``total_count`` what it was told first that all
-    counts add up to.
+    counts add up to; trained for again, from another adapter, a round keeps these three.
     """
 
     run_id: RunId
@@ -200,12 +200,16 @@ class StateFolder:
         same = (update.manifest, update.adapter) == (assignment.manifest, assignment.adapter)
         return update if same and is_whole(self.update_file(update.run_id, update.round), update.digest) else None
 
-    def keep_update(self, update: StoredUpdate, delta: Array) -> None:
-        """Make a trained update, whose file is there, durable, and forget the run's other rounds.
+    def keep_update(self, update: StoredUpdate, delta: Array) -> StoredUpdate:
+        """Make a trained update, whose file is there, durable, and forget the run's other rounds; return what is kept.
 
         ``delta``, shape [parameters], is what it has changed in the adapter, clipped. It is stored as the integers that
         every attempt masks, rounded once; where updates are weighted these follow from the sum of the weights.
+
+        Raises:
+            AttemptRefused: its count has been in a sum, and nothing is known any more of what was told.
         """
+        update = self._with_what_was_told(update)
         file, note = self.update_file(update.run_id, update.round), self._note(update.run_id, update.round)
         sync(file)
         changed = self._beside(update, "changed")
@@ -219,6 +223,21 @@ class StateFolder:
             if round_of(other) not in kept:
                 other.unlink()
         self.journal.forget(update.run_id, below=update.round)
+        return update
+
+    def _with_what_was_told(self, update: StoredUpdate) -> StoredUpdate:
+        """Return an update with the count and the total that its round has had since it was trained for first.
+
+        Drawn and told anew each time that the round is assigned, they would let a coordinator try one total after the
+        other.
+        """
+        try:
+            before = StoredUpdate.model_validate_json(self._note(update.run_id, update.round).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            if update.weighted:
+                self.require_unspent(update.run_id, update.round, "counts")
+            return update
+        return update.model_copy(update=before.model_dump(include={"examples", "blinded_count", "total_count"}))
 
     # --- attempts -----------------------------------------------------------------------------------------------
 
@@ -253,8 +272,13 @@ class StateFolder:
         A coordinator that could try one total after the other would learn below which this agent refuses.
 
         Raises:
-            AttemptRefused: it is another total, or less than this agent's own count.
+            AttemptRefused: its own count is in no sum, or it is another total, or less than this agent's own count.
         """
+        if self._spent().get(update.run_id, Spent()).counts != update.round:
+            raise AttemptRefused(
+                f"{terms.label} asks for updates that are weighted by counts, and this agent's count of that round has "
+                "been in no sum"
+            )
         if update.total_count is None:
             update = update.model_copy(update={"total_count": terms.total_count})
             write_whole(self._note(update.run_id, update.round), update.model_dump_json().encode())

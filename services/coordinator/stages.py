@@ -53,8 +53,12 @@ def gather(tx: Transaction, run: Run, current: Round, *, federation: str) -> Rou
 
 
 def weigh(tx: Transaction, run: Run, current: Round, *, total_count: int, federation: str) -> Round:
-    """Open the attempt whose updates are weighted by counts that are now known, among those whose counts these are."""
-    groups = [list(attempt.survivors or ()) for attempt in tx.attempts.of(current)]
+    """Open the attempt whose updates are weighted by counts that are now known, among those who have unmasked these.
+
+    An agent that has not released shares cannot know that its count is in a sum, and would refuse.
+    """
+    released = tx.attempts.senders(current, RoundState.UNMASKING)
+    groups = [[name for name in attempt.survivors or () if name in released] for attempt in tx.attempts.of(current)]
     for agent in set(tx.attempts.ready(current)).difference(*groups):
         tx.attempts.remove_ready(current, agent)
     return _open(tx, run, current, RoundEvent.WEIGH, groups=groups, federation=federation, total_count=total_count)
@@ -94,10 +98,12 @@ def expected(attempt: Attempt, stage: RoundState) -> Sequence[str]:
 def _too_few(run: Run, stage: RoundState, answers: Sequence[Answers]) -> str | None:
     """Return why a stage that waits no longer cannot be gone on from, if that is so.
 
-    Agents refuse what is too few for a sum before they sign the survivors of it; who is lost after that is in the sum.
+    Agents refuse what is too few for a sum before they sign the survivors of it. Who is lost after that is in the sum;
+    but whoever has not unmasked a sum of counts is not in the attempt that follows, which must be enough for a sum too.
     """
     there, min_count = sum(len(each.names) for each in answers), run.terms.cohort.min_count
-    gathers = stage in {RoundState.KEYS, RoundState.SHARES, RoundState.MASKED}
+    counts = answers[0].attempt.terms.content == "counts"
+    gathers = counts or stage in {RoundState.KEYS, RoundState.SHARES, RoundState.MASKED}
     for attempt, names in ((each.attempt, each.names) for each in answers):
         needed = attempt.terms.smallest_sum if gathers else attempt.terms.threshold
         if len(names) < needed:

@@ -13,7 +13,7 @@ import pytest
 from bench.exchange import Member, deal_from
 from bench.federation import key_of
 from services.client_agent.policy import Policy
-from shared.errors import FedCoLLMError
+from shared.errors import AttemptRefused, FedCoLLMError
 from shared.protocol.attempts import (
     AttemptPlace,
     ConsistencyWanted,
@@ -669,6 +669,55 @@ async def test_a_total_that_was_refused_counts_too(tmp_path: Path) -> None:
     await refused(play, play.keys(), "attempt_refused", "add up to 5, less than this agent has told")
     weighing(play, 100)
     await refused(play, play.keys(), "attempt_refused", "add up to 100, and were said to add up to 5 before")
+
+
+async def test_a_round_that_is_trained_for_again_keeps_its_count_and_its_total(tmp_path: Path) -> None:
+    """Assigned again from another adapter, with a new total each time: below which ada refuses would be her count.
+
+    What she says she weighs is what she has told, whatever she has drawn or found meanwhile.
+    """
+    play = Play(tmp_path, terms=WEIGHTED)
+    await play.to_the_end()
+    weighing(play, 100)
+    await play.member.answer(play.keys())
+    weighing(play, 13)
+    play.terms = play.terms.model_copy(update={"adapter": digest_of(b"another")})
+    kept = play.train(examples=10, blinded_count=17)
+    assert (kept.examples, kept.blinded_count, kept.total_count) == (9, 12, 100)
+    play.restart()
+    await refused(play, play.keys(), "attempt_refused", "add up to 13, and were said to add up to 100 before")
+    weighing(play, 100)
+    await play.to_the_end()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda note: note.write_bytes(b"{")], ids=["gone", "damaged"])
+async def test_a_count_that_was_told_is_known_or_nothing_is_trained(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """Updates of other runs may take an update's place: what ada would draw anew is not what is in the sum."""
+    play = Play(tmp_path, terms=WEIGHTED)
+    await play.to_the_end()
+    damage(play.folder / "updates" / "run-1.json")
+    with pytest.raises(AttemptRefused, match="this agent's count of round 1 has been in a sum"):
+        play.train(blinded_count=17)
+    play.terms = WEIGHTED.model_copy(update={"round": 2})
+    play.train()
+    await play.to_the_end()
+
+
+async def test_updates_weighted_by_counts_that_nobody_asked_for(tmp_path: Path) -> None:
+    """A total out of the air: it counts for nothing, and neither do the counts of the round before."""
+    play = Play(tmp_path, terms=WEIGHTED)
+    weighing(play, 100)
+    await refused(play, play.keys(), "attempt_refused", "attempt 2 .* count of that round has been in no sum")
+    play.next_attempt(content="counts", parameters=0, total_count=0)
+    await play.to_the_end()
+    weighing(play, 200)
+    await play.to_the_end()
+    play.terms = play.terms.model_copy(update={"round": 2})
+    play.train()
+    weighing(play, 200)
+    await refused(play, play.keys(), "attempt_refused", "round 2 .* count of that round has been in no sum")
 
 
 # --- what should not have come to ada at all -------------------------------------------------------------------------

@@ -196,16 +196,28 @@ def weighted_mean(players: Players, *names: str) -> np.ndarray:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_agent_is_lost_while_counts_are_summed(context: Context, clock: ManualClock, stage: str) -> None:
-    """Whose count is in the sum may be in the second attempt; whose is not, cannot."""
+    """Who has unmasked the sum of the counts is in the second attempt, and nobody else, whosever count is in it."""
     players = weighted(context, clock)
     players.bend["bob", stage] = silent
     players.play(until=RoundState.KEYS, attempt=2)
     players.bend.clear()
     assert players.play().state is RoundState.AGGREGATED
     assert players.round.attempt == 2
-    there = FOUR if stage in {"consistency", "unmasking"} else ("ada", "cleo", "dan")
+    there = ("ada", "cleo", "dan")
     np.testing.assert_allclose(players.aggregate(), weighted_mean(players, *there), atol=1e-6)
     assert context.rounds.wanted("bob").assignment is None
+
+
+@pytest.mark.parametrize(("stage", "state"), [("consistency", RoundState.OPEN), ("unmasking", RoundState.ABORTED)])
+def test_too_few_have_unmasked_the_counts(context: Context, clock: ManualClock, stage: str, state: RoundState) -> None:
+    """Four are enough to undo masks, and too few for the sum that the operator wants of the updates."""
+    cohort = CohortTerms(min_count=5, max_count=5, min_seconds=10, max_seconds=60)
+    players = opened(context, clock, *FIVE, cohort=cohort, weighting="examples")
+    players.bend["bob", stage] = silent
+    current = players.play(until=RoundState.OPEN, attempt=1)
+    assert (current.state, current.attempt) == (state, 1)
+    reasons = [current.reason, *(event.detail.get("reason") for event in events_of(context))]
+    assert f"at the stage {stage} 4 of 5 answered, and 5 are needed" in reasons
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -130,8 +130,7 @@ class Play:
             examples=examples,
             blinded_count=blinded_count,
         )
-        self.state.keep_update(update, np.linspace(-1, 1, 14, dtype=np.float32))
-        return update
+        return self.state.keep_update(update, np.linspace(-1, 1, 14, dtype=np.float32))
 
     def next_attempt(self, **changes: object) -> None:
         """Let the coordinator open another attempt, for which the others have fresh keys."""
