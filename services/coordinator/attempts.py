@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from services.coordinator.blobs import IncomingBlob
 from services.coordinator.ports import Blobs, Clock, Store
-from services.coordinator.records import Attempt, Member, Round, Run
+from services.coordinator.records import Attempt, Detail, Member, Round, Run
+from services.coordinator.refusals import Refusals
 from services.coordinator.stages import close, expected
 from services.coordinator.transaction import Transaction
 from shared.errors import (
@@ -57,9 +58,10 @@ class MaskedSlot:
 class AttemptDesk:
     """Takes what agents send in attempts."""
 
-    def __init__(self, store: Store, blobs: Blobs, clock: Clock, *, federation: str) -> None:
+    def __init__(self, store: Store, blobs: Blobs, refusals: Refusals, clock: Clock, *, federation: str) -> None:
         self._store = store
         self._blobs = blobs
+        self._refusals = refusals
         self._clock = clock
         self._federation = federation
 
@@ -85,7 +87,7 @@ class AttemptDesk:
                 tx.change_round(current, actor=agent, accepted=current.accepted + 1)
                 tx.note(run_id, number, "update.ready", agent, {"ready": current.accepted + 1})
             else:
-                tx.count(current, "late", actor=agent)
+                self._refusals.count(tx, current, "late", "update.late", agent=agent)
         if not in_time:
             raise _over(f"round {number} of run {run_id}", current)
 
@@ -222,8 +224,8 @@ class AttemptDesk:
         except ProtocolError as error:
             with self._store.write() as tx:
                 current = tx.round(place.run_id, place.round)
-                tx.count(current, "refused", actor=agent)
-                tx.note(place.run_id, place.round, "attempt.refused", agent, {"code": error.code})
+                detail: Detail = {"code": error.code}
+                self._refusals.count(tx, current, "refused", "attempt.refused", agent=agent, detail=detail)
             raise
 
 

@@ -28,6 +28,7 @@ from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.principals import Principal, Role
 from services.coordinator.progress import SYSTEM, restart_clock
 from services.coordinator.records import Detail, JobState
+from services.coordinator.refusals import Refusals
 from services.coordinator.rounds import RoundEngine
 from services.coordinator.settings import Settings
 from services.coordinator.store import open_store
@@ -86,6 +87,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
         store = open_store(settings.data_dir / "coordinator.db", clock, changes.ring)
         nonces = Nonces(settings.data_dir / "nonces.db")
         blobs = FileBlobs(settings.data_dir / "blobs")
+        refusals = Refusals(passing=time.monotonic)
         unmasking = Unmasking(processes)
         with store.read() as tx:
             blobs.sweep(tx.blob_digests())
@@ -106,8 +108,8 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                     federation=settings.federation,
                 ),
                 uploads=Uploads(),
-                updates=UpdateDesk(store, clock),
-                attempts=AttemptDesk(store, blobs, clock, federation=settings.federation),
+                updates=UpdateDesk(store, refusals, clock),
+                attempts=AttemptDesk(store, blobs, refusals, clock, federation=settings.federation),
                 work=WorkDesk(
                     store,
                     blobs,

@@ -153,7 +153,7 @@ def _accused(stage: RoundState, answers: Sequence[Answers], messages: Mapping[st
 
 def accuse(tx: Transaction, current: Round, agent: str, reason: str) -> None:
     """Log what is held against a member, and count it as a message that was refused."""
-    tx.count(current, "refused", actor=agent)
+    tx.count(current, "refused")
     tx.note(current.run_id, current.number, "attempt.accused", agent, {"reason": reason})
 
 

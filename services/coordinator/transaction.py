@@ -158,15 +158,12 @@ class Transaction:
         self._rows.swap(schema.rounds, current, values, table.run_id == current.run_id, table.number == current.number)
         return replace(changed, version=current.version + 1)
 
-    def count(
-        self, current: Round, column: Literal["refused", "late"], *, actor: str, detail: Detail | None = None
-    ) -> None:
+    def count(self, current: Round, column: Literal["refused", "late"]) -> None:
         """Count an update that was not accepted; the round itself stays as it is, and so does its version."""
         table = schema.rounds
         count = table.c[column]
         key = (table.c.run_id == current.run_id, table.c.number == current.number)
-        self._rows.write(table.update().where(*key).values({column: count + 1}))
-        self._rows.log(current.run_id, current.number, f"update.{column}", actor, detail or {})
+        self._rows.write_quietly(table.update().where(*key).values({column: count + 1}))
 
     def published_count(self, run_id: str) -> int:
         """Return how many rounds of a run have been published."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from services.coordinator.blobs import IncomingBlob
 from services.coordinator.manifest import prepared_layout
 from services.coordinator.ports import Clock, Store
-from services.coordinator.records import Round, Run, Update
+from services.coordinator.records import Detail, Round, Run, Update
+from services.coordinator.refusals import Refusals
 from shared.errors import MessageInvalid, ProtocolError, RoundClosed, UpdateConflict
 from shared.protocol.codec import require_file, require_size
 from shared.protocol.messages import UpdateReceipt
@@ -29,8 +30,9 @@ class Slot:
 class UpdateDesk:
     """Takes the updates that agents send as they are."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, refusals: Refusals, clock: Clock) -> None:
         self._store = store
+        self._refusals = refusals
         self._clock = clock
 
     def receipt(
@@ -55,7 +57,7 @@ class UpdateDesk:
             return _receipt(_same(accepted, digest), size), slot
         if not takes_updates(run, current):
             with self._store.write() as tx:
-                tx.count(current, "late", actor=agent)
+                self._refusals.count(tx, current, "late", "update.late", agent=agent)
             raise _closed(slot, current)
         return None, slot
 
@@ -93,7 +95,7 @@ class UpdateDesk:
                 tx.change_round(current, actor=slot.agent, accepted=current.accepted + 1)
                 tx.note(slot.run_id, slot.round, "update.accepted", slot.agent, {"accepted": current.accepted + 1})
             else:
-                tx.count(current, "late", actor=slot.agent)
+                self._refusals.count(tx, current, "late", "update.late", agent=slot.agent)
         if not in_time:
             raise _closed(slot, current)
         return _receipt(update, blob.bytes)
@@ -106,7 +108,8 @@ class UpdateDesk:
         except ProtocolError as error:
             with self._store.write() as tx:
                 current = tx.round(slot.run_id, slot.round)
-                tx.count(current, "refused", actor=slot.agent, detail={"code": error.code})
+                detail: Detail = {"code": error.code}
+                self._refusals.count(tx, current, "refused", "update.refused", agent=slot.agent, detail=detail)
             raise
 
 

@@ -159,6 +159,34 @@ def test_a_message_that_is_not_what_it_must_be(players: Players, stage: str, ben
     assert np.array_equal(players.aggregate(), players.mean(FOUR if stage in {"consistency", "unmasking"} else OTHERS))
 
 
+def test_whoever_is_refused_again_and_again_does_not_fill_the_log(players: Players) -> None:
+    """Each refusal leaves one entry, of the first few in a round; all are counted, and the next round logs anew."""
+    players.play(until=RoundState.MASKED)
+    players.bend["bob", "masked"] = resized(1)
+    before = players.context.audit.head().head.seq
+    for _ in range(20):
+        assert not players.act("bob")
+    assert players.context.audit.head().head.seq == before + 8
+    assert players.told("attempt.refused") == [("bob", {"code": "blob_too_large"})] * 8
+    assert players.round.refused == 20
+    for name in OTHERS:
+        players.bend[name, "unmasking"] = silent
+    assert players.play().state is RoundState.ABORTED
+    players.play(until=RoundState.MASKED)
+    assert not players.act("bob")
+    assert len(players.told("attempt.refused")) == 9
+
+
+def test_who_is_late_again_and_again_does_not_fill_the_log(players: Players) -> None:
+    """The cohort is full, and whoever says that it is ready too is told so as often as it does."""
+    players.play(until=RoundState.KEYS)
+    for _ in range(20):
+        with pytest.raises(RoundClosed):
+            players.context.attempts.ready("zoe", RUN, 1)
+    assert players.told("update.late") == [("zoe", {})] * 8
+    assert players.round.late == 20
+
+
 def test_a_message_that_is_mended_is_taken(players: Players) -> None:
     """Who was refused may send the right one while the stage lasts, and loses nothing."""
     players.play(until=RoundState.MASKED)

@@ -1,4 +1,5 @@
 import errno
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -281,3 +282,23 @@ async def test_stored_blobs_of_workers_are_not_counted_as_updates(context: Conte
     assert context.work.lease("worker", "worker") is None
     with pytest.raises(AssertionError):
         lease(context)
+
+
+async def test_an_agent_whose_updates_are_refused_again_and_again_does_not_fill_the_log(context: Context) -> None:
+    """The first few are logged under its name, all are counted, and others are logged as before; nobody is woken."""
+    begin(context)
+    for _ in range(20):
+        assert_problem(await send(context, adapter(1.0)[:-4]), 400, "blob_truncated")
+    rung = context.changes._bell
+    assert_problem(await send(context, adapter(1.0)[:-4]), 400, "blob_truncated")
+    assert context.changes._bell is rung
+    assert_problem(await send(context, adapter(1.0)[:-4], "bob"), 400, "blob_truncated")
+    submit(context, "ada")
+    submit(context, "bob")
+    for _ in range(20):
+        assert_problem(await send(context, adapter(9.0), "cleo"), 409, "round_closed")
+    view = context.lifecycle.rounds(RUN)[0]
+    assert (view.refused, view.late) == (22, 20)
+    logged = Counter((line.actor, line.action) for line in context.audit.page(after=0, limit=500).entries)
+    of_updates = {key: count for key, count in logged.items() if key[1] in {"update.refused", "update.late"}}
+    assert of_updates == {("ada", "update.refused"): 8, ("bob", "update.refused"): 1, ("cleo", "update.late"): 8}
