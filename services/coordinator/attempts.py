@@ -12,7 +12,7 @@ from services.coordinator.blobs import IncomingBlob
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.records import Attempt, Detail, Member, Round, Run
 from services.coordinator.refusals import Refusals
-from services.coordinator.stages import close, expected
+from services.coordinator.stages import close, expected, unshown
 from services.coordinator.transaction import Transaction
 from shared.errors import (
     BlobTooLarge,
@@ -254,6 +254,8 @@ def summons_of(tx: Transaction, current: Round, agent: str, *, federation: str) 
         case RoundState.KEYS:
             summons = KeysWanted(place=place, terms=attempt.terms)
         case RoundState.SHARES:
+            if unshown(tx, attempt):
+                return None  # it ends, and the next one begins without them
             members = tuple(_enlisted(tx, advert, federation) for advert in _roster(attempt).adverts)
             summons = SharesWanted(place=place, members=members)
         case RoundState.MASKED:
@@ -276,9 +278,10 @@ def _enlisted(tx: Transaction, advert: Advert, federation: str) -> Enlisted:
 
 
 def certificate_of(member: Member, federation: str) -> SignedCertificate:
-    """Return the certificate of a member that is approved, or raise NotAllowed."""
-    if member.key is None or member.not_after is None or member.signature is None:
-        raise NotAllowed(f"{member.name} is {member.state} and has no certificate: its operator approves it")
+    """Return the certificate of a member that is approved."""
+    assert member.key is not None  # noqa: S101 - our own invariants: who is approved has one
+    assert member.not_after is not None  # noqa: S101
+    assert member.signature is not None  # noqa: S101
     certificate = MembershipCertificate(
         federation=federation, name=member.name, key=member.key, not_after=member.not_after
     )

@@ -1,5 +1,6 @@
 """The members' rows: who belongs to the federation, each change by compare-and-swap and with its audit line."""
 
+from collections.abc import Collection
 from dataclasses import asdict, replace
 
 import sqlalchemy as sa
@@ -31,6 +32,13 @@ class MemberRows:
     def all(self) -> list[Member]:
         """Return all members, by name."""
         return [_member(row) for row in self._rows.all(sa.select(schema.members).order_by(schema.members.c.name))]
+
+    def former(self, names: Collection[str]) -> list[str]:
+        """Return who of these may take part in nothing any more: revoked, or approved until a time that is over."""
+        table = schema.members.c
+        over = sa.or_(table.state != MemberState.APPROVED, table.not_after < self._rows.now())
+        query = sa.select(table.name).where(table.name.in_(names), over).order_by(table.name)
+        return [row["name"] for row in self._rows.all(query)]
 
     def insert(self, member: Member, *, actor: str) -> None:
         """Add a member."""

@@ -16,7 +16,7 @@ from services.coordinator.masked_sums import Aggregate, MaskedSums, closed_attem
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.progress import SYSTEM, came_to_nothing, go_on, order, unfinished
 from services.coordinator.records import Job, JobState, Round, Run
-from services.coordinator.stages import accuse, close, expected, gather, weigh
+from services.coordinator.stages import accuse, close, dismiss, expected, gather, weigh
 from services.coordinator.transaction import Transaction
 from services.coordinator.updates import takes_updates
 from shared.errors import (
@@ -123,6 +123,7 @@ class RoundEngine:
                 return current if close(tx, run, current, now) else None
             if current.state is not RoundState.OPEN:
                 return None
+            current = dismiss(tx, current)
             decision = _decide(run, current, now)
             if decision is Verdict.GIVE_UP:
                 cohort = run.terms.cohort

@@ -45,6 +45,14 @@ class Answers:
     names: tuple[str, ...]
 
 
+def dismiss(tx: Transaction, current: Round) -> Round:
+    """Forget that agents were ready that are no members any more: their messages would not come."""
+    former = tx.members.former(tx.attempts.ready(current))
+    for agent in former:
+        tx.attempts.remove_ready(current, agent)
+    return tx.change_round(current, actor=SYSTEM, accepted=current.accepted - len(former)) if former else current
+
+
 def gather(tx: Transaction, run: Run, current: Round, *, federation: str) -> Round:
     """Open an attempt among the agents that are ready, in random groups where they are more than one can have."""
     ready = tx.attempts.ready(current)
@@ -72,6 +80,10 @@ def close(tx: Transaction, run: Run, current: Round, now: float) -> bool:
         for attempt in tx.attempts.of(current)
     ]
     silent = [name for each in answers for name in expected(each.attempt, stage) if name not in senders]
+    if stage is RoundState.SHARES and (former := unshown(tx, *(each.attempt for each in answers))):
+        gone = f"at the stage {stage} {len(former)} of its members were members no more"
+        _fail(tx, run, current, now=now, silent=former, reason=gone)
+        return False
     if silent and now - current.entered[stage] < run.terms.masking.stage_seconds:
         return False
     if (reason := _too_few(run, stage, answers)) is not None:
@@ -93,6 +105,15 @@ def expected(attempt: Attempt, stage: RoundState) -> Sequence[str]:
     roster = () if attempt.roster is None else tuple(attempt.roster.holders)
     whose = (attempt.members, roster, attempt.dealers, attempt.survivors, attempt.signers)
     return dict(zip(STAGES, whose, strict=True))[stage] or ()
+
+
+def unshown(tx: Transaction, *attempts: Attempt) -> list[str]:
+    """Return who of those that have announced keys can be shown to nobody, being no member any more.
+
+    Every key of the roster is in the context, so that an attempt cannot go on without one. Once all have seen it,
+    whoever is a member no more is silent, as others may be.
+    """
+    return tx.members.former([name for attempt in attempts for name in expected(attempt, RoundState.SHARES)])
 
 
 def _too_few(run: Run, stage: RoundState, answers: Sequence[Answers]) -> str | None:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from services.coordinator.context import Context
 from services.coordinator.masked_sums import ClosedAttempt, MaskedSums
 from services.coordinator.stages import _groups
 from services.coordinator.unmasking import Unmasked
+from shared.protocol.attempts import SharesWanted
+from shared.protocol.membership import MemberState
 from shared.protocol.rounds import STAGES, RoundState, RunState
 from shared.protocol.secagg.coding import Coding
 from shared.protocol.terms import LARGEST_GROUP, CohortTerms
@@ -175,6 +178,91 @@ def test_whoever_is_silent_in_the_same_way_leaves_the_same_bytes(tmp_path: Path,
             players.bend |= {("bob", "masked"): silent, ("cleo", "unmasking"): silent}
             digests.add(players.play().aggregate)
     assert len(digests) == 1
+
+
+# --- members that are revoked ---------------------------------------------------------------------------------------
+
+
+def leave(players: Players, name: str, how: str = "revoked") -> None:
+    """Let one be a member no more, whose requests are refused from now on."""
+    with players.context.store.write() as tx:
+        member = tx.members.get(name)
+        gone = {"revoked": {"state": MemberState.REVOKED}, "over": {"not_after": int(players.clock()) - 1}}[how]
+        tx.members.change(member, replace(member, **gone), actor="operator")
+    players.bend |= {(name, stage): silent for stage in ("ready", *STAGES)}
+
+
+@pytest.mark.parametrize("how", ["revoked", "over"])
+def test_who_is_a_member_no_more_is_not_gathered(context: Context, clock: ManualClock, how: str) -> None:
+    """Though it had said that it is ready; the others wait for nobody in its place, and lose no time by it."""
+    players = opened(context, clock, *FIVE)
+    for name in FOUR:
+        assert players.act(name)
+    leave(players, "bob", how)
+    context.rounds.reconcile()
+    assert players.round.accepted == 3
+    assert players.act("eve")
+    clock.advance(10)
+    context.rounds.reconcile()
+    with context.store.read() as tx:
+        assert [attempt.members for attempt in tx.attempts.of(players.round)] == [("ada", "cleo", "dan", "eve")]
+    began = clock()
+    assert players.play().state is RoundState.AGGREGATED
+    assert (players.round.attempt, clock()) == (1, began)
+
+
+def test_a_cohort_that_was_revoked_is_none(context: Context, clock: ManualClock) -> None:
+    """No attempt is opened among fewer than the operator wants."""
+    players = opened(context, clock)
+    for name in FOUR:
+        assert players.act(name)
+    leave(players, "bob")
+    leave(players, "dan")
+    clock.advance(61)
+    context.rounds.reconcile()
+    ended = players.numbered(1)
+    assert (ended.state, ended.attempt) == (RoundState.ABORTED, 0)
+    assert "only 2 of at least 3 agents had an update" in (ended.reason or "")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_member_that_is_revoked_in_an_attempt_is_silent_from_then_on(
+    context: Context, clock: ManualClock, stage: str
+) -> None:
+    """Where its certificate would have to be shown, the attempt is made again without it."""
+    players = opened(context, clock)
+    players.play(until=RoundState(stage))
+    leave(players, "bob")
+    assert players.play().state is RoundState.AGGREGATED
+    assert players.round.attempt == (2 if stage == "shares" else 1)
+    there = FOUR if stage in {"consistency", "unmasking"} else ("ada", "cleo", "dan")
+    assert np.array_equal(players.aggregate(), players.mean(there))
+    assert players.round.refused == 0
+
+
+@pytest.mark.parametrize("announced", ["keys", "shares"])
+def test_nobody_is_shown_the_certificate_of_who_was_revoked(
+    context: Context, clock: ManualClock, announced: str
+) -> None:
+    """It has announced its keys, and the others wait until there is an attempt without it."""
+    players = opened(context, clock)
+    players.play(until=RoundState(announced))
+    if announced == "keys":
+        for name in FOUR:
+            if name == "dan":
+                leave(players, "bob")
+            assert players.act(name)
+    else:
+        leave(players, "bob")
+    assert players.round.state is RoundState.SHARES
+    assert context.rounds.wanted("ada").summons is None
+    context.rounds.reconcile()
+    assert events_of(context)[-1].detail["reason"] == "at the stage shares 1 of its members were members no more"
+    players.play(until=RoundState.SHARES, attempt=2)
+    summons = context.rounds.wanted("ada").summons
+    assert isinstance(summons, SharesWanted)
+    assert [each.membership.certificate.name for each in summons.members] == ["ada", "cleo", "dan"]
+    assert players.play().state is RoundState.AGGREGATED
 
 
 # --- weighted means -------------------------------------------------------------------------------------------------
