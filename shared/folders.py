@@ -1,16 +1,17 @@
-"""Folders that one process owns, folders that appear whole, and files that a power cut may have left short."""
+"""Folders that one process owns, folders and lines that appear whole, files that a power cut may have left short."""
 
 import errno
 import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from shared.errors import OutputExists, OutputUnwritable, StoreBusy
 
+BLOCK_BYTES = 1 << 16
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -69,6 +70,49 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def appending(file: Path) -> Iterator[tuple[bytes, Callable[[bytes], None]]]:
+    """Give a file's last whole line, and what appends one and waits until the disk has it.
+
+    The file is made if there is none, and what a power cut has left of a line at its end is taken away; so is what was
+    appended where that fails. No two at once.
+    """
+    is_new = not file.exists()
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def append(line: bytes) -> None:
+        left = line + b"\n"
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+
+    try:
+        last, end = last_line(descriptor)
+        os.ftruncate(descriptor, end)
+        try:
+            yield last, append
+        except OSError:
+            os.ftruncate(descriptor, end)
+            raise
+    finally:
+        os.close(descriptor)
+    if is_new:
+        sync(file.parent)
+
+
+def last_line(descriptor: int) -> tuple[bytes, int]:
+    """Return the last whole line of an open file, and the offset of its end."""
+    start = os.fstat(descriptor).st_size
+    tail = b""
+    while start > 0 and tail.rfind(b"\n", 0, tail.rfind(b"\n")) < 0:
+        size = min(BLOCK_BYTES, start)
+        start -= size
+        tail = os.pread(descriptor, size, start) + tail
+    end = tail.rfind(b"\n") + 1
+    begin = tail.rfind(b"\n", 0, end - 1) + 1
+    return tail[begin:end], start + end
 
 
 @contextmanager

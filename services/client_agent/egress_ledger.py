@@ -21,12 +21,11 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 from services.client_agent.what_leaves import kind_of
 from shared.egress import Egress, TrafficCount
 from shared.errors import LedgerUnwritable
-from shared.folders import sync
+from shared.folders import appending, last_line, sync
 from shared.protocol.digests import Digest
 from shared.protocol.terms import FROZEN
 
 NOTHING_BEFORE = "0" * 64
-BLOCK_BYTES = 1 << 16
 
 
 class Entry(BaseModel):
@@ -89,7 +88,8 @@ class EgressLedger:
                 at = self._clock()
                 files = months(folder)
                 file = max([folder / f"{at:%Y-%m}.jsonl", *files])  # a clock may be set back
-                with _appending(file) as (descriptor, last):
+                is_new = not file.exists()
+                with appending(file) as (last, append):
                     entry = Entry(
                         at=at,
                         to=to,
@@ -102,7 +102,9 @@ class EgressLedger:
                         digest=request.digest if request.bytes else None,
                         previous=_digest(last) if last else last_digest([each for each in files if each != file]),
                     )
-                    _write(descriptor, entry.model_dump_json().encode() + b"\n")
+                    append(entry.model_dump_json().encode())
+                if is_new:
+                    _give_to_owner(file)
         except OSError as error:
             raise LedgerUnwritable(
                 f"the ledger of what leaves this machine cannot be written ({error.strerror}), so nothing was sent: "
@@ -133,7 +135,7 @@ def last_digest(files: list[Path]) -> str:
     """Return the SHA-256 of the last line of the newest of ``files`` that has one."""
     for file in reversed(files):
         with file.open("rb") as opened:
-            if last := _last_line(opened.fileno())[0]:
+            if last := last_line(opened.fileno())[0]:
                 return _digest(last)
     return NOTHING_BEFORE
 
@@ -158,46 +160,6 @@ def read(files: list[Path], before: str | None = None) -> Iterator[Entry | Fault
                         yield Fault(where, "does not follow the line before it: that was changed, or lines taken out")
                     yield entry
                 before = _digest(line)
-
-
-@contextmanager
-def _appending(file: Path) -> Iterator[tuple[int, bytes]]:
-    """Open a file to append to, without a torn line at its end, and give its last line; what fails leaves it as is."""
-    is_new = not file.exists()
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        last, end = _last_line(descriptor)
-        os.ftruncate(descriptor, end)
-        try:
-            yield descriptor, last
-        except OSError:
-            os.ftruncate(descriptor, end)
-            raise
-    finally:
-        os.close(descriptor)
-    if is_new:
-        _give_to_owner(file)
-        sync(file.parent)
-
-
-def _last_line(descriptor: int) -> tuple[bytes, int]:
-    """Return the last whole line and the offset of its end."""
-    start = os.fstat(descriptor).st_size
-    tail = b""
-    while start > 0 and tail.rfind(b"\n", 0, tail.rfind(b"\n")) < 0:
-        size = min(BLOCK_BYTES, start)
-        start -= size
-        tail = os.pread(descriptor, size, start) + tail
-    end = tail.rfind(b"\n") + 1
-    begin = tail.rfind(b"\n", 0, end - 1) + 1
-    return tail[begin:end], start + end
-
-
-def _write(descriptor: int, line: bytes) -> None:
-    """Write a line and wait until the disk has it."""
-    while line:
-        line = line[os.write(descriptor, line) :]
-    os.fsync(descriptor)
 
 
 def _digest(line: bytes) -> str:

@@ -106,6 +106,36 @@ async def test_an_entry_is_on_the_disk_before_a_byte_has_left(tmp_path: Path):
 
 
 @pytest.mark.anyio
+async def test_an_entry_is_synced_before_a_byte_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """So a power cut takes no entry away of a request whose first byte the other side has seen."""
+    synced: dict[int, int] = {}
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        synced[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+
+    monkeypatch.setattr(os, "fsync", noted)
+    seen: list[bool] = []
+
+    async def look(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1):
+            (file,) = files(tmp_path)
+            seen.append(synced.get(file.stat().st_ino) == file.stat().st_size)
+            await reader.readuntil(b"\r\n\r\n")
+            body = b'{"assignment": null, "published": null}'
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    server = await asyncio.start_server(look, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, open_transport(url, BearerToken(""), ledger(tmp_path), patience_seconds=None) as transport:
+        for _ in range(2):
+            await transport.call("GET", "/v1/wanted", Wanted)
+    assert seen == [True, True]
+
+
+@pytest.mark.anyio
 async def test_where_the_ledger_cannot_be_written_nothing_leaves(tmp_path: Path):
     """Not a byte comes, and the error says why and what to do."""
     came: list[bytes] = []
