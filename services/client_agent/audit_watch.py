@@ -1,7 +1,8 @@
 """Whether the coordinator's audit log stays one log, as far as an agent can see (docs/protocol.md, "Audit").
 
-The coordinator tells every agent its log's head. An agent remembers the newest one, so that a log that was cut or
-rewritten is seen by all who were told of it before, whatever the coordinator shows its operator.
+The coordinator tells every agent its log's head. An agent sees by itself where that is older than the newest one that
+it knows, or another one at the same entry. A log that was rewritten and has grown since it cannot see so: for that it
+keeps every head, and whoever verifies the log with them sees which of them is not of it.
 """
 
 import structlog

@@ -4,6 +4,7 @@
     <folder>/published.json          the newest adapter and where it comes from
     <folder>/adapters/<hex>          adapters by digest: theta^t, kept while it is needed
     <folder>/audit-head.json         the newest head of the coordinator's audit log that it was told
+    <folder>/audit-heads.jsonl       every head that it was told, one a line, as evidence of what the log was
     <folder>/audit-broken.json       two heads that cannot be of one log, if it was told such
     <folder>/ledger/                 what has left this machine (``egress_ledger.py``)
     <folder>/updates/<run>-<round>   a trained update, complete once the .json beside it is there; .changed is what it
@@ -30,7 +31,7 @@ from services.client_agent.attempt_journal import AttemptJournal, round_of
 from services.client_agent.trainer import LocalEvaluation
 from shared.adapter_folder import CONFIG, WEIGHTS
 from shared.errors import AttemptRefused, PolicyRefused
-from shared.folders import is_whole, owned, sync, write_whole
+from shared.folders import appending, is_whole, owned, sync, write_whole
 from shared.protocol.audit import SignedHead
 from shared.protocol.digests import Digest
 from shared.protocol.messages import Assignment, PublishedAdapter
@@ -43,6 +44,9 @@ from shared.protocol.terms import FROZEN
 
 DAY_SECONDS = 86_400.0
 
+
+# Some 180,000 heads. A coordinator that tells more gets no newer ones kept, and no older ones away.
+MOST_HEADS_BYTES = 1 << 26
 
 # An agent that takes part in more runs at once than this trains some updates again.
 RUNS_KEPT = 4
@@ -148,7 +152,11 @@ class StateFolder:
             return None
 
     def keep_audit_head(self, head: SignedHead) -> None:
-        """Remember a head of the coordinator's audit log."""
+        """Remember a head of the coordinator's audit log, beside those before it while there is room for them."""
+        heads = self._root / "audit-heads.jsonl"
+        if not heads.exists() or heads.stat().st_size < MOST_HEADS_BYTES:
+            with appending(heads) as (_, append):
+                append(head.model_dump_json().encode())
         write_whole(self._root / "audit-head.json", head.model_dump_json().encode())
 
     @property

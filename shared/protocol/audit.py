@@ -86,9 +86,13 @@ def require_head(told: SignedHead, *, known: SignedHead | None) -> None:
     """
     head = told.head
     require_signature(told.key, _HEAD, head, told.signature, what=f"the audit log's head at entry {head.seq}")
-    if known is None:
-        return
-    before = known.head
+    if known is not None:
+        require_later(told, known)
+
+
+def require_later(told: SignedHead, known: SignedHead) -> None:
+    """Raise AuditBroken if a head contradicts the ``known`` one of the same log; their signatures are taken as good."""
+    head, before = told.head, known.head
     if told.key != known.key or head.federation != before.federation:
         raise AuditBroken(
             f"this is the audit log of {head.federation}, signed by {fingerprint(told.key)}, and before it was that of "
@@ -109,7 +113,9 @@ class Chain:
 
     def __init__(self, *heads: AuditHead) -> None:
         """The log must pass through each of ``heads``."""
-        self._heads = heads
+        self._hashes: dict[int, set[str]] = {}
+        for head in heads:
+            self._hashes.setdefault(head.seq, set()).add(head.hash)
         self.seq = 0
         self._hash = NOTHING
 
@@ -140,14 +146,13 @@ class Chain:
         Raises:
             AuditBroken: its end is missing.
         """
-        last = max((head.seq for head in self._heads), default=0)
+        last = max(self._hashes, default=0)
         if self.seq < last:
             raise AuditBroken(f"entry {self.seq + 1} of the audit log is missing, and all after it: there were {last}")
 
     def _require_heads(self) -> None:
-        for head in self._heads:
-            if head.seq == self.seq and head.hash != self._hash:
-                raise AuditBroken(
-                    f"entry {self.seq} of the audit log is another one than was signed: it or entries before it were "
-                    "rewritten"
-                )
+        if self._hashes.get(self.seq, {self._hash}) != {self._hash}:
+            raise AuditBroken(
+                f"entry {self.seq} of the audit log is another one than was signed: it or entries before it were "
+                "rewritten"
+            )

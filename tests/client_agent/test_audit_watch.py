@@ -1,6 +1,7 @@
 """What an agent makes of the head of the coordinator's audit log."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from structlog.testing import capture_logs
 
 from bench.federation import ManualClock
 from services.client_agent.audit_watch import AuditWatch
-from services.client_agent.state import AuditContradiction, StateFolder
+from services.client_agent.state import MOST_HEADS_BYTES, AuditContradiction, StateFolder
 from services.client_agent.status import Status
 from shared.protocol.audit import AuditHead, SignedHead, sign_head
 from shared.protocol.digests import digest_of
@@ -44,6 +45,21 @@ def test_the_newest_head_is_remembered(tmp_path: Path) -> None:
         assert (status.audit_broken, lines) == (None, [])
     assert StateFolder(tmp_path).audit_head == head(7)
     assert StateFolder(tmp_path).audit_contradiction is None
+
+
+def test_every_head_is_kept_as_evidence(tmp_path: Path) -> None:
+    """In the order in which they came, over restarts, whatever a power cut has left of the last; what is full stays."""
+    file = tmp_path / "audit-heads.jsonl"
+    see(tmp_path, head(1), head(1), head(3))
+    file.write_bytes(file.read_bytes() + b'{"head": {"seq"')
+    see(tmp_path, head(7, "rewritten, and longer"), head(2))
+    kept = [SignedHead.model_validate_json(line) for line in file.read_text().splitlines()]
+    assert kept == [head(1), head(3), head(7, "rewritten, and longer")]
+
+    os.truncate(file, MOST_HEADS_BYTES)
+    see(tmp_path, head(9))
+    assert file.stat().st_size == MOST_HEADS_BYTES
+    assert StateFolder(tmp_path).audit_head == head(9)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bench.federation import FEDERATION
+from services.coordinator.audit_log import coordinator_key
 from services.coordinator.cli.app import app
 from services.coordinator.cli.audit_logs import MOST_ENTRIES_A_PAGE
 from services.coordinator.context import Context
 from shared.cli.console import ExitCode
-from shared.protocol.identity import fingerprint
+from shared.protocol.audit import SignedHead, sign_head
+from shared.protocol.digests import digest_of
+from shared.protocol.identity import IdentityKey, fingerprint
 from tests.support.federations import RUN, begin, terms_of
 from tests.support.served import Operated, operated
 
@@ -99,14 +102,45 @@ def test_what_was_done_to_the_database_is_found(statement: str, said: str, opera
 def test_a_log_that_was_begun_anew_is_found(operator: Operated, tmp_path: Path) -> None:
     """Another key signs it; who knows that this is right names another file for its head."""
     assert audit(operator, "verify").exit_code == 0
-    head = json.loads((tmp_path / "audit-head.json").read_text())
+    head = operator.context.audit.head()
     other = tmp_path / "other"
     other.mkdir()
-    (tmp_path / "audit-head.json").write_text(json.dumps(head | {"key": f"ed25519:{'A' * 43}"}))
+    (tmp_path / "audit-head.json").write_text(sign_head(IdentityKey.generate(), head.head).model_dump_json())
     found = audit(operator, "verify")
     assert (found.exit_code, "ask the operator" in found.stderr) == (ExitCode.FAILED, True)
     assert audit(operator, "verify", "--head", str(other / "head.json")).exit_code == 0
-    assert json.loads((other / "head.json").read_text()) == head
+    assert SignedHead.model_validate_json((other / "head.json").read_text()) == head
+
+
+def test_a_log_is_verified_with_every_head_that_an_agent_was_told(operator: Operated, tmp_path: Path) -> None:
+    """One that was rewritten and has grown since is found by the heads from before, and the file stays as it was."""
+    heads = [operator.context.audit.head()]
+    for change in (operator.context.lifecycle.pause, operator.context.lifecycle.start):
+        change(RUN, actor="operator")
+        heads.append(operator.context.audit.head())
+    file = tmp_path / "audit-heads.jsonl"
+
+    def verified(*told: SignedHead) -> Result:
+        file.write_text("".join(f"{head.model_dump_json()}\n" for head in told))
+        before = file.read_bytes()
+        operator.context.lifecycle.pause(RUN, actor="operator")
+        operator.context.lifecycle.start(RUN, actor="operator")
+        found = audit(operator, "verify", "--head", str(file))
+        assert file.read_bytes() == before
+        return found
+
+    good = verified(*heads, heads[0])
+    assert (good.exit_code, f"all 4 heads in {file} are of it" in good.stdout) == (0, True)
+
+    key = coordinator_key(tmp_path / "coordinator")
+    other = heads[1].head.model_copy(update={"hash": digest_of(b"what the entry was before")})
+    rewritten = verified(heads[0], sign_head(key, other), heads[2])
+    said = f"entry {other.seq} of the audit log is another one than was signed"
+    assert (rewritten.exit_code, said in rewritten.stderr) == (ExitCode.FAILED, True)
+    forged = verified(heads[0], heads[1].model_copy(update={"head": other}), heads[2])
+    assert (forged.exit_code, "signature_invalid" in forged.stderr) == (ExitCode.FAILED, True)
+    cut = verified(heads[0], sign_head(key, other.model_copy(update={"seq": 10_000})))
+    assert (cut.exit_code, "and before it had 10000" in cut.stderr) == (ExitCode.FAILED, True)
 
 
 def test_an_exported_log_is_verified_without_a_coordinator(operator: Operated, tmp_path: Path) -> None:
@@ -140,11 +174,13 @@ def test_an_exported_log_is_verified_without_a_coordinator(operator: Operated, t
 def test_what_is_no_log_and_no_head_is_told_as_that(operator: Operated, tmp_path: Path) -> None:
     """With the file that is meant, and exit code 2."""
     (tmp_path / "something").write_text("else\n")
+    (tmp_path / "empty").touch()
     (tmp_path / "folder").mkdir()
     for option, name, said in (
         ("--file", "something", "does not begin with the head of an audit log"),
         ("--file", "missing", "there is no 'missing'"),
         ("--head", "something", "holds no head of an audit log"),
+        ("--head", "empty", "holds no head of an audit log"),
         ("--head", "folder", "is a folder"),
     ):
         found = audit(operator, "verify", option, str(tmp_path / name))

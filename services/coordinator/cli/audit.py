@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -16,7 +16,7 @@ from services.coordinator.cli.display import plain_table
 from shared.access import refusal
 from shared.cli.files_written import require_free, write_text
 from shared.errors import ConfigurationError
-from shared.protocol.audit import AuditEntry, AuditPage, Chain, SignedHead, require_head
+from shared.protocol.audit import AuditEntry, AuditPage, Chain, SignedHead, require_head, require_later
 from shared.protocol.identity import fingerprint
 from shared.protocol.terms import FROZEN
 
@@ -34,7 +34,8 @@ Remembered: TypeAlias = Annotated[
     typer.Option(
         "--head",
         metavar="FILE",
-        help=f"The head that was verified last; audit-head.json beside {OPERATOR_FILE} unless another is named.",
+        help=f"Heads that the log must go on from: an agent's audit-heads.jsonl, or the one that was verified last, in "
+        f"audit-head.json beside {OPERATOR_FILE} unless another is named.",
         show_default=False,
     ),
 ]
@@ -49,7 +50,7 @@ class AuditCopy(BaseModel):
 
 
 class Verified(BaseModel):
-    """A log that is right from its first entry to its head; ``before`` is the head that was verified last time."""
+    """A log that is right from its first entry to its head; ``before`` is the newest head that was known of it."""
 
     head: SignedHead
     before: SignedHead | None
@@ -87,23 +88,27 @@ def verify(operator: Operator, *, file: Exported = None, head: Remembered = None
     The exit code is 1 if it does not; the first wrong entry is named.
     """
     remembered = head or (operator.config or Path(OPERATOR_FILE)).with_name("audit-head.json")
-    before = _remembered(remembered)
+    known = _remembered(remembered)
     told = asked_head(operator) if file is None else exported_head(file)
-    require_head(told, known=before)
-    chain = Chain(told.head) if before is None else Chain(before.head, told.head)
+    require_head(told, known=None)
+    for signed in known:
+        require_head(signed, known=None)
+        require_later(told, signed)
+    chain = Chain(*(signed.head for signed in known), told.head)
     for entry in exported_entries(file) if file else asked_entries(operator, after=0, last=told.head.seq):
         chain.append(entry)
     chain.require_whole()
-    if told != before:
+    if len(known) <= 1 and told not in known:  # a file of several is somebody's evidence
         write_text(remembered, f"{told.model_dump_json()}\n")
-    operator.output.result(Verified(head=told, before=before), *_told(told, before, remembered))
+    before = max(known, key=lambda signed: signed.head.seq, default=None)
+    operator.output.result(Verified(head=told, before=before), *_told(told, known, remembered))
 
 
-def _remembered(file: Path) -> SignedHead | None:
+def _remembered(file: Path) -> list[SignedHead]:
     try:
-        return SignedHead.model_validate_json(file.read_bytes())
+        return [SignedHead.model_validate_json(line) for line in file.read_bytes().splitlines() or [b""]]
     except FileNotFoundError:
-        return None
+        return []
     except OSError as error:
         raise ConfigurationError(refusal(file, error)) from None
     except ValueError:
@@ -112,15 +117,17 @@ def _remembered(file: Path) -> SignedHead | None:
         ) from None
 
 
-def _told(told: SignedHead, before: SignedHead | None, remembered: Path) -> Iterable[str]:
+def _told(told: SignedHead, known: Sequence[SignedHead], remembered: Path) -> Iterable[str]:
     yield f"the audit log of {told.head.federation} is right, from its first entry to entry {told.head.seq}"
-    if before is None:
+    if not known:
         yield (
             f"nothing was verified before: from now on {remembered} remembers this head, and that the coordinator "
             f"signs with {fingerprint(told.key)}"
         )
+    elif len(known) == 1:
+        yield f"it goes on from entry {known[0].head.seq}, which was verified last"
     else:
-        yield f"it goes on from entry {before.head.seq}, which was verified last"
+        yield f"all {len(known)} heads in {remembered} are of it"
 
 
 def _table(entries: Iterable[AuditEntry]) -> Table:
