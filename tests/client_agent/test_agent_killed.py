@@ -59,9 +59,10 @@ class Door:
             return awaited
         if name in {"keep_published", "keep_update"}:
 
-            def called(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
-                value(*args, **kwargs)
+            def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
+                answer = value(*args, **kwargs)
                 self._life.step(name)
+                return answer
 
             return called
         return value
