@@ -127,6 +127,8 @@ class Agent:
     async def step(self, *, wait_seconds: float) -> bool:
         """Ask once what is wanted, and do it; return whether anything was that had not been asked before."""
         self._status.enter(Phase.WAITING)
+        # First, and whatever is wanted: no coordinator keeps this agent from it by asking, or by not answering.
+        self._state.journal.forget_older(self._clock() - DAY_SECONDS)
         held = self._state.published
         digest = held.digest if held else None
         wanted = await self._coordinator.wanted(digest, self._declined, wait_seconds=wait_seconds)
@@ -139,8 +141,6 @@ class Agent:
             await self._in_time(wanted.summons.place.run_id, self._answer(wanted.summons))
         elif wanted.assignment is not None:
             await self._in_time(wanted.assignment.run_id, self._take_part(wanted.assignment))
-        else:
-            self._state.journal.forget_older(self._clock() - DAY_SECONDS)
         self._status.succeed()
         asked = wanted.summons or wanted.assignment
         if asked is None or asked in self._asked:

@@ -5,7 +5,7 @@
 
 An answer is made once. Asked again, by a coordinator that restarted or by one that hopes for another answer, the agent
 sends the same bytes; shown something else than before, it refuses. Secrets are gone once shares are released, and
-otherwise once the round is over, or after a day.
+otherwise once the round is over, or at the agent's next step after a day.
 """
 
 from pathlib import Path

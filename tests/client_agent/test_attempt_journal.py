@@ -10,7 +10,7 @@ import pytest
 from bench.federation import ManualClock
 from services.client_agent.attempt_journal import AttemptRecord
 from services.client_agent.state import DAY_SECONDS, StateFolder
-from shared.errors import AttemptRefused, FedCoLLMError
+from shared.errors import AttemptRefused, FedCoLLMError, Unreachable
 from shared.protocol.attempts import (
     AttemptPlace,
     ConsistencyWanted,
@@ -26,7 +26,7 @@ from shared.protocol.messages import PublishedAdapter
 from shared.protocol.secagg.attempt import AttemptTerms
 from tests.client_agent.test_state_folder import CONFIG, Disk, PowerCut
 from tests.support.attempts import STAGES, TERMS, Play
-from tests.support.federations import federation
+from tests.support.federations import federation, terms_of
 
 pytestmark = pytest.mark.anyio
 
@@ -173,15 +173,31 @@ async def test_secrets_are_gone_once_the_round_is_published(tmp_path: Path) -> N
     assert not list((tmp_path / "attempts").iterdir())
 
 
-async def test_secrets_are_gone_after_a_day(tmp_path: Path, clock: ManualClock) -> None:
-    """A run that was cancelled is followed by nothing; whoever is asked for nothing looks what lies about."""
+@pytest.mark.parametrize("asked", ["nothing", "an update", "no answer"])
+async def test_secrets_are_gone_after_a_day(tmp_path: Path, clock: ManualClock, asked: str) -> None:
+    """A run that was cancelled is followed by nothing; no coordinator keeps them there by what it wants or does not."""
     async with federation(tmp_path, clock) as everybody:
+        if asked == "an update":
+            await everybody.start("other", terms_of())
+            await everybody.work()
+        elif asked == "no answer":
+            everybody.agents["ada"]._coordinator = Gone()
         old, new = (tmp_path / "ada" / "attempts" / name for name in ("run-1.json", "run-2.json"))
         for file, age in ((old, DAY_SECONDS + 1), (new, DAY_SECONDS - 1)):
             file.write_bytes(b"secrets")
             os.utime(file, (clock() - age,) * 2)
-        await everybody.agents["ada"].step(wait_seconds=0)
+        with suppress(Unreachable):
+            await everybody.agents["ada"].step(wait_seconds=0)
         assert (old.exists(), new.exists()) == (False, True)
+        assert everybody.statuses["ada"].rounds_taken_part == (asked == "an update")
+
+
+class Gone:
+    """A coordinator that is not there."""
+
+    async def wanted(self, *_: object, **__: object) -> None:
+        """Say nothing."""
+        raise Unreachable("http://away did not answer")
 
 
 async def test_another_run_is_untouched(tmp_path: Path) -> None:
