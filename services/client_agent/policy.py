@@ -40,7 +40,8 @@ class Policy(BaseModel):
             gt=0,
             allow_inf_nan=False,
             examples=[50.0],
-            description="The most that an update may change, as an L2 norm: what a run clips to may not be above it.",
+            description="The most that an update may change, as an L2 norm: what a run clips to may not be above it. "
+            "Updates that the coordinator can read (allow_plaintext) are not clipped, and this says nothing of them.",
         ),
     ] = None
     most_rounds_a_day: Annotated[
