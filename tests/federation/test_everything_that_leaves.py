@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.round import SETTINGS
+from bench.round import SETTINGS, Setting
 from bench.round_processes import SLM_LAYOUT
 from examples.demo.processes import Address, LocalFederation, local_federation
 from services.client_agent.egress_ledger import Entry, ledger_folder, months, read
@@ -21,6 +21,7 @@ from shared.egress import NO_BODY
 from shared.protocol.messages import EventList, RunView
 from shared.protocol.rounds import ENDED_RUNS, RunState
 from shared.protocol.tensors import parameter_count
+from shared.protocol.terms import RunTerms
 from shared.transport import Transport
 from shared.trust import trusting
 from tests.support.tapped import Seen, Tap, tapped
@@ -29,9 +30,16 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(100)]
 
 COMMAND = [sys.executable, "-m", "bench.round_processes"]
 RUN = "/v1/runs/bench"
-PLAIN, _ = SETTINGS
-AGENTS = PLAIN.agents
 ROUNDS = 2
+
+# Every kind of request that an agent makes in a run, by how updates are added up.
+KINDS = {
+    "PlaintextAggregation": {"question", "manifest", "adapter", "update"},
+    "SecureAggregation": {
+        *("question", "manifest", "adapter", "ready"),
+        *("keys", "shares", "masked", "consistency", "unmasking"),
+    },
+}
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +47,11 @@ def _no_waiting_between_retries() -> None:
     """Wait between retries here: the processes take real time to come."""
 
 
-async def published(federation: LocalFederation, operator: Transport) -> str:
+async def published(federation: LocalFederation, operator: Transport, terms: RunTerms) -> str:
     """Play the run, and return the digest of the adapter that it has published last."""
-    await operator.call("PUT", RUN, RunView, body=PLAIN.terms(ROUNDS))
+    await operator.call("PUT", RUN, RunView, body=terms)
     await operator.call("POST", f"{RUN}/start", RunView)
-    await federation.sign(operator, "bench")
+    await federation.sign(operator, "bench", terms)
     after = 0
     while (run := await operator.call("GET", RUN, RunView)).state not in ENDED_RUNS:
         page = await operator.call("GET", f"{RUN}/events", EventList, params={"after": after, "wait_seconds": 10})
@@ -66,14 +74,15 @@ def written(folder: Path) -> list[Entry]:
     return entries
 
 
-async def test_the_ledgers_have_every_byte_of_a_run(tmp_path: Path):
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.aggregation)
+async def test_the_ledgers_have_every_byte_of_a_run(setting: Setting, tmp_path: Path):
     """As many requests, each with the same request line, sizes and digest, and together as many bytes."""
-    async with local_federation(tmp_path, AGENTS) as federation:
+    async with local_federation(tmp_path, setting.agents) as federation:
         with ExitStack() as stack:
             # What the coordinator shows, an organisation's proxy would show that opens TLS.
             shows = serving_tls(federation.ca_file.with_name(CERTIFICATE), federation.ca_file.with_name(KEY))
             opening = {"shows": shows, "trusts": trusting(federation.ca_file)}
-            taps = {name: stack.enter_context(tapped(federation.public.port, **opening)) for name in AGENTS}
+            taps = {name: stack.enter_context(tapped(federation.public.port, **opening)) for name in setting.agents}
             await federation.start_coordinator()
             async with federation.operator() as operator:
                 nothing = Path(os.devnull)
@@ -81,7 +90,7 @@ async def test_the_ledgers_have_every_byte_of_a_run(tmp_path: Path):
                 for name, tap in taps.items():
                     behind = replace(federation, public=Address(tap.port, tap.scheme))
                     await behind.start_agent(name, [*COMMAND, "agent"], slm="none", data=nothing, allow_plaintext=True)
-                digest = await published(federation, operator)
+                digest = await published(federation, operator, setting.terms(ROUNDS))
                 for name, tap in taps.items():
                     await until_it_waits(tap, digest)
                     agent = federation.processes.running.pop(name)
@@ -97,7 +106,8 @@ async def test_the_ledgers_have_every_byte_of_a_run(tmp_path: Path):
         assert Counter(told) == Counter(tap.requests())
         assert sum(entry.head_bytes + entry.body_bytes for entry in entries) == tap.bytes
         assert {entry.to for entry in entries} == {tap.url}
-        # What left in bodies is the updates, once each, and little more.
+        assert {entry.kind for entry in entries} == KINDS[setting.aggregation]
+        # What left in bodies is the updates, or the masked vectors, once each, and little more.
         sent = [entry.body_bytes for entry in entries if entry.body_bytes >= 4 * parameter_count(SLM_LAYOUT)]
         assert len(sent) == ROUNDS
         assert tap.bytes < 1.01 * sum(sent)
