@@ -39,10 +39,12 @@ def read_settings(
     values = {} if file is None else read_toml(kind, file)
     try:
         values = merged(merged(values, EnvSettingsSource(kind)()), given or {})
-        if file is None and not values and any(field.is_required() for field in kind.model_fields.values()):
+        needed = [name for name, field in kind.model_fields.items() if field.is_required()]
+        if file is None and not values and needed:
             raise ConfigurationError(
-                f"there are no settings here: name their file with --config, or go to its folder; `init` writes one, "
-                f"and {kind.model_config['env_prefix']}* in the environment can take its place"
+                f"there are no settings here, and {', '.join(needed)} are needed: name their file with --config, or go "
+                f"to its folder; `init` writes one, and {kind.model_config['env_prefix']}* in the environment can take "
+                "its place"
             )
         return validate(kind, values, what=_name(kind, file))
     except SettingsError as error:

@@ -431,7 +431,7 @@ def test_an_operator_who_says_nothing_is_told_what_to_say(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     result = fedcollm("runs", "list")
     assert result.exit_code == ExitCode.WRONG_USAGE
-    for said in ("coordinator_url", "FEDCOLLM_OPERATOR_TOKEN_FILE", "--coordinator", "operator.toml"):
+    for said in ("coordinator_url", "token_file", "FEDCOLLM_OPERATOR_", "--coordinator", "operator.toml"):
         assert said in result.stderr
 
     (tmp_path / "operator.toml").write_text('coordinator_ulr = "http://127.0.0.1:1"')
