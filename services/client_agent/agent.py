@@ -197,6 +197,8 @@ class Agent:
         self._policy.require_rounds(self._state.taken_within_a_day(self._clock(), but=(run_id, number)))
         self._state.require_unspent(run_id, number)
         log.info("agent.takes_part", run_id=run_id, round=number)
+        if manifest.aggregation == "PlaintextAggregation":
+            log.warning("agent.plaintext", run_id=run_id, detail="the coordinator can read this agent's updates")
         self._state.take_part(run_id, number, self._clock())
         update = await asyncio.to_thread(self._state.trained_update, assignment)
         if update is None:
@@ -210,7 +212,8 @@ class Agent:
             examples = update.examples if update.weighted else None
             receipt = await self._coordinator.send_update(run_id, number, file, digest=update.digest, examples=examples)
             log.info("agent.sent", run_id=run_id, round=number, bytes=receipt.bytes)
-        self._status.rounds_taken_part += 1
+        if assignment not in self._asked:  # an attempt that failed asks again
+            self._status.rounds_taken_part += 1
 
     async def _train(self, assignment: Assignment, manifest: Manifest) -> StoredUpdate:
         self._status.enter(Phase.TRAINING, run_id=assignment.run_id, round_number=assignment.round)
@@ -279,8 +282,6 @@ class Agent:
     async def _fetch_manifest(self, run_id: str) -> Manifest:
         """Fetch a run's manifest; one at hand may be older than a coordinator that has started from nothing."""
         manifest = await self._coordinator.manifest(run_id)
-        if manifest != self._manifest and manifest.aggregation == "PlaintextAggregation":
-            log.warning("agent.plaintext", run_id=run_id, detail="the coordinator can read this agent's updates")
         self._manifest = manifest
         return manifest
 

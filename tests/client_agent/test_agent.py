@@ -314,7 +314,7 @@ async def test_a_coordinator_that_answers_nothing_at_once_is_no_hot_loop(
 
 
 async def test_what_was_asked_before_is_no_news(tmp_path: Path, clock: ManualClock) -> None:
-    """Whoever asks for one round again and again is not asked faster, and what is new is done at once."""
+    """Whoever asks for one round again and again is not asked faster, and it counts as one."""
     async with with_ada(InProcess(NoOpTrainer()), tmp_path, clock) as everybody:
         await everybody.start(RUN, terms_of(rounds=2))
         await everybody.work()
@@ -322,12 +322,13 @@ async def test_what_was_asked_before_is_no_news(tmp_path: Path, clock: ManualClo
         first = everybody.context.rounds.wanted("ada")
         again = Answering(clock, 0.0, first, first, first)
         client.wanted = again.wanted
-        taken, state = Pauses(9), StateFolder(tmp_path / "ada")
+        taken, state, status = Pauses(9), StateFolder(tmp_path / "ada"), Status()
         trainer = InProcess(NoOpTrainer())
-        agent = make_agent("ada", client, trainer, state, Status(), pause=taken, slm=SLM, clock=clock)
+        agent = make_agent("ada", client, trainer, state, status, pause=taken, slm=SLM, clock=clock)
         with pytest.raises(Enough):
             await agent.run()
         assert taken.seconds == [LEAST_POLL_SECONDS] * 4
+        assert status.rounds_taken_part == 1
         assert json.loads((tmp_path / "ada" / "taken.json").read_bytes()) == [[RUN, 1, clock()]]
 
         await everybody.finish(RUN)

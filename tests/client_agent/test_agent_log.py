@@ -47,11 +47,17 @@ async def test_a_round_can_be_followed_in_the_agents_log(tmp_path: Path, clock: 
         with capture_logs() as lines:
             await everybody.start(RUN, terms_of())
             view = await everybody.finish(RUN)
-    told = [line for line in lines if line["event"].startswith("agent.") and line["event"] != "agent.plaintext"]
+    told = [line for line in lines if line["event"].startswith("agent.")]
     of_round = {"run_id": RUN, "round": 1, "log_level": "info"}
     assert told == [
         {"event": "agent.takes_part", **of_round},
-        {"event": "agent.trained", **of_round, "steps": told[1]["steps"], "seconds": 90.0},
+        {
+            "event": "agent.plaintext",
+            "run_id": RUN,
+            "log_level": "warning",
+            "detail": "the coordinator can read this agent's updates",
+        },
+        {"event": "agent.trained", **of_round, "steps": told[2]["steps"], "seconds": 90.0},
         {"event": "agent.sent", **of_round, "bytes": len(adapter(0.0))},
         {"event": "agent.holds", **of_round, "digest": view.published.digest},
     ]
