@@ -1,5 +1,6 @@
 """The rows of secure aggregation: who is ready, the attempts of a round, and what their members have sent."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -83,18 +84,25 @@ class AttemptRows:
         row = self._rows.first(sa.select(table.c.body).where(*where, table.c.agent == agent))
         return None if row is None else row["body"]
 
-    def messages(self, current: Round, stage: str) -> dict[str, str]:
-        """Return what was sent at a stage of the attempt that is going on, by the agents' names."""
+    def messages(self, current: Round, stage: str, agents: Collection[str]) -> dict[str, str]:
+        """Return what these agents have sent at a stage of the attempt that is going on, by their names."""
         table = schema.attempt_messages
-        where = (*self._of_round(table, current), table.c.attempt == current.attempt, table.c.stage == stage)
-        query = sa.select(table.c.agent, table.c.body).where(*where).order_by(table.c.agent)
-        return {row["agent"]: row["body"] for row in self._rows.all(query)}
+        query = sa.select(table.c.agent, table.c.body).where(*self._at_stage(current, stage), table.c.agent.in_(agents))
+        return {row["agent"]: row["body"] for row in self._rows.all(query.order_by(table.c.agent))}
+
+    def sealed_for(self, current: Round, holder: str, dealers: Collection[str]) -> dict[str, str]:
+        """Return what each of these dealers has sealed for one member, and nothing of what is for the others."""
+        table = schema.attempt_messages.c
+        sealed = sa.type_coerce(table.body, sa.JSON)["sealed"][holder].as_string().label("sealed")
+        query = sa.select(table.agent, sealed).where(
+            *self._at_stage(current, RoundState.SHARES), table.agent.in_(dealers)
+        )
+        return {row["agent"]: row["sealed"] for row in self._rows.all(query.order_by(table.agent))}
 
     def senders(self, current: Round, stage: str) -> set[str]:
         """Return who has sent something at a stage of the attempt that is going on."""
-        table = schema.attempt_messages
-        where = (*self._of_round(table, current), table.c.attempt == current.attempt, table.c.stage == stage)
-        return {row["agent"] for row in self._rows.all(sa.select(table.c.agent).where(*where))}
+        query = sa.select(schema.attempt_messages.c.agent).where(*self._at_stage(current, stage))
+        return {row["agent"] for row in self._rows.all(query)}
 
     def add_message(self, current: Round, stage: str, agent: str, body: str) -> None:
         """Keep a message; nobody waits for one alone, so no bell is rung."""
@@ -130,6 +138,10 @@ class AttemptRows:
     def _ready(self, current: Round, agent: str) -> sa.RowMapping | None:
         table = schema.ready
         return self._rows.first(sa.select(table).where(*self._of_round(table, current), table.c.agent == agent))
+
+    def _at_stage(self, current: Round, stage: str) -> tuple[sa.ColumnElement[bool], ...]:
+        table = schema.attempt_messages
+        return *self._of_round(table, current), table.c.attempt == current.attempt, table.c.stage == stage
 
     @staticmethod
     def _of_round(table: sa.Table, current: Round) -> tuple[sa.ColumnElement[bool], ...]:

@@ -259,16 +259,13 @@ def summons_of(tx: Transaction, current: Round, agent: str, *, federation: str) 
             members = tuple(_enlisted(tx, advert, federation) for advert in _roster(attempt).adverts)
             summons = SharesWanted(place=place, members=members)
         case RoundState.MASKED:
-            dealt = tx.attempts.messages(current, RoundState.SHARES)
-            others = (dealer for dealer in attempt.dealers or () if dealer != agent)
-            sealed = {dealer: DealtShares.model_validate_json(dealt[dealer]).sealed[agent] for dealer in others}
-            summons = MaskedWanted(place=place, sealed=sealed)
+            others = [dealer for dealer in attempt.dealers or () if dealer != agent]
+            summons = MaskedWanted(place=place, sealed=tx.attempts.sealed_for(current, agent, others))
         case RoundState.CONSISTENCY:
             summons = ConsistencyWanted(place=place, survivors=attempt.survivors or ())
         case _:
-            signed = tx.attempts.messages(current, RoundState.CONSISTENCY)
-            signers = attempt.signers or ()
-            signatures = {name: SignedSurvivors.model_validate_json(signed[name]).signature for name in signers}
+            signed = tx.attempts.messages(current, RoundState.CONSISTENCY, attempt.signers or ())
+            signatures = {name: SignedSurvivors.model_validate_json(body).signature for name, body in signed.items()}
             summons = UnmaskingWanted(place=place, signatures=signatures)
     return summons
 

@@ -103,7 +103,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                     store,
                     blobs,
                     PlaintextAggregation(blobs),
-                    MaskedSums(blobs, unmasking),
+                    MaskedSums(store, blobs, unmasking),
                     clock,
                     federation=settings.federation,
                 ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.coordinator.blobs import adapter_chunks
-from services.coordinator.ports import Blobs
+from services.coordinator.ports import Blobs, Store
 from services.coordinator.records import Attempt, Blob, Round
 from services.coordinator.transaction import Transaction
 from services.coordinator.unmasking import MaskedGroup, Unmasked, Unmasking
@@ -31,12 +31,11 @@ LARGEST_ERROR = 1e-6
 
 @dataclass(frozen=True)
 class ClosedAttempt:
-    """An attempt that can be unmasked: its groups, the survivors' vectors, and the shares dealt and released."""
+    """An attempt that can be unmasked: its round, its groups, and the survivors' vectors."""
 
+    round: Round
     attempts: Sequence[Attempt]
     vectors: dict[str, Blob]
-    dealt: dict[str, dict[str, str]]
-    released: dict[str, Released]
 
     @property
     def parties(self) -> int:
@@ -54,32 +53,23 @@ class Aggregate:
 
 
 def closed_attempt(tx: Transaction, current: Round) -> ClosedAttempt:
-    """Read what the stages of an attempt have left."""
+    """Read what the stages of an attempt have left, but for the shares, which grow with the square of a group."""
     attempts = tx.attempts.of(current)
-    masked = tx.attempts.messages(current, RoundState.MASKED)
-    vectors = {name: tx.blob(masked[name]) for attempt in attempts for name in attempt.survivors or ()}
-    dealt = {
-        name: DealtShares.model_validate_json(body).sealed
-        for name, body in tx.attempts.messages(current, RoundState.SHARES).items()
-    }
-    released = {
-        name: ReleasedShares.model_validate_json(body)
-        for name, body in tx.attempts.messages(current, RoundState.UNMASKING).items()
-    }
-    return ClosedAttempt(
-        attempts, vectors, dealt, {name: Released(each.own_masks, each.mask_secrets) for name, each in released.items()}
-    )
+    survivors = [name for attempt in attempts for name in attempt.survivors or ()]
+    masked = tx.attempts.messages(current, RoundState.MASKED, survivors)
+    return ClosedAttempt(current, attempts, {name: tx.blob(digest) for name, digest in masked.items()})
 
 
 class MaskedSums:
     """Secure aggregation's part of ``RoundEngine``: everything between the last share and the aggregate."""
 
-    def __init__(self, blobs: Blobs, unmasking: Unmasking) -> None:
+    def __init__(self, store: Store, blobs: Blobs, unmasking: Unmasking) -> None:
+        self._store = store
         self._blobs = blobs
         self._unmasking = unmasking
 
     def total(self, closed: ClosedAttempt) -> Unmasked:
-        """Return the sum over all groups.
+        """Return the sum over all groups; shares are read a group at a time, so that memory does not grow with them.
 
         Raises:
             ShareInvalid: a mask cannot be taken out of it.
@@ -87,7 +77,7 @@ class MaskedSums:
         """
         for blob in closed.vectors.values():
             self._blobs.require_intact(blob)
-        return self._unmasking.total([self._group(attempt, closed) for attempt in closed.attempts])
+        return self._unmasking.total(self._group(attempt, closed) for attempt in closed.attempts)
 
     @staticmethod
     def count(closed: ClosedAttempt, unmasked: Unmasked) -> int:
@@ -136,12 +126,15 @@ class MaskedSums:
         assert attempt.dealers is not None  # noqa: S101
         assert attempt.survivors is not None  # noqa: S101
         assert attempt.signers is not None  # noqa: S101
+        with self._store.read() as tx:
+            dealt = tx.attempts.messages(closed.round, RoundState.SHARES, attempt.dealers)
+            released = tx.attempts.messages(closed.round, RoundState.UNMASKING, attempt.signers)
         return MaskedGroup(
             roster=attempt.roster,
-            dealt={name: closed.dealt[name] for name in attempt.dealers},
+            dealt={name: DealtShares.model_validate_json(body).sealed for name, body in dealt.items()},
             survivors=attempt.survivors,
             vectors=tuple(self._blobs.path(closed.vectors[name].digest) for name in attempt.survivors),
-            released={name: closed.released[name] for name in attempt.signers if name in closed.released},
+            released={name: _released(body) for name, body in released.items()},
         )
 
 
@@ -162,6 +155,11 @@ def require_plausible(statistics: Statistics, terms: AttemptTerms, *, parties: i
             f"the updates of {parties} agents weigh {statistics.weight} in all, and {least} to {most} is what they can "
             "weigh: at least one agent does not keep the protocol"
         )
+
+
+def _released(body: str) -> Released:
+    shares = ReleasedShares.model_validate_json(body)
+    return Released(shares.own_masks, shares.mask_secrets)
 
 
 def _evaluation(statistics: Statistics) -> AgentsEvaluation | None:

@@ -91,7 +91,8 @@ def close(tx: Transaction, run: Run, current: Round, now: float) -> bool:
         return False
     if stage is RoundState.UNMASKING:
         return True
-    messages = {} if stage is RoundState.MASKED else tx.attempts.messages(current, stage)
+    read = () if stage in {RoundState.SHARES, RoundState.MASKED} else senders  # of those, who has sent is enough
+    messages = tx.attempts.messages(current, stage, read)
     if accused := _accused(stage, answers, messages):
         reason = f"at the stage {stage} {len(accused)} of its members were barred"
         _fail(tx, run, current, now=now, silent=silent, barred=accused, reason=reason)

@@ -5,7 +5,7 @@ that memory does not grow with the number of agents, and nothing is lost by a pr
 """
 
 import multiprocessing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +52,8 @@ class Unmasking:
         self._make_executor = make_executor
         self._executor: Executor | None = None
 
-    def total(self, groups: Sequence[MaskedGroup]) -> Unmasked:
-        """Return the sum of the survivors' vectors of all groups.
+    def total(self, groups: Iterable[MaskedGroup]) -> Unmasked:
+        """Return the sum of the survivors' vectors of all groups, which are asked for one after the other.
 
         Raises:
             ShareInvalid: a mask cannot be taken out; the message says whose.
@@ -65,10 +65,11 @@ class Unmasking:
             self.close()
             raise
 
-    def _total(self, groups: Sequence[MaskedGroup]) -> Unmasked:
-        total: Sum = np.zeros(groups[0].words, dtype=np.int64)
+    def _total(self, groups: Iterable[MaskedGroup]) -> Unmasked:
+        total: Sum | None = None
         wrong: set[str] = set()
         for group in groups:
+            total = np.zeros(group.words, dtype=np.int64) if total is None else total
             masks, liars = self._masks(group)
             wrong |= liars
             starts = range(0, group.words, STRETCH_WORDS)
@@ -81,6 +82,7 @@ class Unmasking:
             )
             for start, piece in zip(starts, pieces, strict=True):
                 total[start : start + STRETCH_WORDS] += signed(np.frombuffer(piece, dtype=np.uint32))
+        assert total is not None  # noqa: S101 - our own invariant: an attempt has a group
         return Unmasked(total, frozenset(wrong))
 
     def close(self) -> None:

@@ -1,7 +1,9 @@
 """Attempts that are interrupted: by agents that fall silent, by pauses, by restarts, and by their own end."""
 
+import json
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -14,10 +16,10 @@ import sqlalchemy as sa
 from bench.federation import ManualClock
 from services.coordinator import schema
 from services.coordinator.context import Context
-from services.coordinator.masked_sums import ClosedAttempt, MaskedSums
+from services.coordinator.masked_sums import ClosedAttempt, MaskedSums, closed_attempt
 from services.coordinator.stages import _groups
-from services.coordinator.unmasking import Unmasked
-from shared.protocol.attempts import SharesWanted
+from services.coordinator.unmasking import MaskedGroup, Unmasked, Unmasking
+from shared.protocol.attempts import MaskedWanted, SharesWanted
 from shared.protocol.membership import MemberState
 from shared.protocol.rounds import STAGES, RoundState, RunState
 from shared.protocol.secagg.coding import Coding
@@ -600,6 +602,63 @@ def test_between_two_stages_nobody_is_sent_to_train_for_another_run(context: Con
     assignment = context.rounds.wanted("bob").assignment
     assert assignment is not None
     assert assignment.run_id == "other"
+
+
+# --- what is read of what was sent ----------------------------------------------------------------------------------
+
+
+def test_a_group_does_not_depend_on_what_others_have_sent(context: Context, clock: ManualClock) -> None:
+    """Messages of other groups are not looked at, by a member's polls nor by its group's sum: there may be many."""
+    players = opened(context, clock)
+    for stage in STAGES:
+        players.play(until=RoundState(stage))
+        with context.store.write() as tx:
+            tx.attempts.add_message(players.round, stage, "zoe", "what no group of ours has sent")
+    assert players.play().state is RoundState.AGGREGATED
+    assert np.array_equal(players.aggregate(), players.mean(FOUR))
+
+
+def test_a_member_reads_what_is_sealed_for_it_alone(context: Context, clock: ManualClock) -> None:
+    """Of each dealt message its own part, whatever the others' is: together they grow with the square of a group."""
+    players = opened(context, clock)
+    players.play(until=RoundState.MASKED)
+    table = schema.attempt_messages
+    with context.store.write() as tx:
+        current = players.round
+        dealt = tx.attempts.messages(current, "shares", FOUR)
+        for name, body in dealt.items():
+            spoilt = {"sealed": json.loads(body)["sealed"] | {"cleo": None}}
+            tx._rows.write(
+                table.update().where(table.c.agent == name, table.c.stage == "shares").values(body=json.dumps(spoilt))
+            )
+    summons = context.rounds.wanted("ada").summons
+    assert isinstance(summons, MaskedWanted)
+    assert summons.sealed == {name: json.loads(dealt[name])["sealed"]["ada"] for name in FOUR if name != "ada"}
+
+
+class OneByOne(Unmasking):
+    """Sees that of all groups no more than two are there at once: the one before, and the next."""
+
+    def __init__(self) -> None:
+        self.seen: list[weakref.ref[MaskedGroup]] = []
+
+    def total(self, groups: Iterable[MaskedGroup]) -> Unmasked:
+        """Look at the groups, and add nothing up."""
+        for group in groups:
+            assert not any(before() for before in self.seen[:-1])
+            self.seen.append(weakref.ref(group))
+        return Unmasked(np.zeros(0, dtype=np.int64), frozenset())
+
+
+def test_shares_are_read_a_group_at_a_time(context: Context, clock: ManualClock) -> None:
+    """The memory of a sum does not grow with the number of groups."""
+    players = opened(context, clock)
+    players.play(until=RoundState.UNMASKING)
+    with context.store.read() as tx:
+        closed = closed_attempt(tx, players.round)
+    unmasking = OneByOne()
+    MaskedSums(context.store, context.blobs, unmasking).total(replace(closed, attempts=5 * closed.attempts))
+    assert len(unmasking.seen) == 5
 
 
 # --- groups ---------------------------------------------------------------------------------------------------------
