@@ -22,7 +22,7 @@ from shared.protocol.secagg.masks import Ring
 from shared.protocol.secagg.member import announce, deal, sign_survivors
 from shared.protocol.secagg.sealing import AttemptSecrets
 from shared.protocol.terms import CohortTerms
-from tests.support.federations import RUN, begin, coordinator, terms_of
+from tests.support.federations import RUN, begin, coordinator, store, terms_of
 from tests.support.players import FOUR, SECURE, Bend, Message, Player, Players, silent
 
 OTHERS = ("ada", "cleo", "dan")
@@ -288,6 +288,17 @@ def test_vectors_that_come_side_by_side_leave_one(players: Players) -> None:
         with pytest.raises(BlobMissing):
             blobs.path(digest_of(content))
     assert players.round.refused == 3
+
+
+def test_a_vector_that_is_stored_as_something_else_does_no_harm(players: Players) -> None:
+    """Who sends the bytes of a blob that others need is refused, and the blob stays."""
+    players.play(until=RoundState.MASKED)
+    needed = bytes(range(104))
+    digest = store(players.context, needed)
+    assert not players.send("bob", PLACE, "masked", needed)
+    assert [code for _, code, _ in players.refused] == ["message_invalid"]
+    assert players.context.blobs.path(digest).read_bytes() == needed
+    assert players.act("bob")
 
 
 def test_a_vector_that_comes_in_too_late_does_not_stay(players: Players) -> None:

@@ -333,6 +333,22 @@ def test_two_are_lost_after_counts_were_summed(context: Context, clock: ManualCl
     assert "only 2 of at least 3 agents had an update" in (ended.reason or "")
 
 
+def test_who_is_not_among_the_counts_is_in_no_later_attempt(context: Context, clock: ManualClock) -> None:
+    """Its weight is not in the total by which all are divided, though it had said that it is ready."""
+    names = SEVEN[:6]
+    players = Players(context, clock, *(Player(name, examples=number) for number, name in enumerate(names, 1)))
+    cohort = CohortTerms(min_count=3, max_count=6, min_seconds=10, max_seconds=60)
+    begin(context, terms_of(**{**SECURE, "cohort": cohort}, weighting="examples"))
+    players.bend["bob", "masked"] = silent
+    players.play(until=RoundState.KEYS, attempt=2)
+    players.bend = {("ada", "keys"): silent, ("cleo", "keys"): silent}
+    players.play(until=RoundState.KEYS, attempt=3)
+    with context.store.read() as tx:
+        assert [attempt.members for attempt in tx.attempts.of(players.round)] == [("dan", "eve", "fay")]
+    assert players.play().state is RoundState.AGGREGATED
+    np.testing.assert_allclose(players.aggregate(), weighted_mean(players, "dan", "eve", "fay"), atol=1e-6)
+
+
 def test_one_is_lost_and_then_another_in_attempts_of_one_round(context: Context, clock: ManualClock) -> None:
     """Between the two passes bob is gone, within the second eve: the third is among the rest, by the same total."""
     players = Players(context, clock, *(Player(name, examples=number) for number, name in enumerate(FIVE, 1)))
@@ -659,6 +675,20 @@ def test_shares_are_read_a_group_at_a_time(context: Context, clock: ManualClock)
     unmasking = OneByOne()
     MaskedSums(context.store, context.blobs, unmasking).total(replace(closed, attempts=5 * closed.attempts))
     assert len(unmasking.seen) == 5
+
+
+def test_a_masked_vector_that_has_rotted_is_found(context: Context, clock: ManualClock) -> None:
+    """One bit of it would make another sum, which nobody could tell from the right one: the round is over."""
+    players = opened(context, clock)
+    players.play(until=RoundState.UNMASKING)
+    with context.store.read() as tx:
+        digest = tx.attempts.messages(players.round, RoundState.MASKED, ["bob"])["bob"]
+    file = context.blobs.path(digest)
+    content = file.read_bytes()
+    file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    ended = players.play()
+    assert ended.state is RoundState.ABORTED
+    assert (ended.reason or "").startswith(f"blob_corrupt: blob {digest} has changed on disk")
 
 
 # --- groups ---------------------------------------------------------------------------------------------------------
