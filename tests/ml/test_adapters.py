@@ -10,7 +10,9 @@ from safetensors.numpy import load_file, save_file
 
 from shared.errors import LoraMismatch
 from shared.ml.adapters import adapter_config, adapter_layout, adapter_tensors, load_adapter
+from shared.protocol.lora import require_lora
 from shared.protocol.tensors import Array, layout_of
+from shared.protocol.terms import LoraTerms
 from tests.support.tiny_models import tiny_base, tiny_lora
 
 IDS = torch.arange(12)[None]
@@ -91,6 +93,14 @@ def test_an_adapter_that_does_not_fit_changes_nothing(change: Callable[[dict[str
         load_adapter(model, tensors)
     after = adapter_tensors(model)
     assert all(np.array_equal(after[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "opt", "gpt2", "gemma3"])
+def test_what_a_worker_hands_in_is_plain_lora(family: str):
+    """So that its manifest is signed, and its adapters are kept, whatever the family of its model."""
+    model = tiny_lora(family)
+    lora = LoraTerms(rank=4, alpha=8, dropout=0.0)
+    require_lora(adapter_config(model, base_model="here"), adapter_layout(model), lora)
 
 
 def test_the_configuration_is_the_same_text_for_the_same_lora():
