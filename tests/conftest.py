@@ -1,5 +1,6 @@
 """What all tests share: one event loop, no sleeping between retries, and silence."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -37,6 +38,14 @@ def _silence() -> Iterator[None]:
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), processors=[lambda _log, _name, event: event])
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C be what it is at a terminal, for tests and what they start: in the background it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -30,15 +29,6 @@ PROGRAMS = (
 )
 
 
-@pytest.fixture
-def by_default() -> Iterator[None]:
-    """Ctrl-C as a terminal's programs meet it, whatever runs the tests."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("by_default")
 def test_what_is_imported_cannot_keep_ctrl_c_to_itself():
     """The process ends at once, as one that does not handle it, and says nothing."""
     with subprocess.Popen([sys.executable, "-c", SLOW], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:  # noqa: S603
@@ -50,7 +40,6 @@ def test_what_is_imported_cannot_keep_ctrl_c_to_itself():
         assert program.returncode == -signal.SIGINT
 
 
-@pytest.mark.usefixtures("by_default")
 def test_afterwards_ctrl_c_is_what_it_was():
     """A program's own way to end comes with it."""
     with importing():
@@ -58,7 +47,6 @@ def test_afterwards_ctrl_c_is_what_it_was():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.usefixtures("by_default")
 def test_a_program_in_the_background_stays_deaf():
     """A shell has it ignore Ctrl-C, which is meant for what runs in front."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -67,7 +55,6 @@ def test_a_program_in_the_background_stays_deaf():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("by_default")
 @pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
 def test_ctrl_c_in_the_first_seconds_ends_a_program_without_a_traceback(program: tuple[str, ...]):
     """At any moment from when Python itself is up; 0.1 seconds are enough for that."""
@@ -94,7 +81,6 @@ print("went on")
 """
 
 
-@pytest.mark.usefixtures("by_default")
 def test_a_command_that_only_looks_ends_at_once():
     """Whatever the libraries that it calls do with Ctrl-C, with the exit code and the document of an interruption."""
     command = [sys.executable, "-c", SWALLOWING]

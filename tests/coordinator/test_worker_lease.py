@@ -132,8 +132,9 @@ async def test_a_disk_that_fails_does_not_silence_a_worker(context: Context, tmp
     heartbeats, cotuner, alive = Heartbeats(), BadCoTuner(), tmp_path / "cache" / Worker.ALIVE
 
     def compute_for_long() -> None:
-        alive.unlink()
-        alive.symlink_to(tmp_path / "no such folder" / "alive")
+        broken = tmp_path / "broken"
+        broken.symlink_to(tmp_path / "no such folder" / "alive")
+        broken.replace(alive)  # at once: a heartbeat in between would make it anew
         heartbeats.wait_for_an_answer()
         heartbeats.wait_for_an_answer()
         alive.unlink()

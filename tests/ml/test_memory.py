@@ -127,14 +127,15 @@ def test_what_is_trained_and_evaluated_takes_what_the_larger_of_both_takes(folde
 
 def test_two_models_are_held_and_co_tuned_at_once_and_evaluated_one_after_the_other(folder: Path):
     """What takes most of that counts; each part says whose it is."""
-    terms = terms_of(llm=str(folder), slm=str(folder))
+    lora = LoraTerms()
+    terms = terms_of(llm=str(folder), slm=str(folder), slm_lora=lora, llm_lora=lora)
 
     def pair(validation: Sequence[EncodedChoices]) -> dict[str, int]:
         encoded = [one.choices[0] for one in completions(2, 8)]
         found = estimate_pair(terms, encoded, validation, dtype="float32", gradient_checkpointing=False)
         return dict(found.parts)
 
-    alone = parts(folder, lora=terms.slm_lora, training=Load(2, 16, 16))
+    alone = parts(folder, lora=lora, training=Load(2, 16, 16))
     libraries = {"libraries": alone.pop("libraries")}
     both = {f"{model} {name}": size for name, size in alone.items() for model in ("LLM", "SLM")}
     assert pair(completions(2, 8)) == both | libraries
