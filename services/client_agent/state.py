@@ -43,7 +43,7 @@ from shared.protocol.tensors import Array
 from shared.protocol.terms import FROZEN
 
 DAY_SECONDS = 86_400.0
-
+BROKEN_AUDIT = "audit-broken.json"
 
 # Some 180,000 heads. A coordinator that tells more gets no newer ones kept, and no older ones away.
 MOST_HEADS_BYTES = 1 << 26
@@ -117,6 +117,14 @@ class AuditContradiction(BaseModel):
     model_config = FROZEN
 
 
+def audit_contradiction_in(folder: Path) -> AuditContradiction | None:
+    """Return two heads that cannot be of one log, if the agent of this state folder was told such."""
+    try:
+        return AuditContradiction.model_validate_json((folder / BROKEN_AUDIT).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
 class StateFolder:
     """The state of one agent."""
 
@@ -162,14 +170,11 @@ class StateFolder:
     @property
     def audit_contradiction(self) -> AuditContradiction | None:
         """Two heads that cannot be of one log, if this agent was told such."""
-        try:
-            return AuditContradiction.model_validate_json((self._root / "audit-broken.json").read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return None
+        return audit_contradiction_in(self._root)
 
     def keep_audit_contradiction(self, found: AuditContradiction) -> None:
         """Keep two heads that cannot be of one log, until somebody takes the file away."""
-        write_whole(self._root / "audit-broken.json", found.model_dump_json().encode())
+        write_whole(self._root / BROKEN_AUDIT, found.model_dump_json().encode())
 
     def adapter(self, digest: str) -> Path:
         """Return where the adapter named ``digest`` lies or will lie."""

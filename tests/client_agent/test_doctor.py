@@ -15,6 +15,7 @@ from bench.federation import FEDERATION, key_of, sign
 from services.client_agent.cli.app import app
 from services.client_agent.cli.doctor import PACKAGES
 from services.client_agent.egress_ledger import ledger_folder, months, read
+from services.client_agent.state import AuditContradiction, StateFolder
 from services.coordinator.app import create_app
 from services.coordinator.context import Context
 from shared.cli.console import ExitCode
@@ -283,6 +284,16 @@ def test_a_completion_file_is_read_as_such(installed: Installation):
     """No run says yet which kind of task there will be: the columns do."""
     (installed.folder / "data.jsonl").write_text('{"prompt": "Say", "answer": "so"}\n')
     assert installed.findings()["data"][0] == "ok"
+
+
+def test_an_audit_log_that_contradicted_itself_is_a_warning(installed: Installation, context: Context):
+    """Long after it was told, and though everything else is well."""
+    assert installed.findings()["audit log"][0] == "ok"
+    head = context.audit.head()
+    found = AuditContradiction(known=head, told=None, why="the audit log was cut")
+    StateFolder(installed.folder / "state").keep_audit_contradiction(found)
+    verdict, said = installed.findings()["audit log"]
+    assert (verdict, said.startswith("the audit log was cut")) == ("warning", True)
 
 
 def test_a_running_agent_is_no_fault(installed: Installation):

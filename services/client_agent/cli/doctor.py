@@ -11,6 +11,7 @@ from services.client_agent.cli.status import AgentFile
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.egress_ledger import EgressLedger
 from services.client_agent.settings import Settings
+from services.client_agent.state import audit_contradiction_in
 from shared.cli.checks import folder, ownership, packages, port, private, threads
 from shared.cli.console import AsJson, ExitCode, telling
 from shared.cli.reachability import PATIENCE_SECONDS, reaching
@@ -20,7 +21,7 @@ from shared.data.proposal import likely_kind
 from shared.data.source import DataSource
 from shared.egress import TrafficCount
 from shared.errors import ConfigurationError, PolicyRefused
-from shared.findings import Check, Finding, Verdict, examine, failed, ok, summary, table
+from shared.findings import Check, Finding, Verdict, examine, failed, ok, summary, table, warning
 from shared.folders import is_owned
 from shared.key_file import read_key
 from shared.protocol.manifest import Manifest
@@ -68,6 +69,7 @@ def checks(config: Path | None) -> list[Check]:
             ),
         ),
         Check("key file", lambda: _key(settings)),
+        Check("audit log", lambda: _audit_log(settings.state_dir)),
         Check("SLM", lambda: _base_model(settings.slm), after=("packages",)),
         Check("SLM weights", lambda: _weights(settings.slm, cache), after=("SLM",)),
         Check("data", lambda: _data(settings.data, settings), after=("SLM",)),
@@ -155,6 +157,16 @@ def _key(settings: Settings) -> Finding:
     """Check that the agent has a key, and nobody else; its operator approves it by the check code."""
     file = settings.identity_key_file
     return private(file, f"{file}, check code {code_of(settings, read_key(file))}")
+
+
+def _audit_log(state_dir: Path) -> Finding:
+    """Look whether the coordinator has ever shown this agent an audit log that cannot be the one that it knows."""
+    found = audit_contradiction_in(state_dir)
+    if found is None:
+        return ok("nothing contradicts what this agent was told of it")
+    return warning(
+        found.why, f"keep {state_dir}, tell the operator and the other organisations, and ask what was changed"
+    )
 
 
 def _signing(settings: Settings) -> SignedRequests:
