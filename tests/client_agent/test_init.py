@@ -104,11 +104,15 @@ def test_a_coordinator_that_does_not_answer_is_enrolled_with_later(folder: Path,
     assert told.exit_code == ExitCode.UNREACHABLE, told.output
     assert "what is left is `fedcollm-agent enrol --invitation early --config agent.toml`" in told.stderr
     settings = folder / "agent.toml"
+    assert 'slm = "./slm"' in settings.read_text()  # and so never a hub's, should the folder go
     settings.write_text(settings.read_text().replace("http://127.0.0.1:1", given.coordinator_url))
     for _ in range(2):
         told = CliRunner().invoke(app, ["enrol", "--invitation", "given", "--json"])
         assert json.loads(told.stdout)["state"] == "pending", told.output
     assert member(context, "dora").key == read_key(folder / "agent.key").public
+    (folder / "agent.key").unlink()
+    told = init(*options(), "--config", "another.toml", "--yes")
+    assert "what is left is `fedcollm-agent enrol --invitation NEW --config another.toml`" in told.stderr
 
 
 def test_a_key_that_is_there_stays(folder: Path, context: Context):

@@ -19,7 +19,7 @@ from shared.cli.questions import Questions, model, typed
 from shared.configuration import read_settings
 from shared.data.source import DataSource
 from shared.devices import DeviceName
-from shared.errors import TransportError
+from shared.errors import InvitationInvalid, TransportError
 from shared.protocol.membership import Invitation
 from shared.protocol.terms import FROZEN
 from shared.trust import require_encryption
@@ -100,7 +100,7 @@ def init(
             "identity_key_file": as_written(key_file, file.parent),
             "ca_file": as_written(ca_file, file.parent) if invited.ca_certificate else None,
             "state_dir": as_written(state, file.parent),
-            "slm": str(as_written(Path(base), file.parent)) if Path(base).is_dir() else base,
+            "slm": _named(Path(base), file.parent) if Path(base).is_dir() else base,
             "data": _written(private.source, file.parent),
             "device": picked,
         }
@@ -120,6 +120,12 @@ def init(
         _tell(output, Written(files=tuple(written), examples=private.count, agent=enrolled), file)
 
 
+def _named(model: Path, folder: Path) -> str:
+    """Return a model's folder as settings in ``folder`` name it: never so that a hub could be meant if it goes."""
+    written = as_written(model, folder)
+    return str(written) if written.is_absolute() else f"./{written}"
+
+
 def _written(source: DataSource, folder: Path) -> dict[str, Any]:
     """Return what of a data source stands in a file of settings in ``folder``."""
     return source.model_dump(exclude_unset=True) | {"path": as_written(source.path, folder)}
@@ -137,8 +143,9 @@ def _enrolled(file: Path, brought: Path, invitation: Invitation, output: Output)
     """Enrol the agent whose settings have been written; if nobody answers, that is what is left to do."""
     try:
         return enrolled_with(read_settings(Settings, file), invitation, output)
-    except TransportError:
-        output.note(f"{file} is written; what is left is `fedcollm-agent enrol --invitation {brought} --config {file}`")
+    except TransportError as error:
+        again = "NEW" if error.code == InvitationInvalid.code else brought
+        output.note(f"{file} is written; what is left is `fedcollm-agent enrol --invitation {again} --config {file}`")
         raise
 
 
