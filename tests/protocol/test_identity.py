@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import SignatureInvalid
-from shared.protocol.identity import IdentityKey, fingerprint, from_text, require_signature, to_text
+from shared.protocol.identity import (
+    IdentityKey,
+    Signed,
+    fingerprint,
+    from_text,
+    require_signature,
+    require_signatures,
+    to_text,
+)
 from shared.protocol.messages import CancelRequest
 
 DOCUMENT = CancelRequest(reason="enough")
@@ -30,6 +38,21 @@ def test_what_is_no_signature_is_refused_like_a_wrong_one(signature: str) -> Non
     """Garbage is no crash."""
     with pytest.raises(SignatureInvalid):
         require_signature(IdentityKey.generate().public, "cancel", DOCUMENT, signature, what="it")
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 20])
+def test_of_several_signatures_each_one_counts(count: int) -> None:
+    """Whichever is wrong, and the first of two wrong ones is named; nothing is wrong with none at all."""
+    key = IdentityKey.generate()
+    good = [Signed(key.public, DOCUMENT, key.sign("cancel", DOCUMENT), f"number {place}") for place in range(count)]
+    require_signatures("cancel", good)
+    require_signatures("cancel", [])
+    for place in range(count):
+        wrong = [*good[:place], *(one._replace(signature="A" * 86) for one in good[place:])]
+        with pytest.raises(SignatureInvalid, match=f"number {place} does not have"):
+            require_signatures("cancel", wrong)
+        with pytest.raises(SignatureInvalid, match=f"number {place} does not have"):
+            require_signatures("cancel", [*good[:place], wrong[place], *good[place + 1 :]])
 
 
 def test_a_key_comes_back_from_its_secret() -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from shared.errors import AttemptRefused
 from shared.protocol.codec import canonical_header
 from shared.protocol.digests import Digest, digest_of
-from shared.protocol.identity import PublicKey, Signature, canonical_json, require_signature
+from shared.protocol.identity import PublicKey, Signature, Signed, canonical_json, require_signatures
 from shared.protocol.names import PrincipalName, RoundNumber, RunId
 from shared.protocol.secagg.coding import Coding
 from shared.protocol.secagg.sealing import require_agreeable
@@ -181,8 +181,7 @@ def require_roster(roster: Roster) -> None:
     for field in ("identity", "encryption_key", "mask_key", "commitment"):
         if len({getattr(keys, field) for keys in roster.keys.values()}) < len(names):
             raise AttemptRefused(f"two members of {terms.label} have the same {field}: one may stand in for another")
-    for advert in roster.adverts:
-        _require_signed(terms, advert)
+    require_signatures("attempt-keys", [_signed(terms, advert) for advert in roster.adverts])
 
 
 def require_advert(terms: AttemptTerms, advert: Advert) -> None:
@@ -192,15 +191,14 @@ def require_advert(terms: AttemptTerms, advert: Advert) -> None:
         SignatureInvalid: they are not signed by the identity that they name, for this attempt.
         KeyInvalid: one of them is no key to agree with.
     """
-    _require_signed(terms, advert)
+    require_signatures("attempt-keys", [_signed(terms, advert)])
     for public in (advert.keys.encryption_key, advert.keys.mask_key):
         require_agreeable(public)
 
 
-def _require_signed(terms: AttemptTerms, advert: Advert) -> None:
+def _signed(terms: AttemptTerms, advert: Advert) -> Signed:
     what = f"the keys of {advert.keys.agent} for {terms.label}"
-    document = KeysOfAttempt(terms=terms, keys=advert.keys)
-    require_signature(advert.keys.identity, "attempt-keys", document, advert.signature, what=what)
+    return Signed(advert.keys.identity, KeysOfAttempt(terms=terms, keys=advert.keys), advert.signature, what)
 
 
 def require_dealers(roster: Roster, others: Iterable[str], *, me: str) -> tuple[str, ...]:

@@ -101,15 +101,16 @@ def encode(delta: Array, coding: Coding, *, share: float, seed: int) -> Ring:
     """
     uniform = np.random.default_rng(seed)
     levels, most = coding.levels * share, math.ceil(coding.largest * share)
-    coded = np.empty(delta.size, dtype=np.uint32)
+    coded = np.empty(delta.size, dtype=np.int32)
+    scaled, noise = np.empty((2, min(SLICE, delta.size)))  # made once: new memory costs as much as filling it
     for start in range(0, delta.size, SLICE):
-        piece = delta[start : start + SLICE].astype(np.float64)
-        piece *= levels
-        piece += uniform.random(piece.size)
+        some = delta[start : start + SLICE]
+        piece = np.multiply(some, levels, out=scaled[: some.size], dtype=np.float64)
+        piece += uniform.random(out=noise[: some.size])
         np.floor(piece, out=piece)
-        np.clip(piece, -most, most, out=piece)  # a clipped delta may be above C in its last bit
-        coded[start : start + SLICE] = piece.astype(np.int64).astype(np.uint32)
-    return coded
+        # A clipped delta may be above C in its last bit.
+        coded[start : start + SLICE] = np.clip(piece, -most, most, out=piece)
+    return coded.view(np.uint32)
 
 
 def signed(total: Ring) -> Sum:

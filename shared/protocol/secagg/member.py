@@ -7,7 +7,7 @@ shares came, U3 the survivors, whose masked vectors came.
 from collections.abc import Iterable, Mapping
 
 from shared.errors import AttemptRefused, ShareInvalid, SignatureInvalid
-from shared.protocol.identity import IdentityKey, require_signature, to_text
+from shared.protocol.identity import IdentityKey, Signed, require_signatures, to_text
 from shared.protocol.secagg.attempt import Advert, AnnouncedKeys, AttemptTerms, KeysOfAttempt, Roster, Survivors
 from shared.protocol.secagg.masks import Mask, Ring, add_masks
 from shared.protocol.secagg.sealing import (
@@ -94,12 +94,14 @@ def require_consistent(roster: Roster, survivors: tuple[str, ...], signatures: M
         AttemptRefused: too few have signed.
         SignatureInvalid: one that is given is not over these survivors: members were told different things.
     """
-    document = _survivors(roster, survivors)
-    for name, signature in signatures.items():
-        if name not in survivors:
-            raise SignatureInvalid(f"{name} has signed the survivors of {roster.terms.label} and is none of them")
-        what = f"what {name} was told of the survivors of {roster.terms.label}"
-        require_signature(roster.keys[name].identity, "survivors", document, signature, what=what)
+    document, what = _survivors(roster, survivors), f"was told of the survivors of {roster.terms.label}"
+    for name in signatures.keys() - set(survivors):
+        raise SignatureInvalid(f"{name} has signed the survivors of {roster.terms.label} and is none of them")
+    told = [
+        Signed(roster.keys[name].identity, document, signature, f"what {name} {what}")
+        for name, signature in signatures.items()
+    ]
+    require_signatures("survivors", told)
     if len(signatures) < roster.terms.threshold:
         raise AttemptRefused(
             f"{len(signatures)} members have signed the survivors of {roster.terms.label}, and "
