@@ -84,24 +84,29 @@ def test_what_nobody_can_explain_is_not_written(tmp_path: Path):
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.anyio
-async def test_an_entry_is_on_the_disk_before_a_byte_has_left(tmp_path: Path):
-    """The other side finds the entry of a request in the file when the first byte of it has come."""
-    seen: list[int] = []
+async def ask(folder: Path, times: int, *, at_the_first_byte: Callable[[], None]) -> None:
+    """Ask a coordinator so often whether something is wanted; it looks around when a request's first byte has come."""
 
-    async def look(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1):
-            seen.append(len(entries(tmp_path)))
+            at_the_first_byte()
             await reader.readuntil(b"\r\n\r\n")
             body = b'{"assignment": null, "published": null}'
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         writer.close()
 
-    server = await asyncio.start_server(look, "127.0.0.1", 0)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, open_transport(url, BearerToken(""), ledger(tmp_path), patience_seconds=None) as transport:
-        for _ in range(3):
+    async with server, open_transport(url, BearerToken(""), ledger(folder), patience_seconds=None) as transport:
+        for _ in range(times):
             await transport.call("GET", "/v1/wanted", Wanted)
+
+
+@pytest.mark.anyio
+async def test_an_entry_is_on_the_disk_before_a_byte_has_left(tmp_path: Path):
+    """The other side finds the entry of a request in the file when the first byte of it has come."""
+    seen: list[int] = []
+    await ask(tmp_path, 3, at_the_first_byte=lambda: seen.append(len(entries(tmp_path))))
     assert seen == [1, 2, 3]
 
 
@@ -118,20 +123,11 @@ async def test_an_entry_is_synced_before_a_byte_has_left(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "fsync", noted)
     seen: list[bool] = []
 
-    async def look(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(1):
-            (file,) = files(tmp_path)
-            seen.append(synced.get(file.stat().st_ino) == file.stat().st_size)
-            await reader.readuntil(b"\r\n\r\n")
-            body = b'{"assignment": null, "published": null}'
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-        writer.close()
+    def look() -> None:
+        (file,) = files(tmp_path)
+        seen.append(synced.get(file.stat().st_ino) == file.stat().st_size)
 
-    server = await asyncio.start_server(look, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, open_transport(url, BearerToken(""), ledger(tmp_path), patience_seconds=None) as transport:
-        for _ in range(2):
-            await transport.call("GET", "/v1/wanted", Wanted)
+    await ask(tmp_path, 2, at_the_first_byte=look)
     assert seen == [True, True]
 
 

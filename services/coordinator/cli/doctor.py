@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -140,15 +140,7 @@ def _of_worker(settings: WorkerSettings, central: CoordinatorSettings | None) ->
     if central is not None and not is_owned(central.data_dir):
         yield Check("work API", lambda: left_out("the coordinator does not run now: start it, and ask again"))
         return
-    yield from reaching(
-        settings.coordinator_url,
-        named="token",
-        credential=lambda: BearerToken.read(settings.token_file),
-        ca_file=settings.ca_file,
-        insecure=settings.insecure,
-        ledger=TrafficCount(),
-        ask=_ask_for_work,
-    )
+    yield from _way(settings, "token", _ask_for_work)
 
 
 def _of_operator(settings: OperatorSettings, central: CoordinatorSettings | None, *, alone: bool) -> Iterator[Check]:
@@ -159,15 +151,22 @@ def _of_operator(settings: OperatorSettings, central: CoordinatorSettings | None
     if central is not None:
         yield Check("operator's address", lambda: _same_place(settings.coordinator_url, central, "port"))
     if alone:  # on a machine of the operator's own
-        yield from reaching(
-            settings.coordinator_url,
-            named="operator's token",
-            credential=lambda: BearerToken.read(settings.token_file),
-            ca_file=settings.ca_file,
-            insecure=settings.insecure,
-            ledger=TrafficCount(),
-            ask=_ask_for_members,
-        )
+        yield from _way(settings, "operator's token", _ask_for_members)
+
+
+def _way(
+    settings: WorkerSettings | OperatorSettings, named: str, ask: Callable[[Transport], Awaitable[str]]
+) -> list[Check]:
+    """Return the checks of the way to the coordinator for somebody with a token."""
+    return reaching(
+        settings.coordinator_url,
+        named=named,
+        credential=lambda: BearerToken.read(settings.token_file),
+        ca_file=settings.ca_file,
+        insecure=settings.insecure,
+        ledger=TrafficCount(),
+        ask=ask,
+    )
 
 
 def _of_run(terms: RunTerms, operating: OperatorSettings | None, working: WorkerSettings | None) -> Iterator[Check]:
@@ -341,11 +340,15 @@ async def _agents(operating: OperatorSettings) -> MemberList:
         ca_file=operating.ca_file,
         insecure=operating.insecure,
     ) as transport:
-        return await transport.call("GET", "/v1/agents", MemberList)
+        return await _members(transport)
+
+
+async def _members(transport: Transport) -> MemberList:
+    return await transport.call("GET", "/v1/agents", MemberList)
 
 
 async def _ask_for_members(transport: Transport) -> str:
-    found = (await transport.call("GET", "/v1/agents", MemberList)).agents
+    found = (await _members(transport)).agents
     return f"as an operator's, by whom {_count(len(found), Role.AGENT)} {'was' if len(found) == 1 else 'were'} invited"
 
 
