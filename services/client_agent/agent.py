@@ -228,13 +228,14 @@ class Agent:
         )
         began = self._clock()
         trained = await self._trainer.train(order, self._on_progress)
-        self._status.mean_loss = trained.mean_loss
+        seconds = self._clock() - began
+        self._status.trained(steps=trained.steps, seconds=seconds, mean_loss=trained.mean_loss)
         log.info(
             "agent.trained",
             run_id=assignment.run_id,
             round=assignment.round,
             steps=trained.steps,
-            seconds=round(self._clock() - began, 1),
+            seconds=round(seconds, 1),
         )
         update = StoredUpdate(
             run_id=assignment.run_id,

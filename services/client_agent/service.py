@@ -46,6 +46,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
 
     def on_retry(problem: TransportError | None) -> None:
         status.retrying(problem)
+        status.answered_at = time.time() if problem is None else status.answered_at
         trouble(problem)
 
     socket = listen(settings.status_host, settings.status_port, "status_port")

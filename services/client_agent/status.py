@@ -1,5 +1,6 @@
 """What an agent is doing, for the eyes of its own organisation."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,9 @@ from shared.egress import TrafficCount
 from shared.errors import TransportError
 from shared.protocol.messages import PublishedAdapter
 from shared.protocol.terms import FROZEN
+
+# Kinds of failures that are told apart: some have codes that the coordinator says.
+MOST_CODES = 50
 
 
 class Phase(StrEnum):
@@ -26,11 +30,16 @@ class Phase(StrEnum):
 
 @dataclass
 class Status:
-    """The agent writes it, the status page reads it; nothing of it leaves the machine."""
+    """The agent writes it, the status page reads it; nothing of it leaves the machine.
+
+    ``answered_at`` is when the coordinator has answered last, in seconds since 1970; ``trained_steps`` and
+    ``trained_seconds`` are the last training's.
+    """
 
     state_dir: Path | None = None
     sent: TrafficCount = field(default_factory=TrafficCount)
     answered: bool = False
+    answered_at: float | None = None
     phase: Phase = Phase.STARTING
     run_id: str | None = None
     round: int | None = None
@@ -38,10 +47,13 @@ class Status:
     steps: int = 0
     loss: float | None = None
     mean_loss: float | None = None
+    trained_steps: int = 0
+    trained_seconds: float = 0.0
     received_bytes: int = 0
     rounds_taken_part: int = 0
     holding: PublishedAdapter | None = None
     error: str | None = None
+    failures: Counter[str] = field(default_factory=Counter)
     trouble: str | None = None
     audit_broken: str | None = None
 
@@ -56,6 +68,10 @@ class Status:
         """Report a training step."""
         self.step, self.steps, self.loss = step, steps, loss
 
+    def trained(self, *, steps: int, seconds: float, mean_loss: float) -> None:
+        """Report a training that has ended well; the loss is in nats."""
+        self.trained_steps, self.trained_seconds, self.mean_loss = steps, seconds, mean_loss
+
     def hold(self, published: PublishedAdapter) -> None:
         """Report a new adapter."""
         self.holding = published
@@ -64,6 +80,7 @@ class Status:
         """Report the error that a step has ended with."""
         self.phase = Phase.FAILED
         self.error = f"{code}: {detail}"
+        self.failures[code if code in self.failures or len(self.failures) < MOST_CODES else "other"] += 1
 
     def succeed(self) -> None:
         """Report that a step has ended well. Until one has, an error stays: also while what failed is tried again."""

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from services.client_agent.egress_ledger import ledger_folder
 from services.client_agent.ledger_page import month_page
 from services.client_agent.ledger_report import Page, page_of
+from services.client_agent.metrics import agent_registry
 from services.client_agent.status import Status, StatusView
+from shared.metrics import CONTENT_TYPE, exposition
 
 Month = Annotated[str | None, Query(pattern=r"^\d{4}-\d{2}$", description="Like 2026-11; the newest.")]
 Number = Annotated[int | None, Query(ge=1, description="Of the month's pages; the last.")]
@@ -42,6 +44,7 @@ def create_status_page(status: Status) -> FastAPI:
     """Return the app that shows ``status``, and the ledger of the agent's state folder."""
     app = FastAPI(title="FedCoLLM agent", docs_url=None, redoc_url=None, dependencies=[Depends(require_a_name_of_here)])
     ledger = ledger_folder(status.state_dir or Path(os.devnull))
+    registry = agent_registry(status)
 
     @app.get("/healthz", summary="Say whether this agent takes part: 200, or 503 and why not")
     async def get_health(response: Response) -> dict[str, str]:
@@ -61,5 +64,9 @@ def create_status_page(status: Status) -> FastAPI:
     @app.get("/ledger.json", summary="What has left this machine")
     def get_ledger(month: Month = None, page: Number = None) -> Page:
         return page_of(ledger, month=month, page=page)
+
+    @app.get("/metrics", summary="What this agent is doing, for Prometheus", response_class=PlainTextResponse)
+    def get_metrics() -> Response:
+        return Response(exposition(registry), media_type=CONTENT_TYPE)
 
     return app

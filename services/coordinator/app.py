@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.coordinator.changes import ClientGone
 from services.coordinator.context import Context, principal, require_protocol
 from services.coordinator.principals import Principal, Role
-from services.coordinator.routes import agents, attempts, audit, members, runs, work
+from services.coordinator.routes import agents, attempts, audit, members, metrics, runs, work
+from services.coordinator.routes.measuring import Measuring
 from services.coordinator.routes.problems import PROBLEM_TYPE, RETRY_AFTER_SECONDS, STATUS_BY_CODE, problem, problems
 from services.coordinator.routes.slow_bodies import SlowBodies
 from shared.errors import (
@@ -48,9 +49,11 @@ async def get_health(_: Annotated[Principal, Depends(principal(Role.ANYONE))]) -
 
 def create_app(context: Context) -> FastAPI:
     """Return the app for agents, operators and screens."""
-    return _app(
+    app = _app(
         context, "FedCoLLM coordinator", runs.router, agents.router, attempts.router, members.router, audit.router
     )
+    app.include_router(metrics.router)
+    return app
 
 
 def create_work_app(context: Context) -> FastAPI:
@@ -92,10 +95,14 @@ def _app(context: Context, title: str, *routers: APIRouter) -> FastAPI:
         silence_seconds=context.settings.body_silence_seconds,
         bytes_per_second=context.settings.body_bytes_per_second,
     )
+    app.add_middleware(Measuring, metrics=context.metrics)  # the last is the outermost
     return app
 
 
-def _answer(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def _answer(
+    request: Request, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    request.app.state.context.metrics.refused(code)
     fields = dict(headers or {})
     if status in RETRY_AFTER_SECONDS:
         fields.setdefault("Retry-After", str(RETRY_AFTER_SECONDS[status]))
@@ -118,13 +125,13 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
     if status != NOT_FOUND:  # that is an answer like another: the doctor asks for what nobody has
         log.info("request.refused", path=request.url.path, who=_who(request), code=error.code, detail=str(error))
     after = {"Retry-After": str(ceil(error.after_seconds))} if isinstance(error, TooManyRequests) else {}
-    return _answer(status, error.code, str(error), after)
+    return _answer(request, status, error.code, str(error), after)
 
 
-async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
     faults = "; ".join(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
-    return _answer(422, MessageInvalid.code, faults[:2000])
+    return _answer(request, 422, MessageInvalid.code, faults[:2000])
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
@@ -132,15 +139,15 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error.__cause__, FedCoLLMError):  # FastAPI calls whatever ends its reading a fault of the body
         return await _on_error(request, error.__cause__)
     code = {404: RouteUnknown.code, 413: BlobTooLarge.code}.get(error.status_code, MessageInvalid.code)
-    return _answer(error.status_code, code, str(error.detail), error.headers)
+    return _answer(request, error.status_code, code, str(error.detail), error.headers)
 
 
 async def _on_disconnect(request: Request, _error: Exception) -> JSONResponse:
     # Nobody reads the answer; without it every broken upload would be logged as a fault of ours.
     log.info("request.broken_off", path=request.url.path, who=_who(request))
-    return _answer(400, "blob_truncated", "the connection ended before it was answered: send it again")
+    return _answer(request, 400, "blob_truncated", "the connection ended before it was answered: send it again")
 
 
-async def _on_crash(_request: Request, _error: Exception) -> JSONResponse:
+async def _on_crash(request: Request, _error: Exception) -> JSONResponse:
     # The server logs the traceback; what went wrong inside is not for the other side.
-    return _answer(500, "internal", "the coordinator failed on this request; its log says why")
+    return _answer(request, 500, "internal", "the coordinator failed on this request; its log says why")

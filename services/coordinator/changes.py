@@ -24,6 +24,11 @@ class Changes:
         self._stopped = False
         self._waiting: Counter[str] = Counter()  # by principals, of whom there are not many
 
+    @property
+    def waiting(self) -> int:
+        """How many polls wait now."""
+        return self._waiting.total()
+
     def ring(self) -> None:
         """Wake everybody who waits now."""
         if self._loop is not None and not self._loop.is_closed():

@@ -23,6 +23,7 @@ from services.coordinator.changes import Changes
 from services.coordinator.lifecycle import RunLifecycle
 from services.coordinator.masked_sums import MaskedSums
 from services.coordinator.membership import Membership
+from services.coordinator.metrics import Metrics
 from services.coordinator.nonces import Nonces
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.principals import Principal, Role
@@ -32,6 +33,7 @@ from services.coordinator.refusals import Refusals
 from services.coordinator.rounds import RoundEngine
 from services.coordinator.settings import Settings
 from services.coordinator.store import open_store
+from services.coordinator.store_metrics import StoreMetrics
 from services.coordinator.token_log import TokenLog, told
 from services.coordinator.tokens import Tokens
 from services.coordinator.unmasking import Unmasking, processes
@@ -41,6 +43,7 @@ from services.coordinator.work import WorkDesk
 from shared.access import require_writable
 from shared.errors import DigestMismatch, ProtocolVersionMismatch, about
 from shared.folders import owned
+from shared.metrics import process_registry
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION
 from shared.protocol.rounds import RunState
@@ -69,6 +72,7 @@ class Context:
     membership: Membership
     audit: AuditLog
     token_log: TokenLog
+    metrics: Metrics
 
 
 @contextmanager
@@ -89,6 +93,8 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
         blobs = FileBlobs(settings.data_dir / "blobs")
         refusals = Refusals(passing=time.monotonic)
         unmasking = Unmasking(processes)
+        registry = process_registry()
+        registry.register(StoreMetrics(store, settings.data_dir, clock))
         with store.read() as tx:
             blobs.sweep(tx.blob_digests())
         _resume(store, clock(), settings, tokens)
@@ -125,6 +131,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                 ),
                 audit=AuditLog(store, key, federation=settings.federation),
                 token_log=TokenLog(store, tokens),
+                metrics=Metrics(registry, waiting=lambda: changes.waiting),
             )
         finally:
             unmasking.close()
@@ -165,8 +172,9 @@ async def _reconcile_forever(context: Context, thread: Executor) -> None:
     while True:
         waiting = asyncio.create_task(context.changes.wait(RECONCILE_SECONDS))
         await asyncio.sleep(0)  # the waiter takes its bell before the work begins, so that no ring is missed
+        began, well = loop.time(), False
         try:
-            await loop.run_in_executor(thread, context.rounds.reconcile)
+            well = await loop.run_in_executor(thread, context.rounds.reconcile)
             await loop.run_in_executor(thread, context.token_log.catch_up)
             if loop.time() > forgot_at + FORGET_SECONDS:
                 await loop.run_in_executor(thread, context.admission.forget)
@@ -174,6 +182,8 @@ async def _reconcile_forever(context: Context, thread: Executor) -> None:
         except Exception:
             # One bad pass (a full disk, a locked database) must not end all passes; the next one is a second away.
             log.exception("reconcile.crashed")
+            well = False
+        context.metrics.reconciled(loop.time() - began, well=well)
         await waiting
 
 

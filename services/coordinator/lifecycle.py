@@ -1,13 +1,12 @@
 """What an operator does with runs, and what everybody may see of them."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from services.coordinator.manifest import manifest_of
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.progress import fail, go_on, restart_clock, signed
-from services.coordinator.records import Blob, LoggedEvent, Round, Run
+from services.coordinator.records import Blob, LoggedEvent, Round, Run, seconds_by_state
 from services.coordinator.rounds import published
 from services.coordinator.transaction import Transaction
 from shared.errors import NotFound, RunConflict
@@ -170,8 +169,6 @@ def _run_view(run: Run) -> RunView:
 
 
 def _round_view(tx: Transaction, current: Round) -> RoundView:
-    moments = sorted(current.entered.items(), key=lambda entry: entry[1])
-    seconds = {state: later - since for (state, since), (_, later) in pairwise(moments)}
     ended = current.state in ENDED_ROUNDS
     return RoundView(
         run_id=current.run_id,
@@ -188,5 +185,5 @@ def _round_view(tx: Transaction, current: Round) -> RoundView:
         evaluation=current.evaluation,
         aggregate_bytes=tx.blob(current.aggregate).bytes if current.aggregate else None,
         scores=current.scores,
-        seconds=seconds,
+        seconds=seconds_by_state(current.entered),
     )

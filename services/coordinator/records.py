@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import TypeAlias
 
 from pydantic import JsonValue
@@ -64,6 +65,12 @@ class Round:
     total_count: int | None = None
     error_bound: float | None = None
     evaluation: AgentsEvaluation | None = None
+
+
+def seconds_by_state(entered: Mapping[str, float]) -> dict[str, float]:
+    """Return how long a round was in each state that it has left; ``entered`` is when it came into its states."""
+    moments = sorted(entered.items(), key=lambda entry: entry[1])
+    return {state: later - since for (state, since), (_, later) in pairwise(moments)}
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,9 @@ class RoundEngine:
 
     # --- the reconciler -----------------------------------------------------------------------------------------
 
-    def reconcile(self) -> None:
-        """Do whatever the running runs lack now; safe to call at any time, and twice."""
+    def reconcile(self) -> bool:
+        """Do whatever the running runs lack now; safe to call at any time, and twice. Return whether all went well."""
+        well = True
         with self._store.read() as tx:
             running = tx.runs(states=(RunState.RUNNING,))
         for run in running:
@@ -107,7 +108,9 @@ class RoundEngine:
             except Exception:
                 # A fault in one run, a full disk for instance, must not stop the others; the next pass tries again.
                 log.exception("reconcile.failed", run_id=run.id)
+                well = False
         self._forget()
+        return well
 
     def _reconcile_run(self, run_id: str) -> Round | None:
         """Advance one run, and return its round if that is to be aggregated now."""

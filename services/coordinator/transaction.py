@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from services.coordinator import schema
 from services.coordinator.attempt_rows import AttemptRows
 from services.coordinator.audit_rows import AuditRows
+from services.coordinator.count_rows import CountRows
 from services.coordinator.member_rows import MemberRows
 from services.coordinator.records import Blob, Detail, Job, JobState, LoggedEvent, Round, Run, Update
 from services.coordinator.rows import Rows
@@ -37,13 +38,14 @@ _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 
 
 class Transaction:
-    """Reads and changes inside one transaction; ``members``, ``attempts`` and ``audit`` have rows of their own."""
+    """Reads and changes inside one transaction; other rows have files of their own."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self.members = MemberRows(rows)
         self.attempts = AttemptRows(rows)
         self.audit = AuditRows(rows)
+        self.counts = CountRows(rows)
 
     def wake(self) -> None:
         """Ring the bell after the commit, whether or not a change did."""

@@ -71,6 +71,7 @@ class Row(NamedTuple):
 MATRIX = [
     #                                                                    operator vi. wo. ada bob eve nobody
     Row("", "GET", "/healthz", "                                              200 200 200 200 200 200 200"),
+    Row("", "GET", "/metrics", "                                              200 200 403 403 403 403 401"),
     Row("", "GET", "/v1/runs", "                                              200 200 403 403 403 403 401"),
     Row("new run", "PUT", "/v1/runs/{run_id}", "                              200 403 403 403 403 403 401"),
     Row("run", "PUT", "/v1/runs/{run_id}", "                                  200 403 403 403 403 403 401"),

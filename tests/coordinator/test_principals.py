@@ -24,6 +24,7 @@ IN_PATHS = {"run_id": "run", "number": 1, "attempt": 1, "digest": DIGEST, "name"
 # says what everybody is answered.
 PUBLIC: dict[tuple[str, str], set[Role]] = {
     ("GET", "/healthz"): EVERYBODY,
+    ("GET", "/metrics"): {Role.OPERATOR, Role.VIEWER},
     ("GET", "/v1/runs"): {Role.OPERATOR, Role.VIEWER},
     ("PUT", "/v1/runs/{run_id}"): {Role.OPERATOR},
     ("GET", "/v1/runs/{run_id}"): {Role.OPERATOR, Role.VIEWER},
@@ -131,7 +132,7 @@ async def test_every_route_asks_for_the_protocols_version(which: str, context: C
     async with client(context, None, app=app) as http:
         del http.headers["FedCoLLM-Protocol"]
         for path, route in routes_of(app):
-            if path == "/healthz":
+            if path in {"/healthz", "/metrics"}:
                 continue
             for method in route.methods:
                 response = await http.request(method, path.format(**IN_PATHS))

@@ -10,6 +10,7 @@ from bench.federation import token_of
 from services.coordinator.app import create_work_app
 from services.coordinator.context import Context
 from services.coordinator.worker.loop import Cotuned, Worker
+from services.coordinator.worker.tally import Tally
 from shared.credentials import BearerToken
 from shared.egress import Ledger, TrafficCount
 from shared.transport import open_in_process
@@ -42,12 +43,13 @@ async def worker_of(
     cache: Path,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ledger: Ledger | None = None,
+    tally: Tally | None = None,
 ) -> AsyncIterator[Worker]:
     """Open a worker on the work app."""
     async with open_in_process(
         create_work_app(context), BearerToken(token_of("worker")), ledger or TrafficCount()
     ) as transport:
-        yield Worker(transport, cotuner, cache, pause, name="worker")
+        yield Worker(transport, cotuner, cache, pause, name="worker", tally=tally)
 
 
 def to_cotuning(context: Context) -> None:

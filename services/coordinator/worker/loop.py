@@ -16,6 +16,7 @@ from typing import Final, Protocol
 import structlog
 from pydantic import JsonValue
 
+from services.coordinator.worker.tally import Tally
 from shared.errors import (
     BaseModelMismatch,
     BlobTooLarge,
@@ -154,7 +155,9 @@ class Worker:
         *,
         name: str,
         clock: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
     ) -> None:
+        """``tally`` is told what was done; ``clock`` gives seconds that never go back."""
         self._transport = transport
         self._cotuner = cotuner
         self._cache = cache
@@ -163,6 +166,7 @@ class Worker:
         self._name = name
         self._pause = pause
         self._clock = clock
+        self._tally = tally or Tally()
         self._adapters.mkdir(parents=True, exist_ok=True)
 
     async def run(self) -> None:
@@ -198,6 +202,7 @@ class Worker:
         except FedCoLLMError as error:  # told by the coordinator, or noticed here
             if error.code != LeaseLost.code:
                 raise
+            self._tally.leases_lost += 1
             log.warning("work.lost", job=lease.job_id, detail=str(error))
         return True
 
@@ -227,7 +232,9 @@ class Worker:
             except RemoteProblem as problem:
                 await self._give_up(lease, problem)
             else:
-                log.info("work.finished", job=lease.job_id, seconds=round(self._clock() - began, 1))
+                seconds = self._clock() - began
+                self._tally.finish(lease.task.kind, seconds)
+                log.info("work.finished", job=lease.job_id, seconds=round(seconds, 1))
 
     async def _give_up(self, lease: Lease, problem: RemoteProblem) -> None:
         """Hand in as a failure what the coordinator will never take; another worker would compute the same."""
@@ -237,6 +244,7 @@ class Worker:
         await self._hand_in_failure(lease, problem.code, problem.detail)
 
     async def _hand_in_failure(self, lease: Lease, code: str, message: str, *, elsewhere: bool = False) -> None:
+        self._tally.fail(lease.task.kind, code)
         body = FailureRequest(token=lease.token, elsewhere=elsewhere, code=code, message=message[:4000])
         await self._transport.call("POST", f"/v1/work/{lease.job_id}/failure", Accepted, body=body)
 
@@ -269,6 +277,7 @@ class Worker:
                     llm_into=llm_into,
                     require_lease=require_lease,
                 )
+                self._tally.steps, self._tally.losses = cotuned.steps, cotuned.losses
                 return CotuneResult(
                     slm_adapter=await self._store(slm_into),
                     llm_adapter=await self._store(llm_into),
@@ -297,9 +306,11 @@ class Worker:
                 raise LeaseLost(f"the lease of work {lease.job_id} was lost while it was computed: it is dropped")
 
         task = asyncio.create_task(self._beat(lease, lost))
+        self._tally.working = lease.task.kind
         try:
             yield require_lease
         finally:
+            self._tally.working = None
             lost.set()  # a worker that is told to stop would else wait for its computing thread
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -313,6 +324,7 @@ class Worker:
                 self._alive.touch()
             except (FedCoLLMError, OSError) as error:  # a disk that fails is no reason to fall silent
                 code = _code(error)
+                self._tally.heartbeats_failed += 1
                 if code == LeaseLost.code:
                     lost.set()
                 log.warning("work.heartbeat_failed", job=lease.job_id, code=code, detail=str(error))

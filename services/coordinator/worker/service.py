@@ -12,8 +12,10 @@ import structlog
 import torch
 
 from services.coordinator.worker.loop import CoTuner, Worker
+from services.coordinator.worker.metrics import serving, worker_registry
 from services.coordinator.worker.model_pair import ModelPair
 from services.coordinator.worker.settings import Settings
+from services.coordinator.worker.tally import Tally
 from shared.access import require_readable, require_writable
 from shared.configuration import read_settings
 from shared.credentials import BearerToken
@@ -31,26 +33,30 @@ async def serve(settings: Settings, cotuner: CoTuner) -> None:
     authenticator = BearerToken.read(settings.token_file)
     # Two of one name and token would be taken for one worker that asks again, and be given the same work.
     name = settings.name or f"{socket.gethostname()}-{os.getpid()}"
-    async with open_transport(
-        settings.coordinator_url,
-        authenticator,
-        TrafficCount(),
-        patience_seconds=None,
-        ca_file=settings.ca_file,
-        insecure=settings.insecure,
-        on_retry=TroubleLog(settings.coordinator_url),
-    ) as transport:
-        log.info(
-            "worker.started",
-            name=name,
-            coordinator=settings.coordinator_url,
-            device=str(pick_device(settings.device)),
-            threads=settings.threads,
-        )
-        work = asyncio.create_task(Worker(transport, cotuner, settings.cache_dir, name=name).run())
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
-        with suppress(asyncio.CancelledError):
-            await work
+    tally = Tally()
+    with serving(worker_registry(tally), host=settings.metrics_host, port=settings.metrics_port) as metrics:
+        async with open_transport(
+            settings.coordinator_url,
+            authenticator,
+            TrafficCount(),
+            patience_seconds=None,
+            ca_file=settings.ca_file,
+            insecure=settings.insecure,
+            on_retry=TroubleLog(settings.coordinator_url),
+        ) as transport:
+            log.info(
+                "worker.started",
+                name=name,
+                coordinator=settings.coordinator_url,
+                device=str(pick_device(settings.device)),
+                threads=settings.threads,
+                metrics=metrics,
+            )
+            worker = Worker(transport, cotuner, settings.cache_dir, name=name, tally=tally)
+            work = asyncio.create_task(worker.run())
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+            with suppress(asyncio.CancelledError):
+                await work
 
 
 def run(config: Path | None, *, insecure: bool = False) -> int:

@@ -47,6 +47,13 @@ class Settings(BaseSettings):
         bool, Field(description="Compute activations again for the backward pass: slower, in far less memory.")
     ] = False
 
+    metrics_host: Annotated[
+        str, Field(description="Address for Prometheus: plain HTTP, for whoever asks; keep it inside.")
+    ] = "127.0.0.1"
+    metrics_port: Annotated[
+        int | None, Field(ge=0, le=65535, description="Port for Prometheus; none unless set.", examples=[8442])
+    ] = None
+
     @property
     def digest_cache(self) -> Path:
         """Where digests of models are kept, so that only a changed model is read again."""
