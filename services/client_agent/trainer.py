@@ -139,7 +139,7 @@ class TrainerProcess:
         if code == -signal.SIGKILL:
             raise TrainerStopped(
                 "the training process was killed, most likely for want of memory: give this machine or its container "
-                "more, or set gradient_checkpointing, or precision to bfloat16 or nf4"
+                "more, or set gradient_checkpointing, or dtype to bfloat16 or nf4"
             )
         raise TrainerStopped(f"the training process ended with code {code} before it had an answer; see its log")
 

@@ -81,11 +81,13 @@
         └── RemoteProblem             (the code that the other side sent)
 
 A message says what happened, to what, and what to do. Errors know their code and nothing of HTTP:
-the coordinator's ``app`` maps codes to statuses.
+the coordinator's ``app`` maps codes to statuses. Of each with a code, the docstring's paragraph that begins with "Do:"
+says what to do: docs/troubleshooting.md is made of them.
 """
 
 from shared.errors.machine import *  # noqa: F403 - whoever raises or catches one need not know which file it is in
 from shared.errors.root import FedCoLLMError as FedCoLLMError
 from shared.errors.root import about as about
 from shared.errors.root import error_of as error_of
+from shared.errors.rounds import *  # noqa: F403
 from shared.errors.wire import *  # noqa: F403

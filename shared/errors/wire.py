@@ -1,6 +1,4 @@
-"""Errors between two parties: a message that is wrong, and the way to the other side."""
-
-from collections.abc import Collection
+"""Errors between two parties: who they are, what they may, and the way to the other side."""
 
 from shared.errors.root import FedCoLLMError
 
@@ -10,55 +8,86 @@ class ProtocolError(FedCoLLMError):
 
 
 class MessageInvalid(ProtocolError):
-    """A body or parameter does not have the form that the protocol gives it."""
+    """A body or parameter does not have the form that the protocol gives it.
+
+    Do: correct the field that it names. Where both sides are ours, install the same release on both.
+    """
 
     code = "message_invalid"
 
 
 class ProtocolVersionMismatch(ProtocolError):
-    """The two sides speak different versions of the protocol."""
+    """The two sides speak different versions of the protocol.
+
+    Do: install the same release on both sides (docs/upgrade.md).
+    """
 
     code = "protocol_version_mismatch"
 
 
 class NotAuthenticated(ProtocolError):
-    """The request carries no valid credential."""
+    """The request carries no valid credential.
+
+    Do: compare ``token_file`` with what the operator gave you, who also knows whether it has ended
+    (docs/operating.md#tokens).
+    """
 
     code = "not_authenticated"
 
 
 class NotAllowed(ProtocolError):
-    """The principal may not do this."""
+    """The principal may not do this.
+
+    Do: use a token of a role that it names. Workers have a port of their own, and agents have keys.
+    """
 
     code = "not_allowed"
 
 
 class NotAMember(ProtocolError):
-    """An agent is not a member of the federation: not approved, revoked, or approved until a day that is over."""
+    """An agent is not a member of the federation: not approved, revoked, or approved until a day that is over.
+
+    Do: it says which: enrol, or ask the operator (docs/operating.md#members).
+    """
 
     code = "not_a_member"
 
 
 class RequestSignatureInvalid(ProtocolError):
-    """A request does not have the signature of the member that it names, over all that must be signed."""
+    """A request does not have the signature of the member that it names, over all that must be signed.
+
+    Do: is the agent's key the one that was approved? Does a proxy change paths or bodies
+    (docs/deployment.md#a-server-in-front)?
+    """
 
     code = "request_signature_invalid"
 
 
 class RequestReplayed(ProtocolError):
-    """A signed request has come before; whoever repeats it need not be who signed it."""
+    """A signed request has come before; whoever repeats it need not be who signed it.
+
+    Do: a proxy sends requests a second time: turn that off. If none does, somebody records them: tell the operator.
+    """
 
     code = "request_replayed"
 
 
 class ClockSkewed(ProtocolError):
-    """A request was signed too long ago, or will be, by the coordinator's clock."""
+    """A request was signed too long ago, or will be, by the coordinator's clock.
+
+    Do: set the clock that is wrong, best by NTP; it says both times. If both are right, a proxy keeps requests back
+    (docs/deployment.md#a-server-in-front).
+    """
 
     code = "clock_skewed"
 
 
 class TooManyRequests(ProtocolError):
-    """A party has sent as much as it may for now; ``after_seconds`` it may send again."""
+    """A party has sent as much as it may for now; ``after_seconds`` it may send again.
+
+    Do: nothing: it is sent again. If it goes on, raise what the coordinator allows
+    (docs/operating.md#how-much-anybody-may-send).
+    """
 
     code = "too_many_requests"
 
@@ -68,190 +97,95 @@ class TooManyRequests(ProtocolError):
 
 
 class SignatureInvalid(ProtocolError):
-    """A document does not have the signature that it must have."""
+    """A document does not have the signature that it must have.
+
+    Do: of a command, is this the operator's key? Of a run or a member, nothing was trained: tell the operator, who
+    finds out what the coordinator does.
+    """
 
     code = "signature_invalid"
 
 
 class AuditBroken(ProtocolError):
-    """The audit log is not what it was: an entry was changed, put in, taken out or moved, or the end was cut off."""
+    """The audit log is not what it was: an entry was changed, put in, taken out or moved, or the end was cut off.
+
+    Do: keep everything as it is, and find out who changed the database; it names the first wrong entry
+    (docs/operating.md#the-audit-log).
+    """
 
     code = "audit_broken"
 
 
 class InvitationInvalid(ProtocolError):
-    """A one-time token is nobody's, is over, or has let another key in."""
+    """A one-time token is nobody's, is over, or has let another key in.
+
+    Do: ask the operator for a new one. If you have not used it, somebody else has.
+    """
 
     code = "invitation_invalid"
 
 
 class MemberConflict(ProtocolError):
-    """What is asked for an agent does not fit where it stands, or the key that it has."""
+    """What is asked for an agent does not fit where it stands, or the key that it has.
+
+    Do: what it says, after ``fedcollm agents list``.
+    """
 
     code = "member_conflict"
 
 
 class ManifestUnsigned(ProtocolError):
-    """A run's manifest has no signature of the operator's."""
+    """A run's manifest has no signature of the operator's.
+
+    Do: the operator signs it: ``fedcollm runs sign RUN`` (docs/operating.md#the-operators-key).
+    """
 
     code = "manifest_unsigned"
 
 
 class ManifestMismatch(ProtocolError):
-    """A manifest is of another run, or does not say what the operator's terms say."""
+    """A manifest is of another run, or does not say what the operator's terms say.
+
+    Do: the operator compares ``run.toml`` with what the run was made of; an agent has trained nothing.
+    """
 
     code = "manifest_mismatch"
 
 
 class FederationMismatch(ProtocolError):
-    """A document belongs to another federation than the one it is used in."""
+    """A document belongs to another federation than the one it is used in.
+
+    Do: compare ``coordinator_url`` and ``federation``: this is another federation's coordinator or document.
+    """
 
     code = "federation_mismatch"
 
 
 class CertificateExpired(ProtocolError):
-    """A membership certificate is over."""
+    """A membership certificate is over.
+
+    Do: the operator approves the agent again (docs/operating.md#members).
+    """
 
     code = "certificate_expired"
 
 
 class NotFound(ProtocolError):
-    """There is nothing by this name, or it is not this principal's to see."""
+    """There is nothing by this name, or it is not this principal's to see.
+
+    Do: look at the name. What a role may not see is not found either.
+    """
 
     code = "not_found"
 
 
 class RouteUnknown(ProtocolError):
-    """No route has this path: another port, another service, or another release."""
+    """No route has this path: another port, another service, or another release.
 
-    code = "route_unknown"
-
-
-class ShareInvalid(ProtocolError):
-    """A share of a secret is none, does not fit the others, or cannot be read.
-
-    ``members`` are those whose fault it is, where that is known.
+    Do: is it the right port, and the same release on both sides?
     """
 
-    code = "share_invalid"
-
-    def __init__(self, message: str, *, members: Collection[str] = ()) -> None:
-        super().__init__(message)
-        self.members = tuple(members)
-
-
-class KeyInvalid(ProtocolError):
-    """A key of an attempt is none, or not the one that was announced."""
-
-    code = "key_invalid"
-
-
-class StatisticTooLarge(ProtocolError):
-    """A number of an evaluation does not fit into its masked slots."""
-
-    code = "statistic_too_large"
-
-
-class SumImplausible(ProtocolError):
-    """A sum of updates cannot have come from agents that keep the protocol."""
-
-    code = "sum_implausible"
-
-
-class MeanTooCoarse(ProtocolError):
-    """Those whose updates came weigh so little of what was counted that rounding would show in their mean."""
-
-    code = "mean_too_coarse"
-
-
-class AttemptRefused(ProtocolError):
-    """What the coordinator asks of an agent in an attempt could undo the masks: nothing is sent."""
-
-    code = "attempt_refused"
-
-
-class PolicyRefused(ProtocolError):
-    """This agent's own policy does not allow what is asked of it."""
-
-    code = "policy_refused"
-
-
-class IllegalTransition(ProtocolError):
-    """The table has no such event in this state; nothing was changed."""
-
-    code = "illegal_transition"
-
-
-class RoundClosed(ProtocolError):
-    """The round no longer takes updates."""
-
-    code = "round_closed"
-
-
-class RunConflict(ProtocolError):
-    """There is a run by this id already, with other terms."""
-
-    code = "run_conflict"
-
-
-class UpdateConflict(ProtocolError):
-    """This agent has sent other bytes for the same round before."""
-
-    code = "update_conflict"
-
-
-class UploadSuperseded(ProtocolError):
-    """The agent has begun a newer upload, which takes the place of this one."""
-
-    code = "upload_superseded"
-
-
-class LeaseLost(ProtocolError):
-    """The work was handed to another worker, or is not wanted any more."""
-
-    code = "lease_lost"
-
-
-class LengthRequired(ProtocolError):
-    """A blob must say its length before its first byte."""
-
-    code = "length_required"
-
-
-class BlobTooLarge(ProtocolError):
-    """A body is longer than what may be sent here."""
-
-    code = "blob_too_large"
-
-
-class BodyTooSlow(ProtocolError):
-    """A body came too slowly, or stopped coming, and was broken off."""
-
-    code = "body_too_slow"
-
-
-class BlobTruncated(ProtocolError):
-    """A body ended before its announced length."""
-
-    code = "blob_truncated"
-
-
-class DigestMismatch(ProtocolError):
-    """The bytes do not have the digest that was announced."""
-
-    code = "digest_mismatch"
-
-
-class LayoutMismatch(ProtocolError):
-    """A blob's tensors are not exactly those of the manifest's layout."""
-
-    code = "layout_mismatch"
-
-
-class ValuesNotFinite(ProtocolError):
-    """A tensor holds NaN or an infinity."""
-
-    code = "values_not_finite"
+    code = "route_unknown"
 
 
 class TransportError(FedCoLLMError):
@@ -259,7 +193,10 @@ class TransportError(FedCoLLMError):
 
 
 class Unreachable(TransportError):
-    """No answer came, after all retries."""
+    """No answer came, after all retries.
+
+    Do: is the coordinator running, and is this its address? ``doctor`` goes the way step by step.
+    """
 
     code = "unreachable"
 
