@@ -1,6 +1,6 @@
 """Which codes become which statuses, and how a route says which problems it may answer with."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from shared.errors import FedCoLLMError
@@ -82,9 +82,17 @@ def problem(status: int, code: str, detail: str) -> Problem:
 
 
 def problems(*errors: type[FedCoLLMError]) -> dict[int | str, dict[str, Any]]:
-    """Return the ``responses`` of a route that may raise these errors, besides what every route may."""
+    """Return the ``responses`` of a route that may raise these errors, and so names, besides what all may."""
     statuses = {400, 401, 403, 408, 413, 422, 429, 503, 507} | {STATUS_BY_CODE[error.code] for error in errors}
     return {
-        status: {"description": TITLES[status], "content": {PROBLEM_TYPE: {"schema": Problem.model_json_schema()}}}
+        status: {
+            "description": _description(status, errors),
+            "content": {PROBLEM_TYPE: {"schema": Problem.model_json_schema()}},
+        }
         for status in sorted(statuses)
     }
+
+
+def _description(status: int, errors: Collection[type[FedCoLLMError]]) -> str:
+    codes = ", ".join(error.code for error in errors if STATUS_BY_CODE[error.code] == status)
+    return f"{TITLES[status]}: {codes}" if codes else TITLES[status]
