@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo check fix test test-all bench-round bench-private bench-demo clean
+.PHONY: help install demo check docs fix test test-all bench-round bench-private bench-demo clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,11 +19,14 @@ install: .venv/installed ## make .venv and install everything into it
 demo: install ## co-tune an LLM and four SLMs over HTTPS on this machine
 	$(BIN)/python -m examples.demo
 
-check: install ## format, lint, types, import rules
+check: install docs ## format, lint, types, import rules, and whether the guides can be built
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: install ## build the guides into site/, to be read from the disk
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 fix: install ## format, and mend what the linter can
 	$(BIN)/ruff format .
@@ -46,4 +49,4 @@ bench-demo: install ## the demo task over three seeds, with its controls
 	$(BIN)/python -m bench.demo
 
 clean: ## remove what make made
-	rm -rf .venv runs .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf .venv runs site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -14,7 +14,7 @@ from shared.protocol.identity import IdentityKey
 from tests.support.members import IDENTITY
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("services", "shared", "bench", "examples")
+ROOMS = ("services", "shared", "bench", "examples", "guides")
 HEAVY = ("torch", "transformers", "peft", "accelerate", "tokenizers")
 # Names that say nothing of what is inside.
 NAMELESS = {"utils.py", "util.py", "helpers.py", "helper.py", "common.py", "misc.py", "base.py", "lib.py"}

@@ -17,7 +17,15 @@ from tests.support.documents import DOCUMENTS, ROOT, commands
 from tests.support.tiny_models import tiny_directory
 
 # Documents whose commands are a session in one folder, from the first to the last, in this order.
-SESSIONS = ("quickstart.md", "cli.md", "operating.md")
+SESSIONS = (
+    "quickstart.md",
+    "cli.md",
+    "operating.md",
+    "deployment.md",
+    "organisation.md",
+    "data-protection.md",
+    "results.md",
+)
 SERVICES = ("fedcollm coordinator", "fedcollm worker", "fedcollm-agent run")
 # How commands begin that a test cannot do inside a test, and what does them: a file, and what it says of them.
 ELSEWHERE = {

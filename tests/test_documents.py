@@ -57,7 +57,7 @@ def test_the_error_tree_is_drawn_as_it_is():
 def test_the_table_of_what_leaves_is_the_agents():
     """An administrator reads the words that the ledger uses, in its order, and the rules."""
     text = (
-        (ROOT / "docs" / "operating.md")
+        (ROOT / "docs" / "organisation.md")
         .read_text()
         .split("| kind | what it does | allowed by |\n| --- | --- | --- |\n")[1]
     )
@@ -76,6 +76,15 @@ def test_documents_point_to_files_that_exist(name: str):
 
     assert [link for link in links if not (base / link).exists()] == []
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_paragraphs_are_120_columns_wide(name: str):
+    """Tables and what is shown as it is may be wider."""
+    text = re.sub(r"^```.*?^```", "", (ROOT / name).read_text(), flags=re.MULTILINE | re.DOTALL)
+    prose = [line for line in text.splitlines() if not line.startswith(("|", "    "))]
+
+    assert [line for line in prose if len(line) > 120] == []
 
 
 def test_adrs_are_numbered_without_a_gap_and_cited_ones_exist():

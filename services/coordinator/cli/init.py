@@ -266,7 +266,7 @@ def _there(port: int, host: str) -> str:
 def _reached_at(port: int, hosts: Sequence[str], folder: Path) -> str:
     if not hosts:
         here = _here(port, tls=False)
-        return f"agents on this machine reach the coordinator at {here}; others need TLS: --host, or docs/operating.md"
+        return f"agents on this machine reach the coordinator at {here}; others need TLS: --host, or docs/deployment.md"
     authority = read_certificate(folder / TLS / CA_FILE)
     return (
         f"invitations say that agents reach the coordinator at {_there(port, hosts[0])}, and trust {TLS}/{CA_FILE}\n"
