@@ -26,7 +26,7 @@ check: install docs ## format, lint, types, import rules, and whether the guides
 	$(BIN)/lint-imports
 
 docs: install ## build the guides into site/, to be read from the disk
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 fix: install ## format, and mend what the linter can
 	$(BIN)/ruff format .

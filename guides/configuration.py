@@ -33,10 +33,13 @@ def _section(file: str, kind: type[BaseModel]) -> str:
     if issubclass(kind, BaseSettings):
         prefix = kind.model_config["env_prefix"]
         lines.append(f"In the environment: `{prefix}` and the name in capitals; a table's name before two underscores.")
+    seen: dict[str, str] = {}
     for part, fields in _tables(schema, schema.get("$defs", {}), ""):
         if part:
             lines.append(f"### [{part}] of {file}")
-        lines.append(table(["setting", "what it may be", "default", "meaning"], fields))
+        text = table(["setting", "what it may be", "default", "meaning"], fields)
+        lines.append(f"As [{seen[text]}]." if text in seen else text)
+        seen.setdefault(text, part)
     return "\n\n".join(lines)
 
 
