@@ -65,7 +65,9 @@ def _object(field: Schema, known: Schema) -> Schema | None:
 
 
 def _resolved(field: Schema, known: Schema) -> Schema:
-    """Return a field whose names of texts and numbers stand for what they are."""
+    """Return a field whose names of texts and numbers stand for what they are; of nothing, TOML has no way to speak."""
     if "$ref" in field:
         return {**known[name_of(field)], **{key: value for key, value in field.items() if key != "$ref"}}
+    if "anyOf" in field:
+        return {**field, "anyOf": [choice for choice in field["anyOf"] if choice.get("type") != "null"]}
     return field

@@ -40,4 +40,4 @@ def _status(kind: type[FedCoLLMError]) -> str:
 def _linked(text: str) -> str:
     """Return text whose names of pages are links, and whose code is Markdown's."""
     text = text.replace("``", "`")
-    return re.sub(r"docs/((?:adr/)?([\w-]+)\.md(?:#[\w-]+)?)", r"[\2](\1)", text)
+    return re.sub(r"docs/(([\w-]+\.md)(?:#[\w-]+)?)", r"[\2](\1)", text)

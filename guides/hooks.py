@@ -20,6 +20,8 @@ DOCS = "docs/"
 CLONE = "clone/"
 API = "api.md"
 MADE = {"configuration": configuration, "errors": error_table}
+# A link that is called as the file is: a reader of the clone looks for it there, and one of the site for its title.
+NAMED = re.compile(r"\[[\w-]+\.md\]\((?=([\w/.-]+\.md)[#)])")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -46,12 +48,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put in what is made of the code, and let links lead to where the clone's files lie in the site."""
-    del config, files
+    del config
     source = page.file.src_uri
     for name, make in MADE.items():
         marker = f"<!-- made of the code: {name} -->"
         if marker in markdown:
             markdown = markdown.replace(marker, make())
+
+    def call(link: re.Match[str]) -> str:
+        file = files.get_file_from_path(_in_site(_in_clone(link[1], source)))
+        return link[0] if file is None else f"[{_title(file.content_string)}]("
 
     def lead(link: re.Match[str]) -> str:
         target = _in_site(_in_clone(link[1], source))
@@ -59,7 +65,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             target += "/index.md"
         return f"]({posixpath.relpath(target, posixpath.dirname(source) or '.')}{link[2] or ''})"
 
-    return LINK.sub(lead, markdown)
+    return LINK.sub(lead, NAMED.sub(call, markdown))
 
 
 def on_post_build(config: MkDocsConfig) -> None:
@@ -88,6 +94,10 @@ def _list_below(page: str, entry: dict[str, list[str]], config: MkDocsConfig) ->
 
 
 def _decisions(names: list[str]) -> str:
-    titles = [(ROOT / DOCS / name).read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for name in names]
+    titles = [_title((ROOT / DOCS / name).read_text(encoding="utf-8")) for name in names]
     lines = [f"- [{title}]({posixpath.basename(name)})" for name, title in zip(names, titles, strict=True)]
     return "\n".join(["# Decisions", "", "What is expensive to change later, and why it is as it is.", "", *lines, ""])
+
+
+def _title(text: str) -> str:
+    return text.partition("\n")[0].removeprefix("# ")
