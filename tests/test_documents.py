@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fastapi.routing import APIRoute
 
-from services.client_agent.what_leaves import KINDS
+from services.client_agent.what_leaves import KINDS, NOT_COVERED
 from services.coordinator.routes import agents, audit, runs, work
 from shared import errors
 from shared.errors import FedCoLLMError
@@ -64,6 +64,14 @@ def test_the_table_of_what_leaves_is_the_agents():
     rows = [tuple(cell.strip(" `") for cell in row.strip("|").split("|")) for row in text.split("\n\n")[0].splitlines()]
 
     assert rows == [(kind.name, kind.words, kind.rule or "") for kind in KINDS]
+
+
+def test_what_is_in_no_ledger_is_said_as_the_agents_page_says_it():
+    """Word for word, and nothing is left out of either."""
+    text = (ROOT / "docs" / "organisation.md").read_text().split("Not in the ledger, because")[1].split("\n\n")[1]
+    said = [" ".join(line.split()).rstrip(";.") for line in text.removeprefix("- ").split("\n- ")]
+
+    assert said == list(NOT_COVERED)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -63,7 +63,7 @@ async def watch(
 async def _glance(pages: Mapping[str, Transport], watched: Watched) -> None:
     async def ask(name: str, page: Transport) -> None:
         try:
-            watched.agents[name] = await page.call("GET", "/status", StatusView)
+            watched.agents[name] = await page.call("GET", "/status.json", StatusView)
         except TransportError:
             watched.agents.pop(name, None)  # it is still starting, or has gone: the table shows that
 

@@ -131,6 +131,15 @@ def months(folder: Path) -> list[Path]:
     return sorted(folder.glob("????-??.jsonl"))
 
 
+def stored(file: Path) -> Iterator[bytes]:
+    """Yield what a file of the ledger holds now, in pieces, whatever is appended meanwhile."""
+    with file.open("rb") as opened:
+        left = os.fstat(opened.fileno()).st_size
+        while block := opened.read(min(left, 1 << 16)):
+            left -= len(block)
+            yield block
+
+
 def last_digest(files: list[Path]) -> str:
     """Return the SHA-256 of the last line of the newest of ``files`` that has one."""
     for file in reversed(files):

@@ -1,12 +1,11 @@
 """What the ledger says, for people: totals by kind, and entries with those that only repeat the one before folded."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import TypeAlias
 
 from pydantic import AwareDatetime, BaseModel
 
@@ -14,11 +13,8 @@ from services.client_agent.egress_ledger import NOTHING_BEFORE, Entry, Fault, la
 from services.client_agent.what_leaves import KINDS, in_words, parts_of
 from shared.protocol.terms import FROZEN
 
-PAGE_ROWS = 200
+PAGE_ROWS = 50
 NO_RULE = "none needed: it carries nothing of the data"
-
-# By kind and rule.
-Totals: TypeAlias = Counter[tuple[str, str | None]]
 
 KIND_BY_NAME = {kind.name: kind for kind in KINDS}
 
@@ -29,6 +25,17 @@ class KindTotal(BaseModel):
     kind: str
     what: str
     rule: str
+    requests: int
+    head_bytes: int
+    body_bytes: int
+    readable: bool
+    model_config = FROZEN
+
+
+class DayTotal(BaseModel):
+    """All requests of one day, in UTC."""
+
+    day: str
     requests: int
     head_bytes: int
     body_bytes: int
@@ -51,6 +58,7 @@ class Summary(BaseModel):
     head_bytes: int
     body_bytes: int
     kinds: tuple[KindTotal, ...]
+    days: tuple[DayTotal, ...]
     to: dict[str, int]
     whole: bool
     seal: str
@@ -59,10 +67,14 @@ class Summary(BaseModel):
 
 
 class Row(BaseModel):
-    """An entry in words, and how many times in a row such a request was sent, until when."""
+    """An entry in words, and how many times in a row such a request was sent, until when.
+
+    ``readable`` is an update that the coordinator can read alone.
+    """
 
     what: str
     rule: str
+    readable: bool
     times: int
     until: AwareDatetime
     entry: Entry
@@ -70,26 +82,48 @@ class Row(BaseModel):
 
 
 class Page(BaseModel):
-    """A month of the ledger, and one page of its rows; ``months`` has all that there are."""
+    """A month of the ledger, and one page of its rows: all, or those of a day or a kind.
+
+    ``months`` has all that there are, ``summary`` is the whole month's, and ``requests`` of them are in the rows of
+    all pages.
+    """
 
     month: str | None
     months: tuple[str, ...]
+    day: str | None
+    kind: str | None
     page: int
     pages: int
+    requests: int
     summary: Summary
     rows: tuple[Row, ...]
     model_config = FROZEN
 
 
 @dataclass
+class Total:
+    """How many requests, and how large together."""
+
+    requests: int = 0
+    head_bytes: int = 0
+    body_bytes: int = 0
+
+    def add(self, times: int, head_bytes: int, body_bytes: int) -> None:
+        """Add requests of one size."""
+        self.requests += times
+        self.head_bytes += times * head_bytes
+        self.body_bytes += times * body_bytes
+
+
+@dataclass
 class Tally:
-    """Adds up what passes by; ``alike`` counts requests by kind, rule, address and sizes."""
+    """Adds up what passes by; ``alike`` counts requests by day, kind, rule, address and sizes."""
 
     only: str = ""
     first: datetime | None = None
     last: datetime | None = None
     others: int = 0
-    alike: Counter[tuple[str, str | None, str, int, int]] = field(default_factory=Counter)
+    alike: Counter[tuple[str, str, str | None, str, int, int]] = field(default_factory=Counter)
     whole: bool = True
     seal: str = NOTHING_BEFORE
     faults: list[str] = field(default_factory=list)
@@ -98,37 +132,38 @@ class Tally:
         """Add an entry."""
         self.first = self.first or entry.at
         self.last = entry.at
-        self.alike[entry.kind, entry.rule, entry.to, entry.head_bytes, entry.body_bytes] += 1
+        self.alike[day_of(entry), entry.kind, entry.rule, entry.to, entry.head_bytes, entry.body_bytes] += 1
 
     def summary(self) -> Summary:
         """Return what there was so far, the kind with the largest bodies first."""
-        requests, heads, bodies = Totals(), Totals(), Totals()
+        everything, by_kind, by_day = (
+            Total(),
+            defaultdict[tuple[str, str | None], Total](Total),
+            defaultdict[str, Total](Total),
+        )
         to = Counter[str]()
-        for (name, rule, address, head_bytes, body_bytes), times in self.alike.items():
-            requests[name, rule] += times
-            heads[name, rule] += times * head_bytes
-            bodies[name, rule] += times * body_bytes
+        for (day, name, rule, address, head_bytes, body_bytes), times in self.alike.items():
+            for total in (everything, by_kind[name, rule], by_day[day]):
+                total.add(times, head_bytes, body_bytes)
             to[address] += times
         kinds = [
             KindTotal(
                 kind=name,
                 what=KIND_BY_NAME[name].words if name in KIND_BY_NAME else name,
                 rule=rule or NO_RULE,
-                requests=times,
-                head_bytes=heads[name, rule],
-                body_bytes=bodies[name, rule],
+                readable=is_readable(name),
+                **asdict(total),
             )
-            for (name, rule), times in requests.items()
+            for (name, rule), total in by_kind.items()
         ]
         return Summary(
             only=self.only,
             first=self.first,
             last=self.last,
-            requests=requests.total(),
             others=self.others,
-            head_bytes=heads.total(),
-            body_bytes=bodies.total(),
+            **asdict(everything),
             kinds=tuple(sorted(kinds, key=lambda kind: (-kind.body_bytes, -kind.requests))),
+            days=tuple(DayTotal(day=day, **asdict(total)) for day, total in sorted(by_day.items())),
             to=dict(to),
             whole=self.whole,
             seal=self.seal,
@@ -179,6 +214,16 @@ def run_of(entry: Entry) -> str | None:
     return parts_of(kind, entry.target).get("run") if kind else None
 
 
+def day_of(entry: Entry) -> str:
+    """Return the day of an entry, in UTC."""
+    return f"{entry.at.astimezone(UTC):%Y-%m-%d}"
+
+
+def is_readable(kind: str) -> bool:
+    """Return whether requests of a kind carry what came of the private data, and is not masked."""
+    return kind in KIND_BY_NAME and KIND_BY_NAME[kind].readable
+
+
 def folded(entries: Iterable[Entry]) -> Iterator[Row]:
     """Yield a row for each entry, or one for several in a row that differ in their time alone."""
     for _, alike in groupby(entries, _all_but_the_time):
@@ -193,7 +238,14 @@ def row(entry: Entry, *, times: int = 1, until: datetime | None = None) -> Row:
     """Return an entry in words."""
     kind = KIND_BY_NAME.get(entry.kind)
     what = in_words(kind, entry.target) if kind else entry.kind
-    return Row(what=what, rule=entry.rule or NO_RULE, times=times, until=until or entry.at, entry=entry)
+    return Row(
+        what=what,
+        rule=entry.rule or NO_RULE,
+        readable=is_readable(entry.kind),
+        times=times,
+        until=until or entry.at,
+        entry=entry,
+    )
 
 
 def in_utc(at: datetime) -> str:
@@ -201,18 +253,36 @@ def in_utc(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def page_of(folder: Path, *, month: str | None, page: int | None) -> Page:
-    """Return a page of a month: of the newest, and its last, where none is named."""
+def page_of(
+    folder: Path, *, month: str | None = None, day: str | None = None, kind: str | None = None, page: int | None = None
+) -> Page:
+    """Return a page of a month: of the day's, else of the newest, and its last, where none is named."""
     there = tuple(file.stem for file in months(folder))
-    month = month or there[-1] if there else None
-    tally, rows, number = Tally(), list[Row](), 1
-    for index, row in enumerate(folded(selected(folder, tally, month=month))):
+    month = day[:7] if day else month or next(reversed(there), None)
+    tally, rows, number, requests = Tally(), list[Row](), 1, 0
+    entries = selected(folder, tally, month=month)
+    for index, row in enumerate(folded(each for each in entries if _is_of(each, day, kind))):
         number = index // PAGE_ROWS + 1
+        requests += row.times
         if page is None and index % PAGE_ROWS == 0:
             rows.clear()
         if page in {None, number}:
             rows.append(row)
-    return Page(month=month, months=there, page=page or number, pages=number, summary=tally.summary(), rows=tuple(rows))
+    return Page(
+        month=month,
+        months=there,
+        day=day,
+        kind=kind,
+        page=page or number,
+        pages=number,
+        requests=requests,
+        summary=tally.summary(),
+        rows=tuple(rows),
+    )
+
+
+def _is_of(entry: Entry, day: str | None, kind: str | None) -> bool:
+    return day in {None, day_of(entry)} and kind in {None, entry.kind}
 
 
 def _all_but_the_time(entry: Entry) -> tuple[object, ...]:

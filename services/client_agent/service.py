@@ -13,6 +13,7 @@ from services.client_agent.agent import Agent
 from services.client_agent.attempts import AttemptMember, Standing
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.egress_ledger import EgressLedger
+from services.client_agent.pages import agent_of
 from services.client_agent.settings import Settings, page_url
 from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
@@ -40,7 +41,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
         require_writable(settings.state_dir)
     state, status, trouble = (
         StateFolder(settings.state_dir),
-        Status(settings.state_dir.absolute()),
+        Status(settings.state_dir.absolute(), started_at=time.time()),
         TroubleLog(settings.coordinator_url),
     )
 
@@ -51,7 +52,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
 
     socket = listen(settings.status_host, settings.status_port, "status_port")
     page = uvicorn.Config(
-        create_status_page(status),
+        create_status_page(status, agent_of(settings)),
         lifespan="off",
         log_config=None,
         access_log=False,

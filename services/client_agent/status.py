@@ -1,11 +1,13 @@
 """What an agent is doing, for the eyes of its own organisation."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from shared.egress import TrafficCount
 from shared.errors import TransportError
@@ -28,18 +30,30 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
+IN_WORDS: Mapping[Phase, str] = {
+    Phase.STARTING: "It starts, and has not asked its coordinator yet",
+    Phase.WAITING: "It waits until something is wanted of it",
+    Phase.RECEIVING: "It fetches an adapter",
+    Phase.TRAINING: "It trains an update on this organisation's own examples",
+    Phase.SENDING: "It tells the coordinator that its update is trained, or sends it, where the run reads updates",
+    Phase.MASKING: "It does its part in a sum of updates, none of which can be read alone",
+    Phase.FAILED: "Something has failed; it tries again in a moment",
+}
+
+
 @dataclass
 class Status:
     """The agent writes it, the status page reads it; nothing of it leaves the machine.
 
-    ``answered_at`` is when the coordinator has answered last, in seconds since 1970; ``trained_steps`` and
-    ``trained_seconds`` are the last training's.
+    ``started_at`` and ``answered_at`` are when the agent was started and when the coordinator has answered last, in
+    seconds since 1970; ``trained_steps`` and ``trained_seconds`` are the last training's.
     """
 
     state_dir: Path | None = None
     sent: TrafficCount = field(default_factory=TrafficCount)
     answered: bool = False
     answered_at: float | None = None
+    started_at: float | None = None
     phase: Phase = Phase.STARTING
     run_id: str | None = None
     round: int | None = None
@@ -104,6 +118,8 @@ class Status:
         """Return what the status page shows."""
         return StatusView(
             state_dir=self.state_dir,
+            started_at=_time(self.started_at),
+            answered_at=_time(self.answered_at),
             phase=self.phase,
             run_id=self.run_id,
             round=self.round,
@@ -129,6 +145,8 @@ class StatusView(BaseModel):
     """
 
     state_dir: Path | None
+    started_at: AwareDatetime | None
+    answered_at: AwareDatetime | None
     phase: Phase
     run_id: str | None
     round: int | None
@@ -144,3 +162,7 @@ class StatusView(BaseModel):
     error: str | None
     audit_broken: str | None
     model_config = FROZEN
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

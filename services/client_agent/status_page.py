@@ -1,24 +1,27 @@
-"""The agent's local status page: for this machine, not for the network."""
+"""The agent's local pages: for this machine, not for the network; nothing can be changed by them."""
 
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
 
-from services.client_agent.egress_ledger import ledger_folder
-from services.client_agent.ledger_page import month_page
+from services.client_agent.egress_ledger import ledger_folder, months, now, stored
 from services.client_agent.ledger_report import Page, page_of
 from services.client_agent.metrics import agent_registry
+from services.client_agent.pages import SCRIPT, Installation, ledger_html, policy_html, status_html
 from services.client_agent.status import Status, StatusView
 from shared.metrics import CONTENT_TYPE, exposition
+from shared.web import HEADERS, STYLE
 
 Month = Annotated[str | None, Query(pattern=r"^\d{4}-\d{2}$", description="Like 2026-11; the newest.")]
+Day = Annotated[str | None, Query(pattern=r"^\d{4}-\d{2}-\d{2}$", description="Like 2026-11-25; all of the month.")]
+KindName = Annotated[str | None, Query(pattern=r"^[a-z]+$", description="Of requests; all.")]
 Number = Annotated[int | None, Query(ge=1, description="Of the month's pages; the last.")]
-NO_SCRIPTS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 
 
 async def require_a_name_of_here(request: Request) -> None:
@@ -40,11 +43,35 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def create_status_page(status: Status) -> FastAPI:
+async def add_headers(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Have browsers load nothing from elsewhere, and keep nothing."""
+    response = await go_on(request)
+    response.headers.update({**HEADERS, "Cache-Control": "no-store"})
+    return response
+
+
+assets = APIRouter(include_in_schema=False)
+
+
+@assets.get("/style.css")
+async def get_style() -> FileResponse:
+    """Return how pages look."""
+    return FileResponse(STYLE)
+
+
+@assets.get("/refresh.js")
+async def get_script() -> FileResponse:
+    """Return what keeps the status page up to date."""
+    return FileResponse(SCRIPT, media_type="text/javascript")
+
+
+def create_status_page(status: Status, agent: Installation) -> FastAPI:
     """Return the app that shows ``status``, and the ledger of the agent's state folder."""
     app = FastAPI(title="FedCoLLM agent", docs_url=None, redoc_url=None, dependencies=[Depends(require_a_name_of_here)])
-    ledger = ledger_folder(status.state_dir or Path(os.devnull))
     registry = agent_registry(status)
+    app.middleware("http")(add_headers)
+    app.include_router(assets)
+    app.include_router(_of_ledger(ledger_folder(status.state_dir or Path(os.devnull)), agent))
 
     @app.get("/healthz", summary="Say whether this agent takes part: 200, or 503 and why not")
     async def get_health(response: Response) -> dict[str, str]:
@@ -52,21 +79,43 @@ def create_status_page(status: Status) -> FastAPI:
             response.status_code = 503
         return {"status": status.unwell or "ok"}
 
-    @app.get("/", include_in_schema=False)  # what somebody asks for who was told of a page
-    @app.get("/status", summary="What this agent is doing")
+    @app.get("/", summary="What this agent is doing, as a page")
+    async def get_status_page() -> HTMLResponse:
+        return HTMLResponse(status_html(status.view(), agent, now()))
+
+    @app.get("/status.json", summary="What this agent is doing")
     async def get_status() -> StatusView:
         return status.view()
 
-    @app.get("/ledger", summary="What has left this machine, as a page")
-    def get_ledger_page(month: Month = None, page: Number = None) -> HTMLResponse:
-        return HTMLResponse(month_page(page_of(ledger, month=month, page=page)), headers=NO_SCRIPTS)
-
-    @app.get("/ledger.json", summary="What has left this machine")
-    def get_ledger(month: Month = None, page: Number = None) -> Page:
-        return page_of(ledger, month=month, page=page)
+    @app.get("/policy", summary="What this agent is willing to do, as a page")
+    async def get_policy_page() -> HTMLResponse:
+        return HTMLResponse(policy_html(agent))
 
     @app.get("/metrics", summary="What this agent is doing, for Prometheus", response_class=PlainTextResponse)
     def get_metrics() -> Response:
         return Response(exposition(registry), media_type=CONTENT_TYPE)
 
     return app
+
+
+def _of_ledger(ledger: Path, agent: Installation) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/ledger", summary="What has left this machine, as a page")
+    def get_ledger_page(
+        month: Month = None, day: Day = None, kind: KindName = None, page: Number = None
+    ) -> HTMLResponse:
+        return HTMLResponse(ledger_html(page_of(ledger, month=month, day=day, kind=kind, page=page), agent))
+
+    @routes.get("/ledger.json", summary="What has left this machine")
+    def get_ledger(month: Month = None, day: Day = None, kind: KindName = None, page: Number = None) -> Page:
+        return page_of(ledger, month=month, day=day, kind=kind, page=page)
+
+    @routes.get("/ledger/{month}.jsonl", summary="A month of the ledger as it is on the disk")
+    def get_ledger_file(month: str) -> StreamingResponse:
+        files = {file.stem: file for file in months(ledger)}
+        if month not in files:
+            raise HTTPException(404, f"there is no {month} in the ledger")
+        return StreamingResponse(stored(files[month]), media_type="application/jsonl")
+
+    return routes

@@ -1,7 +1,7 @@
 """Every kind of request that an agent may send, in words for its organisation; what is in no row does not leave.
 
 ``rule`` names the setting of the agent's local policy that allowed a request; None, where it carries nothing that came
-of the private data, so that no rule is needed.
+of the private data, so that no rule is needed. ``readable`` is what came of it and is not masked.
 """
 
 import re
@@ -25,6 +25,7 @@ class Kind:
     path: str
     words: str
     rule: str | None = None
+    readable: bool = False
     says: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -78,6 +79,7 @@ KINDS: Sequence[Kind] = (
         f"{ROUND}/update",
         "sends its update, readable: the coordinator can read it alone",
         "policy.allow_plaintext",
+        readable=True,
         says={"examples": "how many private examples it has"},
     ),
     Kind(
@@ -89,6 +91,24 @@ KINDS: Sequence[Kind] = (
     ),
     Kind("clock", "GET", "/healthz", "asks what time it is there, for the doctor"),
     Kind("proxy", "CONNECT", "{host}", "asks this organisation's proxy for a way to the coordinator"),
+)
+
+# What is in no ledger, because it is no HTTP request of the agent's to its coordinator.
+NOT_COVERED: Sequence[str] = (
+    (
+        "looking up host names (DNS), opening connections, and TLS: handshakes, certificates, and what records add. "
+        "With TLS, sizes and digests are of what is inside"
+    ),
+    (
+        "of the doctor, opening a connection and looking at the certificate, which sends no request but, where there "
+        "is a proxy, a CONNECT"
+    ),
+    (
+        "downloads by Hugging Face's own client, if `slm` is a hub id and no folder: name a folder, and set "
+        "`HF_HUB_OFFLINE=1`"
+    ),
+    "answers of the status page: keep `status_host` on loopback, or know who may reach it",
+    "the log on standard error, if something on this machine passes logs on, and whatever other programs send",
 )
 
 

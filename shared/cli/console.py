@@ -38,8 +38,8 @@ from shared.printable import printable
 # Neither a pipe nor a file has an edge: a table is not folded there before it is this wide.
 PIPE_COLUMNS = 200
 
-# Fewer bytes are told in kilobytes, of which there is something to see.
-LEAST_MEGABYTES = 100_000
+# Fewer bytes are told in the smaller unit, of which there is something to see.
+LEAST_MEGABYTES, LEAST_GIGABYTES = 100_000, 1_000_000_000
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
 SpeakInsecurely: TypeAlias = Annotated[
@@ -213,6 +213,8 @@ def start(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -
 
 def size(count: int) -> str:
     """Return a number of bytes for people."""
+    if count >= LEAST_GIGABYTES:
+        return f"{count / 1e9:.2f} GB"
     return f"{count / 1e6:.2f} MB" if count >= LEAST_MEGABYTES else f"{count / 1e3:.1f} kB"
 
 

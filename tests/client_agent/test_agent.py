@@ -41,6 +41,7 @@ from shared.protocol.manifest import MANIFEST, Manifest, SignedManifest
 from shared.protocol.messages import LONGEST_POLL_SECONDS, MOST_DECLINED, Wanted
 from shared.protocol.rounds import RoundState, RunState, data_seed
 from shared.transport import Transport, WithoutSocket
+from tests.support.agents import ADA
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, federation, terms_of
 from tests.support.pauses import Enough, Pauses
@@ -521,16 +522,16 @@ async def test_progress_shows_on_the_status_page(tmp_path: Path, clock: ManualCl
         async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
             on_progress(Progress(step=3, steps=7, loss=0.123456))
             async with httpx.AsyncClient(transport=page, base_url="http://page") as http:
-                seen.append((await http.get("/status")).json())
+                seen.append((await http.get("/status.json")).json())
             return await super().train(order, on_progress)
 
     async with with_ada(Watched(), tmp_path, clock) as everybody:
-        page = httpx.ASGITransport(app=create_status_page(everybody.statuses["ada"]))
+        page = httpx.ASGITransport(app=create_status_page(everybody.statuses["ada"], ADA))
         await opened(everybody)
         await everybody.agents["ada"].step(wait_seconds=0)
         async with httpx.AsyncClient(transport=page, base_url="http://page") as http:
             assert (await http.get("/healthz")).json() == {"status": "ok"}
-            after = (await http.get("/status")).json()
+            after = (await http.get("/status.json")).json()
         log = everybody.context.lifecycle.events(RUN, after=0)
     (during,) = seen
     assert (during["phase"], during["run_id"], during["round"]) == ("training", RUN, 1)

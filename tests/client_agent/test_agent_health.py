@@ -16,6 +16,7 @@ from services.client_agent.trainer import Progress, Trained, TrainingOrder
 from shared.credentials import BearerToken
 from shared.errors import TrainerStopped
 from shared.transport import Transport, WithoutSocket
+from tests.support.agents import ADA
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, terms_of
 
@@ -31,7 +32,7 @@ class Enough(Exception):
 
 async def health(status: Status) -> tuple[int, str]:
     """Ask for an agent's health as a health check does."""
-    page = httpx.ASGITransport(app=create_status_page(status))
+    page = httpx.ASGITransport(app=create_status_page(status, ADA))
     async with httpx.AsyncClient(transport=page, base_url="http://page") as http:
         answer = await http.get("/healthz")
     return answer.status_code, answer.json()["status"]

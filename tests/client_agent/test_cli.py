@@ -23,6 +23,7 @@ from shared.cli.console import ExitCode
 from shared.ml.adapters import adapter_config, adapter_tensors
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PublishedAdapter
+from tests.support.agents import ADA
 from tests.support.members import IDENTITY
 from tests.support.served import served
 from tests.support.tiny_models import tiny_directory, tiny_lora
@@ -71,7 +72,7 @@ def test_the_status_is_what_the_status_page_says(folder: Path):
     status.enter(Phase.TRAINING, run_id="demo", round_number=2)
     status.advance(3, 40, 1.25)
     status.received_bytes = 2_000_000
-    with served(create_status_page(status)) as port:
+    with served(create_status_page(status, ADA)) as port:
         option = configured(folder, status_port=port)
         text, document = agent("status", *option), agent("status", *option, "--json")
     assert text.exit_code == document.exit_code == ExitCode.DONE
@@ -85,10 +86,9 @@ def test_the_settings_of_this_folder_are_the_agents(folder: Path, monkeypatch: p
     monkeypatch.chdir(folder)
     assert "status_port" not in agent("status").stderr
     assert "name their file with --config, or go to its folder" in agent("status").stderr
-    with served(create_status_page(Status())) as port:
+    with served(create_status_page(Status(), ADA)) as port:
         configured(folder, status_port=port)
         assert agent("status").exit_code == ExitCode.DONE
-        assert httpx.get(f"http://127.0.0.1:{port}/").json() == httpx.get(f"http://127.0.0.1:{port}/status").json()
     StateFolder(folder / "state")
     assert agent("adapters", "list").exit_code == ExitCode.DONE
     assert "agent.toml" in agent("doctor").stdout
@@ -110,18 +110,18 @@ def test_the_settings_of_this_folder_are_the_agents(folder: Path, monkeypatch: p
 )
 def test_no_page_of_the_web_can_read_the_status_page(host: str, served_to: bool):  # noqa: FBT001 - the table's column
     """A name of somebody else's that leads here is refused, whatever is asked for: browsers would hand it all over."""
-    with served(create_status_page(Status())) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
-        for path in ("/status", "/ledger", "/ledger.json", "/"):
+    with served(create_status_page(Status(), ADA)) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+        for path in ("/", "/status.json", "/policy", "/ledger", "/ledger.json", "/style.css", "/refresh.js"):
             assert http.get(path, headers={"Host": host}).is_success is served_to
 
 
 def test_another_agent_at_the_port_is_not_taken_for_this_one(folder: Path):
     """Two federations on one machine begin with the same port."""
-    with served(create_status_page(Status(folder / "of-another"))) as port:
+    with served(create_status_page(Status(folder / "of-another"), ADA)) as port:
         result = agent("status", *configured(folder, status_port=port))
     assert result.exit_code == ExitCode.WRONG_USAGE
     assert "another agent answers, whose state folder is" in result.stderr
-    with served(create_status_page(Status((folder / "state").absolute()))) as port:
+    with served(create_status_page(Status((folder / "state").absolute()), ADA)) as port:
         assert agent("status", *configured(folder, status_port=port)).exit_code == ExitCode.DONE
 
 
@@ -129,7 +129,7 @@ def test_an_agent_that_has_failed_is_told_by_the_exit_code(folder: Path):
     """And by its error."""
     status = Status()
     status.fail("data_empty", "there is no example")
-    with served(create_status_page(status)) as port:
+    with served(create_status_page(status, ADA)) as port:
         result = agent("status", *configured(folder, status_port=port))
     assert result.exit_code == ExitCode.FAILED
     assert "data_empty: there is no example" in result.stdout

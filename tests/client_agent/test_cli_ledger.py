@@ -77,7 +77,8 @@ def test_requests_are_chosen_by_time_and_run(folder: Path):
     assert ledger(folder, "--since", "yesterday").exit_code == ExitCode.WRONG_USAGE
     assert ledger(folder, "--run", "demo", "--html", str(folder / "page.html")).exit_code == ExitCode.DONE
     page = (folder / "page.html").read_text()
-    assert "1 requests with 400 bytes of heads and 6,000,000 of bodies" in page
+    assert "Only requests of run demo; 3 others are in the ledger" in page
+    assert 'title="6,000,000 bytes"' in page
     assert "/v1/wanted" not in page
 
 

@@ -6,12 +6,14 @@ import httpx
 import pytest
 
 from services.client_agent.egress_ledger import EgressLedger, Entry, ledger_folder, months
-from services.client_agent.ledger_page import month_page, report
 from services.client_agent.ledger_report import NO_RULE, PAGE_ROWS, Page, Tally, folded, page_of, selected
+from services.client_agent.pages import ledger_file, ledger_html
 from services.client_agent.status import Status
 from services.client_agent.status_page import create_status_page
 from shared.egress import NO_BODY, Egress, TrafficCount
 from shared.protocol.digests import digest_of
+from shared.web import STYLE
+from tests.support.agents import ADA
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 TO = "https://coordinator:443"
@@ -57,8 +59,10 @@ def test_nothing_is_a_report_too(tmp_path: Path):
     """An agent that never asked anybody."""
     summary = tallied(tmp_path)[0].summary()
     assert (summary.requests, summary.first, summary.kinds) == (0, None, ())
-    assert "The ledger is empty: nothing has left this machine" in "".join(report(summary, []))
-    assert page_of(ledger_folder(tmp_path), month=None, page=None).rows == ()
+    empty = page_of(ledger_folder(tmp_path))
+    assert empty.rows == ()
+    for page in ("".join(ledger_file(summary, [], ADA)), ledger_html(empty, ADA)):
+        assert "The ledger is empty: nothing has left this machine" in page
 
 
 def test_entries_are_chosen_by_time_and_by_run(tmp_path: Path):
@@ -83,7 +87,7 @@ def test_months_that_were_put_away_are_no_fault(tmp_path: Path):
     months(ledger_folder(tmp_path))[0].unlink()
     tally, entries = tallied(tmp_path)
     assert (len(entries), tally.faults, tally.whole) == (1, [], False)
-    assert "earlier months are not here" in "".join(report(tally.summary(), []))
+    assert "earlier months are not here" in "".join(ledger_file(tally.summary(), [], ADA))
 
 
 def test_requests_that_repeat_the_one_before_are_one_row(tmp_path: Path):
@@ -99,7 +103,7 @@ def test_a_report_has_the_seal_of_the_ledger(tmp_path: Path):
     """What was printed once says later whether the ledger still has all of it, up to its last line."""
     write(tmp_path, QUESTION, update("demo", 1))
     before = tallied(tmp_path)[0].summary()
-    assert before.seal in "".join(report(before, []))
+    assert before.seal in "".join(ledger_file(before, [], ADA))
     write(tmp_path, QUESTION, began=NOON + timedelta(days=10))
     tally, entries = tallied(tmp_path)
     assert entries[2].previous == before.seal != tally.summary().seal
@@ -123,29 +127,49 @@ def test_a_month_has_pages_and_the_newest_is_shown_first(tmp_path: Path):
     write(tmp_path, QUESTION)
     write(tmp_path, *(update("demo", number) for number in range(PAGE_ROWS + 3)), began=NOON + timedelta(days=10))
     folder = ledger_folder(tmp_path)
-    newest = page_of(folder, month=None, page=None)
+    newest = page_of(folder)
     assert (newest.month, newest.months, newest.page, newest.pages) == ("2026-12", ("2026-11", "2026-12"), 2, 2)
     assert [row.entry.target for row in newest.rows] == [update("demo", PAGE_ROWS + n).target for n in range(3)]
     assert newest.summary.requests == PAGE_ROWS + 3
     first = page_of(folder, month="2026-12", page=1)
     assert (len(first.rows), first.rows[0].entry.target) == (PAGE_ROWS, update("demo", 0).target)
-    assert page_of(folder, month="2026-11", page=None).summary.requests == 1
+    assert page_of(folder, month="2026-11").summary.requests == 1
     assert page_of(folder, month="1999-01", page=3).rows == ()
-    html = month_page(newest)
-    assert html.index("round 202)") < html.index("round 201)") < html.index("round 200)")
-    assert set(re.findall(r'href="(.*?)"', html)) == {"?month=2026-11", "?month=2026-12&amp;page=1"}
+    html = ledger_html(newest, ADA)
+    assert html.index("round 52)") < html.index("round 51)") < html.index("round 50)")
+    assert {"?month=2026-11", "?month=2026-12&amp;page=1#requests"} <= set(re.findall(r'href="(.*?)"', html))
+
+
+def test_a_day_and_a_kind_are_chosen_among_the_rows(tmp_path: Path):
+    """The totals stay those of the month, by kind and by day, and say which updates are readable."""
+    write(tmp_path, update("demo", 1), QUESTION)
+    write(tmp_path, QUESTION, update("demo", 2), began=NOON + timedelta(days=1))
+    folder = ledger_folder(tmp_path)
+    page = page_of(folder, day="2026-11-26", kind="update")
+    assert [row.entry.target for row in page.rows] == [update("demo", 2).target]
+    assert (page.month, page.requests, page.summary.requests) == ("2026-11", 1, 4)
+    assert [(day.day, day.requests, day.body_bytes) for day in page.summary.days] == [
+        ("2026-11-25", 2, 1000),
+        ("2026-11-26", 2, 1000),
+    ]
+    assert [(kind.kind, kind.readable) for kind in page.summary.kinds] == [("update", True), ("question", False)]
+    assert page.rows[0].readable
+    html = ledger_html(page, ADA)
+    assert html.count('<tr class="marked">') == 2
+    assert "can read each of 2 requests" in html
+    assert ledger_html(page_of(folder, kind="question"), ADA).count('<tr class="marked">') == 1
+    assert "No such request is in the ledger" in ledger_html(page_of(folder, kind="masked"), ADA)
 
 
 def test_a_page_needs_nothing_but_itself(tmp_path: Path):
-    """No script, no picture, no font and no address of anybody's; what was sent is shown and cannot act."""
+    """No script, no picture, no font and no address of anybody's in the file; what was sent is shown and cannot act."""
     hostile = Egress("GET", "/v1/wanted?holding=<script>alert('x')</script>", 0, NO_BODY)
     write(tmp_path, hostile, update("demo", 1), to="https://<b>:443")
     tally, entries = tallied(tmp_path)
-    html = "".join(report(tally.summary(), folded(entries)))
+    html = "".join(ledger_file(tally.summary(), folded(entries), ADA))
     assert not re.search(r"<(script|img|link|iframe|b)\b|src=|url\(|@import", html)
     assert "&lt;script&gt;" in html
-    assert "color-scheme: light dark" in html
-    assert "@media print" in html
+    assert STYLE.read_text() in html
     assert update("demo", 1).digest in html
 
 
@@ -155,20 +179,25 @@ def test_a_fault_is_the_first_thing_on_the_page(tmp_path: Path):
     (file,) = months(ledger_folder(tmp_path))
     lines = file.read_text().splitlines(keepends=True)
     file.write_text(lines[0] + lines[2])
-    html = month_page(page_of(ledger_folder(tmp_path), month=None, page=None))
-    assert html.index("line 2 does not follow") < html.index("2 requests")
+    html = ledger_html(page_of(ledger_folder(tmp_path)), ADA)
+    assert html.index("line 2 does not follow") < html.index("All requests of")
+    assert "intact" not in html
 
 
 @pytest.mark.anyio
 async def test_the_status_page_shows_the_ledger(tmp_path: Path):
     """As a page, which may not load or run anything, and as JSON, by month and page."""
     write(tmp_path, QUESTION, update("demo", 1))
-    app = httpx.ASGITransport(app=create_status_page(Status(tmp_path)))
+    app = httpx.ASGITransport(app=create_status_page(Status(tmp_path), ADA))
+    written = months(ledger_folder(tmp_path))[0].read_bytes()
     async with httpx.AsyncClient(transport=app, base_url="http://page") as http:
         page, document = await http.get("/ledger"), await http.get("/ledger.json?month=2026-11&page=1")
+        update_alone = await http.get("/ledger?day=2026-11-25&kind=update")
         wrong = await http.get("/ledger?month=../../etc")
+        file, none = await http.get("/ledger/2026-11.jsonl"), await http.get("/ledger/2026-10.jsonl")
     assert page.headers["Content-Type"].startswith("text/html")
-    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert "the coordinator can read it alone (run demo, round 1)" in page.text
     assert Page.model_validate_json(document.content) == page_of(ledger_folder(tmp_path), month="2026-11", page=1)
     assert wrong.status_code == 422
+    assert "1 of 2 requests" in update_alone.text
+    assert (file.content, none.status_code) == (written, 404)

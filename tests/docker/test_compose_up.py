@@ -31,7 +31,7 @@ TRY = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2
 STATUS = """
 from http.client import HTTPConnection
 page = HTTPConnection("127.0.0.1", 8450, timeout=5)
-page.request("GET", "/status")
+page.request("GET", "/status.json")
 print(page.getresponse().read().decode())
 """
 

@@ -23,6 +23,7 @@ from services.coordinator.worker.loop import LONGEST_POLL_SECONDS, Worker
 from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.configuration import read_settings
 from shared.transport import AsgiApp
+from tests.support.agents import ADA
 from tests.support.containers import EVERY_SERVICE, HOME, PAGE, health_of, last, target_of
 from tests.support.tls import Certificates, served
 
@@ -86,7 +87,7 @@ def test_a_coordinator_that_fails_is_not_healthy(filled: Path):
 def test_an_agent_is_healthy_if_it_says_so(well: bool, filled: Path):  # noqa: FBT001 - drawn
     """What it answers is kept by Docker, and shown by `docker inspect`."""
     status = Status(answered=well)
-    code, shown = ask("agent-1", create_status_page(status), filled)
+    code, shown = ask("agent-1", create_status_page(status, ADA), filled)
     assert (code == 0) is well
     assert (status.unwell or "ok") in shown
 

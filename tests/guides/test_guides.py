@@ -13,10 +13,11 @@ from playwright.sync_api import sync_playwright
 from bench.federation import ManualClock
 from guides.api import api_pages
 from guides.configuration import FILES, configuration
-from guides.error_table import ADVICE, error_table, errors_with_codes, explained
+from guides.error_table import error_table
 from guides.offline import asked_elsewhere
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.routes.problems import STATUS_BY_CODE
+from shared.errors.advice import ADVICE, errors_with_codes, explained
 from tests.support.federations import coordinator
 
 ROOT = Path(__file__).parents[2]

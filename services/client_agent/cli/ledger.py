@@ -14,14 +14,13 @@ from rich.table import Table
 
 from services.client_agent.cli.status import AgentFile
 from services.client_agent.egress_ledger import ledger_folder
-from services.client_agent.ledger_page import report
 from services.client_agent.ledger_report import Row, Summary, Tally, folded, in_utc, nothing, row, selected
 from services.client_agent.settings import Settings
 from shared.access import require_readable
 from shared.cli.console import AsJson, ExitCode, Output, size, telling
 from shared.cli.files_written import require_free, write_pieces
 from shared.configuration import read_settings
-from shared.errors import about
+from shared.errors import PartMissing, about
 from shared.protocol.terms import FROZEN
 
 TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
@@ -55,10 +54,14 @@ def ledger(
         entries = selected(ledger_folder(settings.state_dir), tally, since=start, run=run)
         if html is not None:
             require_free([html], force=force)
+            try:
+                from services.client_agent.pages import agent_of, ledger_file  # noqa: PLC0415 - Jinja: no other command's
+            except ImportError as error:
+                raise PartMissing.of("agent", error.name) from None
             for _ in entries:  # a page begins with the summary
                 pass
             again = selected(ledger_folder(settings.state_dir), Tally(), since=start, run=run)
-            write_pieces(html, report(tally.summary(), folded(again)))
+            write_pieces(html, ledger_file(tally.summary(), folded(again), agent_of(settings)))
             output.result(Written(file=html, summary=tally.summary()), f"wrote {html}")
         elif as_json:
             for piece in _document(map(row, entries), tally):

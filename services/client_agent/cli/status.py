@@ -52,7 +52,7 @@ async def _ask(url: str) -> StatusView:
     # Whatever its address, it is this machine's own page, and no token is shown to it.
     async with open_transport(url, NO_TOKEN, TrafficCount(), patience_seconds=PATIENCE_SECONDS, insecure=True) as page:
         try:
-            return await page.call("GET", "/status", StatusView)
+            return await page.call("GET", "/status.json", StatusView)
         except Unreachable:
             raise Unreachable(
                 f"no agent answers at {url}: does it run (`fedcollm-agent run`), and with this status_port?"
