@@ -75,7 +75,7 @@ class Federation:
     async def work(self) -> None:
         """Let the worker act once, and the operator, who signs every run that has been prepared."""
         await self.worker.step(wait_seconds=0)
-        for run in self.context.lifecycle.runs(limit=100):
+        for run in self.context.lifecycle.runs().runs:
             if waits_for_signature(run):
                 sign(self.context, run.id)
 

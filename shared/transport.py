@@ -41,6 +41,7 @@ from shared.folders import is_whole
 from shared.protocol.digests import DIGEST_FIELD, digest_of, to_field
 from shared.protocol.messages import LONGEST_POLL_SECONDS, PROTOCOL_FIELD, PROTOCOL_VERSION, Health
 from shared.proxies import LARGEST_PORT, proxy_for
+from shared.release import product
 from shared.trust import certificate_fault, require_encryption, say_untrusted, tls_fault, trusting
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -300,6 +301,7 @@ async def open_transport(
     proxy = proxy_for(base_url)
     async with httpx.AsyncClient(
         base_url=base_url,
+        headers={"User-Agent": product()},
         timeout=httpx.Timeout(SILENCE_SECONDS, connect=5.0),
         verify=trusting(ca_file),
         proxy=None if proxy is None else proxy.geturl(),
@@ -312,7 +314,8 @@ async def open_transport(
 async def open_in_process(app: AsgiApp, authenticator: Authenticator, ledger: Ledger) -> AsyncIterator[Transport]:
     """Open a transport that calls an ASGI app in this process, for federations in memory."""
     inside = WithoutSocket(httpx.ASGITransport(app=app))
-    async with httpx.AsyncClient(transport=inside, base_url="http://in-process") as client:
+    headers = {"User-Agent": product()}
+    async with httpx.AsyncClient(transport=inside, base_url="http://in-process", headers=headers) as client:
         yield Transport(client, authenticator, ledger, patience_seconds=NO_PATIENCE)
 
 

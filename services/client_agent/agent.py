@@ -102,7 +102,7 @@ class Agent:
         self._clock = clock
         self._audit = AuditWatch(state, status)
         self._manifest: Manifest | None = None
-        self._declined: dict[str, None] = {}  # in the order in which they were
+        self._declined: dict[str, str] = {}  # with the code of the reason, in the order in which they were
         self._asked: deque[Assignment | Summons] = deque(maxlen=ASKED_KEPT)
         if state.published is not None:
             status.hold(state.published)
@@ -153,10 +153,10 @@ class Agent:
         """Do something for a run; one that this agent cannot work for, or will not, comes last from then on."""
         try:
             yield
-        except REFUSALS:
+        except REFUSALS as error:
             # Tried again when nobody else wants this agent: what was wrong may have been put right meanwhile.
             self._declined.pop(run_id, None)
-            self._declined[run_id] = None
+            self._declined[run_id] = error.code
             if len(self._declined) > MOST_DECLINED:
                 del self._declined[next(iter(self._declined))]
             raise

@@ -1,6 +1,6 @@
 """What an agent asks of its coordinator, call by call."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 from shared.protocol.attempts import AttemptPlace, DealtShares, ReleasedShares, SignedSurvivors
@@ -8,6 +8,8 @@ from shared.protocol.manifest import Manifest, SignedManifest, require_manifest
 from shared.protocol.messages import Accepted, UpdateReceipt, Wanted
 from shared.protocol.secagg.attempt import Advert
 from shared.transport import Params, Transport
+
+NONE: Mapping[str, str] = {}
 
 
 class CoordinatorClient:
@@ -21,9 +23,13 @@ class CoordinatorClient:
         self._federation = federation
         self._operator_key = operator_key
 
-    async def wanted(self, holding: str | None, declined: Collection[str] = (), *, wait_seconds: float) -> Wanted:
-        """Ask what is wanted, of runs that were declined last, and wait up to ``wait_seconds`` for something."""
-        params: Params = {"wait_seconds": wait_seconds, "declined": sorted(declined)}
+    async def wanted(self, holding: str | None, declined: Mapping[str, str] = NONE, *, wait_seconds: float) -> Wanted:
+        """Ask what is wanted, of runs that were declined last, and wait up to ``wait_seconds`` for something.
+
+        ``declined`` has the code of the reason by run: the operator reads it, and nothing else of why.
+        """
+        reasons = sorted(f"{run_id}:{code}" for run_id, code in declined.items())
+        params: Params = {"wait_seconds": wait_seconds, "declined": reasons}
         if holding is not None:
             params = {**params, "holding": holding}
         return await self._transport.call("GET", "/v1/wanted", Wanted, params=params)

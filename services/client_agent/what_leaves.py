@@ -43,7 +43,7 @@ KINDS: Sequence[Kind] = (
         says={
             "wait_seconds": "how long it waits for an answer",
             "holding": "which adapter it holds",
-            "declined": "which runs its SLM is not for",
+            "declined": "which runs it declines and why",
         },
     ),
     Kind("manifest", "GET", "/v1/runs/{run}/manifest", "asks what a run expects of it"),

@@ -15,9 +15,27 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.coordinator.changes import ClientGone
 from services.coordinator.context import Context, principal, require_protocol
 from services.coordinator.principals import Principal, Role
-from services.coordinator.routes import agents, attempts, audit, members, metrics, runs, work
+from services.coordinator.routes import (
+    adapters,
+    agents,
+    attempts,
+    audit,
+    federation,
+    members,
+    metrics,
+    questions,
+    runs,
+    work,
+)
 from services.coordinator.routes.measuring import Measuring
-from services.coordinator.routes.problems import PROBLEM_TYPE, RETRY_AFTER_SECONDS, STATUS_BY_CODE, problem, problems
+from services.coordinator.routes.problems import (
+    PROBLEM_TYPE,
+    RETRY_AFTER_SECONDS,
+    STATUS_BY_CODE,
+    faults,
+    problem,
+    problems,
+)
 from services.coordinator.routes.slow_bodies import SlowBodies
 from shared.errors import (
     BlobTooLarge,
@@ -28,7 +46,7 @@ from shared.errors import (
     TooManyRequests,
     UploadSuperseded,
 )
-from shared.protocol.messages import Health
+from shared.protocol.messages import Fault, Health
 
 NOT_AUTHENTICATED = 401
 NOT_FOUND = 404
@@ -49,9 +67,8 @@ async def get_health(_: Annotated[Principal, Depends(principal(Role.ANYONE))]) -
 
 def create_app(context: Context) -> FastAPI:
     """Return the app for agents, operators and screens."""
-    app = _app(
-        context, "FedCoLLM coordinator", runs.router, agents.router, attempts.router, members.router, audit.router
-    )
+    parts = (federation, runs, adapters, questions, agents, attempts, members, audit)
+    app = _app(context, "FedCoLLM coordinator", *(part.router for part in parts))
     app.include_router(metrics.router)
     return app
 
@@ -100,7 +117,13 @@ def _app(context: Context, title: str, *routers: APIRouter) -> FastAPI:
 
 
 def _answer(
-    request: Request, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    faults: tuple[Fault, ...] = (),
 ) -> JSONResponse:
     request.app.state.context.metrics.refused(code)
     fields = dict(headers or {})
@@ -110,7 +133,8 @@ def _answer(
         fields["Connection"] = "close"  # the rest of the body is not waited for either
     if status == NOT_AUTHENTICATED:
         fields["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(problem(status, code, detail).model_dump(), status, headers=fields, media_type=PROBLEM_TYPE)
+    document = problem(status, code, detail).model_copy(update={"faults": faults})
+    return JSONResponse(document.model_dump(mode="json"), status, headers=fields, media_type=PROBLEM_TYPE)
 
 
 def _who(request: Request) -> str:
@@ -130,8 +154,8 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
-    faults = "; ".join(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
-    return _answer(request, 422, MessageInvalid.code, faults[:2000])
+    told = "; ".join(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
+    return _answer(request, 422, MessageInvalid.code, told[:2000], faults=faults(error.errors()))
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:

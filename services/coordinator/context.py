@@ -25,9 +25,13 @@ from services.coordinator.masked_sums import MaskedSums
 from services.coordinator.membership import Membership
 from services.coordinator.metrics import Metrics
 from services.coordinator.nonces import Nonces
+from services.coordinator.overview import Overview
 from services.coordinator.ports import Blobs, Clock, Store
+from services.coordinator.presence import Presence
 from services.coordinator.principals import Principal, Role
 from services.coordinator.progress import SYSTEM, restart_clock
+from services.coordinator.promotion import PromotionDesk
+from services.coordinator.questions import Questions
 from services.coordinator.records import Detail, JobState
 from services.coordinator.refusals import Refusals
 from services.coordinator.rounds import RoundEngine
@@ -47,6 +51,7 @@ from shared.metrics import process_registry
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION
 from shared.protocol.rounds import RunState
+from shared.release import release_told
 
 RECONCILE_SECONDS = 1.0
 FORGET_SECONDS = 10.0
@@ -70,6 +75,10 @@ class Context:
     work: WorkDesk
     lifecycle: RunLifecycle
     membership: Membership
+    presence: Presence
+    promotion: PromotionDesk
+    questions: Questions
+    overview: Overview
     audit: AuditLog
     token_log: TokenLog
     metrics: Metrics
@@ -95,6 +104,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
         unmasking = Unmasking(processes)
         registry = process_registry()
         registry.register(StoreMetrics(store, settings.data_dir, clock))
+        presence = Presence(clock)
         with store.read() as tx:
             blobs.sweep(tx.blob_digests())
         _resume(store, clock(), settings, tokens)
@@ -127,7 +137,13 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                     store, blobs, clock, federation=settings.federation, operator_key=settings.operator_key
                 ),
                 membership=Membership(
-                    store, tokens, clock, federation=settings.federation, operator_key=settings.operator_key
+                    store, tokens, presence, clock, federation=settings.federation, operator_key=settings.operator_key
+                ),
+                presence=presence,
+                promotion=PromotionDesk(store),
+                questions=Questions(store, clock, changes.ring),
+                overview=Overview(
+                    store, presence, clock, federation=settings.federation, operator_key=settings.operator_key
                 ),
                 audit=AuditLog(store, key, federation=settings.federation),
                 token_log=TokenLog(store, tokens),
@@ -202,6 +218,11 @@ async def address_of(request: Request) -> str:
 
 
 Address = Annotated[str, Depends(address_of)]
+
+
+def version_of(request: Request) -> str | None:
+    """Return the version of the release that a request comes from, if it says one."""
+    return release_told(request.headers.get("User-Agent", ""))
 
 
 def principal(*roles: Role, streamed: bool = False) -> Callable[..., Awaitable[Principal]]:

@@ -12,12 +12,13 @@ from services.coordinator.transaction import Transaction
 from shared.errors import NotFound, RunConflict
 from shared.protocol.identity import require_signature
 from shared.protocol.manifest import MANIFEST, SignedManifest
-from shared.protocol.messages import Artefact, RoundView, RunView
-from shared.protocol.rounds import ENDED_ROUNDS, ENDED_RUNS, STOPPED, RunEvent, RunState
+from shared.protocol.messages import Artefact, RoundList, RoundView, RunList, RunView
+from shared.protocol.rounds import ENDED_ROUNDS, ENDED_RUNS, STOPPED, RoundState, RunEvent, RunState
 from shared.protocol.terms import RunTerms
 from shared.protocol.work import PreparedModel
 
 EVENTS_A_PAGE = 500
+MOST_A_PAGE = 100
 
 
 class RunLifecycle:
@@ -102,16 +103,21 @@ class RunLifecycle:
         with self._store.read() as tx:
             return _run_view(tx.run(run_id))
 
-    def runs(self, *, limit: int) -> list[RunView]:
-        """Return the newest runs, newest first."""
+    def runs(self, *, before: str | None = None, limit: int = MOST_A_PAGE) -> RunList:
+        """Return a page of runs, newest first: older ones than the run ``before``."""
         with self._store.read() as tx:
-            return [_run_view(run) for run in tx.runs(limit=limit)]
+            found = tx.runs(before=None if before is None else tx.run(before), limit=limit + 1)
+        page = found[:limit]
+        return RunList(runs=tuple(map(_run_view, page)), next=page[-1].id if len(found) > limit else None)
 
-    def rounds(self, run_id: str) -> list[RoundView]:
-        """Return the rounds of a run, oldest first."""
+    def rounds(self, run_id: str, *, after: int = 0, limit: int = MOST_A_PAGE) -> RoundList:
+        """Return a page of a run's rounds, oldest first: those whose number is above ``after``."""
         with self._store.read() as tx:
             tx.run(run_id)
-            return [_round_view(tx, current) for current in tx.rounds(run_id)]
+            found = tx.rounds(run_id, after=after, limit=limit + 1)
+            page = found[:limit]
+            views = tuple(_round_view(tx, current) for current in page)
+        return RoundList(rounds=views, next=page[-1].number if len(found) > limit else None)
 
     def events(self, run_id: str, *, after: int) -> list[LoggedEvent]:
         """Return a page of the run's log after the event numbered ``after``."""
@@ -184,6 +190,8 @@ def _round_view(tx: Transaction, current: Round) -> RoundView:
         error_bound=current.error_bound,
         evaluation=current.evaluation,
         aggregate_bytes=tx.blob(current.aggregate).bytes if current.aggregate else None,
+        slm_adapter=current.slm_candidate if current.state is RoundState.PUBLISHED else None,
+        llm_adapter=current.llm_candidate if current.state is RoundState.PUBLISHED else None,
         scores=current.scores,
         seconds=seconds_by_state(current.entered),
     )

@@ -33,6 +33,19 @@ class MemberRows:
         """Return all members, by name."""
         return [_member(row) for row in self._rows.all(sa.select(schema.members).order_by(schema.members.c.name))]
 
+    def page(self, *, after: str, limit: int) -> list[Member]:
+        """Return the members whose names come after one, by name."""
+        table = schema.members.c
+        query = sa.select(schema.members).where(table.name > after).order_by(table.name).limit(limit)
+        return [_member(row) for row in self._rows.all(query)]
+
+    def names_by_state(self) -> dict[MemberState, list[str]]:
+        """Return who is in which state; every state is there."""
+        names: dict[MemberState, list[str]] = {state: [] for state in MemberState}
+        for row in self._rows.all(sa.select(schema.members.c.name, schema.members.c.state)):
+            names[MemberState(row["state"])].append(row["name"])
+        return names
+
     def former(self, names: Collection[str]) -> list[str]:
         """Return who of these may take part in nothing any more: revoked, or approved until a time that is over."""
         table = schema.members.c

@@ -6,6 +6,7 @@ The coordinator makes no member: what counts is the certificate that the operato
 from dataclasses import replace
 
 from services.coordinator.ports import Clock, Store
+from services.coordinator.presence import Presence
 from services.coordinator.principals import Role
 from services.coordinator.progress import SYSTEM
 from services.coordinator.records import Member
@@ -17,6 +18,7 @@ from shared.protocol.membership import (
     Enrolment,
     EnrolmentRequest,
     InvitationRequest,
+    MemberList,
     MemberState,
     MemberView,
     SignedCertificate,
@@ -28,20 +30,29 @@ from shared.protocol.membership import (
 RESERVED = frozenset({SYSTEM, *Role})
 
 
+MOST_A_PAGE = 100
+
+
 class Membership:
     """The members of one federation, whose operator is known by ``operator_key``."""
 
-    def __init__(self, store: Store, tokens: Tokens, clock: Clock, *, federation: str, operator_key: str) -> None:
+    def __init__(
+        self, store: Store, tokens: Tokens, presence: Presence, clock: Clock, *, federation: str, operator_key: str
+    ) -> None:
         self._store = store
         self._tokens = tokens
+        self._presence = presence
         self._clock = clock
         self._federation = federation
         self._operator_key = operator_key
 
-    def members(self) -> list[MemberView]:
-        """Return everybody who was ever invited, by name."""
+    def members(self, *, after: str = "", limit: int = MOST_A_PAGE) -> MemberList:
+        """Return a page of everybody who was ever invited, by name: the names after ``after``."""
         with self._store.read() as tx:
-            return [_view(member) for member in tx.members.all()]
+            found = tx.members.page(after=after, limit=limit + 1)
+        page = found[:limit]
+        views = (_view(member).model_copy(update={"heard": self._presence.agent(member.name)}) for member in page)
+        return MemberList(agents=tuple(views), next=page[-1].name if len(found) > limit else None)
 
     def invite(self, name: str, request: InvitationRequest, *, actor: str) -> MemberView:
         """Let whoever brings the token enrol as ``name``, once; an invitation that was not used gives way to a new one.

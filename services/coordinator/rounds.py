@@ -60,13 +60,12 @@ class RoundEngine:
     # --- agents -------------------------------------------------------------------------------------------------
 
     def wanted(self, agent: str, declined: Collection[str] = ()) -> Wanted:
-        """Return the oldest round that waits for this agent, and the newest published adapter.
+        """Return the oldest round that waits for this agent, and the adapter that it is to hold.
 
         Runs that the agent has declined, because its SLM is not theirs, come last, and their adapters not at all.
         """
         with self._store.read() as tx:
-            newest = tx.newest_published(declined)
-            adapter = published(newest) if newest else None
+            adapter = held(tx, declined)
             running = reversed(tx.runs(states=(RunState.RUNNING,)))
             for run in sorted(running, key=lambda run: run.id in declined):
                 current = tx.live_round(run)
@@ -87,7 +86,7 @@ class RoundEngine:
     def published_path(self, digest: str) -> Path:
         """Return where a published SLM adapter lies; anything else is not found, whether it exists or not."""
         with self._store.read() as tx:
-            if not tx.is_published(digest):
+            if not tx.adapters.is_published(digest):
                 raise NotFound(f"no published adapter has digest {digest}")
         return self._blobs.path(digest)
 
@@ -258,6 +257,12 @@ def _decide(run: Run, current: Round, now: float) -> Verdict:
         min_seconds=0 if current.attempt else cohort.min_seconds,
         max_seconds=cohort.max_seconds,
     )
+
+
+def held(tx: Transaction, declined: Collection[str] = ()) -> PublishedAdapter | None:
+    """Return the adapter that agents are to hold: the one that an operator has pinned, else the newest."""
+    pinned = tx.adapters.pinned()
+    return tx.adapters.newest(declined) if pinned is None or pinned.run_id in declined else pinned
 
 
 def published(run: Run) -> PublishedAdapter | None:

@@ -145,6 +145,16 @@ events = Table(
     sqlite_autoincrement=True,
 )
 
+# One row or none: the adapter that an operator has chosen for the agents, who hold the newest without it.
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("digest", ForeignKey("blobs.digest"), nullable=False),
+)
+
 members = Table(
     "members",
     metadata,

@@ -4,7 +4,6 @@ A change of a run's or round's state goes through the protocol's table and write
 same transaction; records go in and out, rows do not.
 """
 
-from collections.abc import Collection
 from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -13,6 +12,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel, TypeAdapter
 
 from services.coordinator import schema
+from services.coordinator.adapter_rows import AdapterRows
 from services.coordinator.attempt_rows import AttemptRows
 from services.coordinator.audit_rows import AuditRows
 from services.coordinator.count_rows import CountRows
@@ -42,6 +42,7 @@ class Transaction:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
+        self.adapters = AdapterRows(rows)
         self.members = MemberRows(rows)
         self.attempts = AttemptRows(rows)
         self.audit = AuditRows(rows)
@@ -60,20 +61,18 @@ class Transaction:
             raise NotFound(f"there is no run {run_id!r}: list the runs to see which there are")
         return _run(row)
 
-    def runs(self, *, states: tuple[RunState, ...] = (), limit: int | None = None) -> list[Run]:
-        """Return the newest runs, newest first; all states unless some are named."""
-        query = sa.select(schema.runs).order_by(schema.runs.c.created_at.desc(), schema.runs.c.id).limit(limit)
-        if states:
-            query = query.where(schema.runs.c.state.in_(states))
-        return [_run(row) for row in self._rows.all(query)]
-
-    def newest_published(self, but: Collection[str] = ()) -> Run | None:
-        """Return the newest run that has published a round, ``but`` none of these, if there is one."""
+    def runs(
+        self, *, states: tuple[RunState, ...] = (), before: Run | None = None, limit: int | None = None
+    ) -> list[Run]:
+        """Return runs, newest first; all states unless some are named, and only older ones than ``before``."""
         table = schema.runs.c
-        there = sa.select(schema.runs).where(table.published_round > 0, table.id.not_in(but))
-        query = there.order_by(table.created_at.desc(), table.id)
-        row = self._rows.first(query.limit(1))
-        return None if row is None else _run(row)
+        query = sa.select(schema.runs).order_by(table.created_at.desc(), table.id).limit(limit)
+        if states:
+            query = query.where(table.state.in_(states))
+        if before is not None:
+            same = sa.and_(table.created_at == before.created_at, table.id > before.id)
+            query = query.where(sa.or_(table.created_at < before.created_at, same))
+        return [_run(row) for row in self._rows.all(query)]
 
     def insert_run(self, run: Run, *, actor: str) -> None:
         """Add a run."""
@@ -112,9 +111,11 @@ class Transaction:
             raise NotFound(f"run {run_id!r} has no round {number}")
         return _round(row)
 
-    def rounds(self, run_id: str) -> list[Round]:
-        """Return the rounds of a run, oldest first."""
-        query = sa.select(schema.rounds).where(schema.rounds.c.run_id == run_id).order_by(schema.rounds.c.number)
+    def rounds(self, run_id: str, *, after: int = 0, limit: int | None = None) -> list[Round]:
+        """Return the rounds of a run whose number is above ``after``, oldest first."""
+        table = schema.rounds.c
+        query = sa.select(schema.rounds).where(table.run_id == run_id, table.number > after)
+        query = query.order_by(table.number).limit(limit)
         return [_round(row) for row in self._rows.all(query)]
 
     def live_round(self, run: Run) -> Round | None:
@@ -173,17 +174,6 @@ class Transaction:
         query = sa.select(sa.func.count()).where(table.run_id == run_id, table.state == RoundState.PUBLISHED)
         return int(self._rows.value(query))
 
-    def is_published(self, digest: str) -> bool:
-        """Return whether ``digest`` names an SLM adapter that some run has published: theta^0 or a later theta^t."""
-        table = schema.rounds.c
-        published = sa.or_(
-            sa.and_(table.state == RoundState.PUBLISHED, table.slm_candidate == digest), table.slm_adapter == digest
-        )
-        if self._rows.first(sa.select(table.number).where(published).limit(1)):
-            return True
-        newest = sa.select(schema.runs.c.id).where(schema.runs.c.slm_adapter == digest).limit(1)
-        return self._rows.first(newest) is not None
-
     # --- updates and blobs --------------------------------------------------------------------------------------
 
     def updates(self, run_id: str, number: int) -> list[Update]:
@@ -239,6 +229,12 @@ class Transaction:
             table.run_id == run_id, table.state.in_((JobState.PENDING, JobState.LEASED))
         )
         return [_job(row) for row in self._rows.all(query.order_by(table.created_at, table.id))]
+
+    def leased_jobs(self) -> list[Job]:
+        """Return the jobs that some worker has, oldest first."""
+        table = schema.jobs.c
+        query = sa.select(schema.jobs).where(table.state == JobState.LEASED).order_by(table.created_at, table.id)
+        return [_job(row) for row in self._rows.all(query)]
 
     def change_job(self, job: Job, **changes: Any) -> Job:  # noqa: ANN401 - columns differ in type
         """Change a job that is still as it was read, or raise VersionConflict."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from shared.errors import CertificateExpired, FederationMismatch
 from shared.protocol.digests import Digest
 from shared.protocol.identity import IdentityKey, PublicKey, Signature, fingerprint, require_signature
-from shared.protocol.names import PrincipalName
+from shared.protocol.names import PrincipalName, RoundNumber, RunId
 from shared.protocol.terms import FROZEN
 
 # Kinds of what is signed.
@@ -125,8 +125,33 @@ class RevocationRequest(BaseModel):
     model_config = FROZEN
 
 
+class RoundPlace(BaseModel):
+    """A round of a run."""
+
+    run_id: RunId
+    round: RoundNumber
+    model_config = FROZEN
+
+
+class Heard(BaseModel):
+    """What an agent has said when it last asked what is wanted: since then it works, waits, or is gone.
+
+    ``declines`` are the runs that it will not or cannot work for, each with the code of the reason; ``assigned`` is the
+    round that it was given to train for, if it was.
+    """
+
+    at: float
+    version: str | None
+    declines: dict[RunId, str]
+    assigned: RoundPlace | None
+    model_config = FROZEN
+
+
 class MemberView(BaseModel):
-    """An agent as its operator sees it, and as it sees itself."""
+    """An agent as its operator sees it, and as it sees itself.
+
+    ``heard`` is nothing where it has not asked for anything since the coordinator started.
+    """
 
     name: PrincipalName
     state: MemberState
@@ -134,13 +159,15 @@ class MemberView(BaseModel):
     invitation_expires_at: Moment | None
     not_after: Moment | None
     changed_at: float
+    heard: Heard | None = None
     model_config = FROZEN
 
 
 class MemberList(BaseModel):
-    """All agents that were ever invited, by name."""
+    """A page of the agents that were ever invited, by name; ask again with ``after`` = ``next``."""
 
     agents: tuple[MemberView, ...]
+    next: PrincipalName | None = None
     model_config = FROZEN
 
 

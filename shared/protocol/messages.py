@@ -22,22 +22,36 @@ PROTOCOL_FIELD = "FedCoLLM-Protocol"
 LONGEST_POLL_SECONDS = 25.0
 
 # Runs that an agent says it declines: so that the address of its question is shorter than proxies' 8 KiB.
-MOST_DECLINED = 100
+MOST_DECLINED = 70
 
 MESSAGE_CHARACTERS = 4000
+MOST_FAULTS = 50
 Message = Annotated[str, Field(max_length=MESSAGE_CHARACTERS)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 WaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_POLL_SECONDS)]
 
 
+class Fault(BaseModel):
+    """What is wrong with one value of a request: ``where`` is its path, as in ``cohort.min_count``, or empty."""
+
+    where: Annotated[str, Field(max_length=400)]
+    message: Annotated[str, Field(max_length=1000)]
+    model_config = FROZEN
+
+
 class Problem(BaseModel):
-    """A problem document (RFC 9457); ``code`` is stable and ``detail`` is for people."""
+    """A problem document (RFC 9457); ``code`` is stable and ``detail`` is for people.
+
+    ``faults`` says it value by value, where a request's body or query could not be understood.
+    """
 
     type: str = "about:blank"
     title: str
     status: int
     code: Annotated[str, Field(max_length=64)]
     detail: Message
+    faults: Annotated[tuple[Fault, ...], Field(max_length=MOST_FAULTS)] = ()
     model_config = FROZEN
 
 
@@ -50,12 +64,14 @@ class Score(BaseModel):
     What accuracy is follows from the run's kind of task: of multiple_choice the share of examples answered right, and
     ``chance`` what guessing would score; of completion the share of the answers' tokens that the model holds most
     likely, each after the right ones before it, and ``chance`` is 0. The loss is a mean per token of the right answers.
+    ``interval`` holds the accuracy over all examples of this kind in 95 of 100 cases.
     """
 
-    accuracy: Annotated[float, Field(ge=0, le=1)]
+    accuracy: Share
     loss: Finite
     examples: Annotated[int, Field(ge=1)]
-    chance: Annotated[float, Field(ge=0, le=1)]
+    chance: Share
+    interval: tuple[Share, Share] | None = None
     model_config = FROZEN
 
 
@@ -95,13 +111,13 @@ class AgentsEvaluation(BaseModel):
     """
 
     examples: Annotated[int, Field(ge=1)]
-    accuracy: Annotated[float, Field(ge=0, le=1)]
+    accuracy: Share
     loss: Finite
     model_config = FROZEN
 
 
 class RoundView(BaseModel):
-    """A round as anybody may see it: counts, never who."""
+    """A round as anybody may see it: counts, never who; the adapters are those that it has published."""
 
     run_id: RunId
     number: int
@@ -114,6 +130,8 @@ class RoundView(BaseModel):
     late: int
     attempts: int
     aggregate_bytes: int | None
+    slm_adapter: Digest | None
+    llm_adapter: Digest | None
     error_bound: float | None
     evaluation: AgentsEvaluation | None
     scores: RoundScores | None
@@ -137,16 +155,18 @@ class RunView(BaseModel):
 
 
 class RunList(BaseModel):
-    """A page of runs, newest first."""
+    """A page of runs, newest first; ask again with ``before`` = ``next``."""
 
     runs: tuple[RunView, ...]
+    next: RunId | None = None
     model_config = FROZEN
 
 
 class RoundList(BaseModel):
-    """The rounds of a run, oldest first."""
+    """A page of a run's rounds, oldest first; ask again with ``after`` = ``next``."""
 
     rounds: tuple[RoundView, ...]
+    next: RoundNumber | None = None
     model_config = FROZEN
 
 

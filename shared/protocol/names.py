@@ -8,3 +8,6 @@ from pydantic import Field, StringConstraints
 PrincipalName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 RunId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 RoundNumber: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]
+
+# What an agent says of a run that it declines: the run, and the code of its reason.
+Declined: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}:[a-z_]{1,32}$")]

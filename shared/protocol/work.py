@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, JsonValue
 from shared.protocol.digests import Digest
 from shared.protocol.messages import BaseScores, Finite, Message, RoundScores, WaitSeconds
 from shared.protocol.names import RunId
+from shared.protocol.questions import Answers, QuestionId
 from shared.protocol.tensors import LayoutSent
 from shared.protocol.terms import FROZEN, RunTerms, Seed
 
@@ -121,10 +122,44 @@ class Lease(BaseModel):
     model_config = FROZEN
 
 
+class Question(BaseModel):
+    """A question as a worker gets it, when there is nothing else to do."""
+
+    id: QuestionId
+    terms: RunTerms
+    prepared: PreparedDigests
+    slm_adapter: Digest
+    llm_adapter: Digest
+    prompt: str
+    max_new_tokens: int
+    model_config = FROZEN
+
+
+class QuestionAnswered(BaseModel):
+    """What the models say, greedily decoded; after the prompt, and without it."""
+
+    kind: Literal["answered"] = "answered"
+    answers: Answers
+    model_config = FROZEN
+
+
+class QuestionFailed(BaseModel):
+    """Why a worker could not ask the models."""
+
+    kind: Literal["failed"] = "failed"
+    code: Annotated[str, Field(max_length=64)]
+    message: Message
+    model_config = FROZEN
+
+
+QuestionOutcome = Annotated[QuestionAnswered | QuestionFailed, Field(discriminator="kind")]
+
+
 class LeaseAnswer(BaseModel):
-    """A lease, or nothing yet: ask again."""
+    """A lease; a question, where nobody needs anything else; or nothing yet: ask again."""
 
     lease: Lease | None
+    question: Question | None = None
     model_config = FROZEN
 
 

@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import httpx
@@ -256,7 +256,7 @@ async def test_what_a_coordinator_refuses_is_shown_by_its_code(tmp_path: Path) -
     """An organisation reads the code that the coordinator sent, once."""
 
     class Refusing:
-        async def wanted(self, holding: str | None, declined: set[str], *, wait_seconds: float) -> None:  # noqa: ARG002
+        async def wanted(self, holding: str | None, declined: Mapping[str, str], *, wait_seconds: float) -> None:  # noqa: ARG002
             raise RemoteProblem("not_authenticated", 401, "no token that this coordinator knows")
 
     status, pauses = Status(), Pauses(1)
@@ -271,7 +271,7 @@ async def test_a_coordinator_that_is_away_is_no_hot_loop(tmp_path: Path) -> None
     """Nobody there: the error is shown and the next try comes after a pause."""
 
     class Away:
-        async def wanted(self, holding: str | None, declined: set[str], *, wait_seconds: float) -> None:  # noqa: ARG002
+        async def wanted(self, holding: str | None, declined: Mapping[str, str], *, wait_seconds: float) -> None:  # noqa: ARG002
             raise Unreachable("nobody there")
 
     status, pauses = Status(), Pauses(2)
@@ -291,7 +291,7 @@ class Answering:
         self._most = most
         self.asked: list[tuple[list[str], float]] = []
 
-    async def wanted(self, holding: str | None, declined: Iterable[str], *, wait_seconds: float) -> Wanted:  # noqa: ARG002
+    async def wanted(self, holding: str | None, declined: Mapping[str, str], *, wait_seconds: float) -> Wanted:  # noqa: ARG002
         """Answer."""
         if len(self.asked) == self._most:
             raise Enough
@@ -349,6 +349,7 @@ async def test_of_declined_runs_the_newest_are_told(tmp_path: Path, clock: Manua
                 raise PolicyRefused("no")
         await ada.step(wait_seconds=0)
         assert list(ada._declined) == [*declined[50:60], *declined[61:], declined[60]]
+        assert everybody.context.presence.agent("ada").declines[declined[60]] == PolicyRefused.code
         assert everybody.statuses["ada"].sent.bytes < 8192
 
 

@@ -96,7 +96,7 @@ def test_an_update_that_rotted_aborts_the_round(damage: Callable[[Path], None], 
     submit(context, "bob", 2.0)
     damage(context.blobs.path(digest_of(adapter(2.0))))
     context.rounds.reconcile()
-    aborted, following = context.lifecycle.rounds(RUN)
+    aborted, following = context.lifecycle.rounds(RUN).rounds
     assert aborted.state is RoundState.ABORTED
     assert aborted.reason.startswith(code)
     assert following.state is RoundState.OPEN
@@ -108,8 +108,8 @@ def test_updates_that_overflow_abort_the_round(context: Context) -> None:
     submit(context, "ada", 3e38)
     submit(context, "bob", 3e38)
     context.rounds.reconcile()
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.ABORTED
-    assert context.lifecycle.rounds(RUN)[0].reason.startswith(ValuesNotFinite.code)
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.ABORTED
+    assert context.lifecycle.rounds(RUN).rounds[0].reason.startswith(ValuesNotFinite.code)
 
 
 def test_an_update_that_comes_while_others_are_averaged_is_not_lost(context: Context, clock: ManualClock) -> None:
@@ -120,7 +120,7 @@ def test_an_update_that_comes_while_others_are_averaged_is_not_lost(context: Con
     bob_comes = Meanwhile(context, lambda: submit(context, "bob", 3.0))
     rounds = RoundEngine(context.store, context.blobs, bob_comes, context.rounds._sums, clock, federation=FEDERATION)
     rounds.reconcile()
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.OPEN
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.OPEN
     rounds.reconcile()
     for values in aggregate_of(context).values():
         np.testing.assert_array_equal(values, np.float32(2.0))
@@ -157,7 +157,7 @@ def test_a_conflict_in_one_run_does_not_stop_the_others(context: Context, clock:
     meanwhile, sums = Meanwhile(context, conflict), context.rounds._sums
     rounds = RoundEngine(context.store, context.blobs, meanwhile, sums, clock, federation=FEDERATION)
     rounds.reconcile()
-    states = {run_id: context.lifecycle.rounds(run_id)[0].state for run_id in (RUN, "second")}
+    states = {run_id: context.lifecycle.rounds(run_id).rounds[0].state for run_id in (RUN, "second")}
     assert sorted(states.values()) == [RoundState.AGGREGATED, RoundState.OPEN]
     context.rounds.reconcile()
-    assert all(context.lifecycle.rounds(run_id)[0].state is RoundState.AGGREGATED for run_id in states)
+    assert all(context.lifecycle.rounds(run_id).rounds[0].state is RoundState.AGGREGATED for run_id in states)

@@ -27,7 +27,7 @@ def shown(followed: Followed, width: int, height: int) -> list[str]:
 
 def followed(context: Context) -> Followed:
     """What is known of the run now."""
-    return Followed(run=run_of(context), rounds=tuple(context.lifecycle.rounds(RUN)), events=events_of(context))
+    return Followed(run=run_of(context), rounds=tuple(context.lifecycle.rounds(RUN).rounds), events=events_of(context))
 
 
 @pytest.fixture

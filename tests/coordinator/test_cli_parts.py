@@ -15,7 +15,7 @@ LEASE_SECONDS = 30
 
 def told(context: Context, clock: ManualClock) -> str:
     """The run's phase now."""
-    return phase(run_of(context), context.lifecycle.rounds(RUN), events_of(context), now=clock())
+    return phase(run_of(context), context.lifecycle.rounds(RUN).rounds, events_of(context), now=clock())
 
 
 def spent(context: Context) -> dict[str, float]:

@@ -112,7 +112,7 @@ def test_a_report_as_json_is_the_same(operator: Operated):
     found = Report.model_validate_json(report(operator, "--json"))
 
     assert found.run == run_of(operator.context)
-    assert list(found.rounds) == operator.context.lifecycle.rounds(RUN)
+    assert found.rounds == operator.context.lifecycle.rounds(RUN).rounds
     assert list(found.artefacts) == operator.context.lifecycle.artefacts(RUN)
     assert found.updates == 2
     assert found.update_bytes == found.rounds[0].aggregate_bytes

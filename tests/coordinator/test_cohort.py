@@ -25,7 +25,7 @@ def test_a_full_cohort_takes_no_more(context: Context) -> None:
     assert context.rounds.wanted("cleo").assignment is None
     with pytest.raises(RoundClosed, match="takes no more"):
         submit(context, "cleo", 3.0)
-    view = context.lifecycle.rounds(RUN)[0]
+    view = context.lifecycle.rounds(RUN).rounds[0]
     assert (view.accepted, view.late) == (2, 1)
 
 
@@ -37,7 +37,7 @@ def test_a_refused_update_does_not_disturb_the_round(context: Context) -> None:
         submit(context, "ada", float("nan"))
 
     assert newest_round(context).version == before
-    assert context.lifecycle.rounds(RUN)[0].refused == 1
+    assert context.lifecycle.rounds(RUN).rounds[0].refused == 1
 
 
 def test_a_count_is_not_lost_when_the_round_goes_on(context: Context) -> None:
@@ -49,7 +49,7 @@ def test_a_count_is_not_lost_when_the_round_goes_on(context: Context) -> None:
     with context.store.write() as tx:
         tx.change_round(read_before, actor="test", accepted=0)
 
-    assert context.lifecycle.rounds(RUN)[0].refused == 1
+    assert context.lifecycle.rounds(RUN).rounds[0].refused == 1
 
 
 def test_of_two_racing_updates_of_one_agent_the_first_counts(context: Context) -> None:
@@ -70,7 +70,7 @@ def test_of_two_racing_updates_of_one_agent_the_first_counts(context: Context) -
                 outcomes.append(error.code)
 
     assert outcomes == [digest_of(blobs[0]), "update_conflict"]
-    assert context.lifecycle.rounds(RUN)[0].accepted == 1
+    assert context.lifecycle.rounds(RUN).rounds[0].accepted == 1
 
 
 @pytest.mark.parametrize("run_id", ["../evil", "a/b", "/etc", "a..b/..", "", "A", "x" * 65])

@@ -32,7 +32,7 @@ async def test_a_hostile_update_costs_its_sender_a_refusal(context: Context) -> 
         code = Problem.model_validate_json(answer.content).code
         assert code in {error.code for error in REFUSALS}, make.__name__
     assert_nothing_kept(context)
-    assert context.lifecycle.rounds(RUN)[0].refused == len(HOSTILE)
+    assert context.lifecycle.rounds(RUN).rounds[0].refused == len(HOSTILE)
     assert (await send(context, adapter(1.0))).is_success
 
 
@@ -48,8 +48,8 @@ def test_a_hostile_candidate_is_not_evaluated(context: Context) -> None:
         result = CotuneResult(slm_adapter=store(context, first(make)), llm_adapter=llm, steps=1, losses={})
         with pytest.raises(REFUSALS):
             context.work.complete(granted.job_id, granted.token, result, actor="worker")
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.COTUNING
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.COTUNING
     honest = CotuneResult(slm_adapter=store(context, adapter(3.0)), llm_adapter=llm, steps=1, losses={})
     context.work.complete(granted.job_id, granted.token, honest, actor="worker")
     work(context)
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.PUBLISHED
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.PUBLISHED

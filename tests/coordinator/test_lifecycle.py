@@ -26,7 +26,7 @@ from tests.support.federations import (
 
 def states(context: Context) -> list[RoundState]:
     """Return the states of the run's rounds, oldest first."""
-    return [current.state for current in context.lifecycle.rounds(RUN)]
+    return [current.state for current in context.lifecycle.rounds(RUN).rounds]
 
 
 def newest(context: Context) -> int:
@@ -194,7 +194,7 @@ def test_a_run_that_nobody_made_is_not_found(context: Context) -> None:
     """Every question about an unknown run has the same answer."""
     for ask in (
         lambda: context.lifecycle.run("other"),
-        lambda: context.lifecycle.rounds("other"),
+        lambda: context.lifecycle.rounds("other").rounds,
         lambda: context.lifecycle.events("other", after=0),
         lambda: context.lifecycle.manifest("other"),
         lambda: context.lifecycle.artefacts("other"),

@@ -18,11 +18,13 @@ from shared.protocol.digests import digest_of
 from shared.protocol.manifest import MANIFEST, ManifestSignature
 from shared.protocol.membership import EnrolmentRequest, RevocationRequest, SignedCertificate
 from shared.protocol.messages import CancelRequest
+from shared.protocol.published import PromotionRequest
+from shared.protocol.questions import QuestionRequest
 from shared.protocol.secagg.attempt import Advert
 from shared.protocol.secagg.member import announce
 from shared.protocol.secagg.sealing import AttemptSecrets
 from shared.protocol.terms import CohortTerms
-from shared.protocol.work import FailureRequest, Heartbeat, Lease, LeaseRequest, ResultRequest
+from shared.protocol.work import FailureRequest, Heartbeat, Lease, LeaseRequest, QuestionAnswered, ResultRequest
 from tests.coordinator.test_principals import INTERNAL, PUBLIC
 from tests.support.federations import (
     LLM_LAYOUT,
@@ -72,6 +74,8 @@ MATRIX = [
     #                                                                    operator vi. wo. ada bob eve nobody
     Row("", "GET", "/healthz", "                                              200 200 200 200 200 200 200"),
     Row("", "GET", "/metrics", "                                              200 200 403 403 403 403 401"),
+    Row("", "GET", "/v1/federation", "                                        200 200 403 403 403 403 401"),
+    Row("", "GET", "/v1/presets", "                                           200 200 403 403 403 403 401"),
     Row("", "GET", "/v1/runs", "                                              200 200 403 403 403 403 401"),
     Row("new run", "PUT", "/v1/runs/{run_id}", "                              200 403 403 403 403 403 401"),
     Row("run", "PUT", "/v1/runs/{run_id}", "                                  200 403 403 403 403 403 401"),
@@ -99,12 +103,21 @@ MATRIX = [
     Row("no run's artefact", "GET", "/v1/runs/{run_id}/artefacts/{name}", "   404 403 403 403 403 403 401"),
     Row("run", "GET", "/v1/runs/{run_id}/manifest", "                         200 200 403 200 200 403 401"),
     Row("no run", "GET", "/v1/runs/{run_id}/manifest", "                      404 404 403 404 404 403 401"),
+    Row("", "GET", "/v1/adapters", "                                          200 200 403 403 403 403 401"),
     Row("published adapter", "GET", "/v1/adapters/{digest}", "                200 200 403 200 200 403 401"),
     Row("ada's update", "GET", "/v1/adapters/{digest}", "                     404 404 403 404 404 403 401"),
     Row("bob's past update", "GET", "/v1/adapters/{digest}", "                404 404 403 404 404 403 401"),
     Row("average before co-tuning", "GET", "/v1/adapters/{digest}", "         404 404 403 404 404 403 401"),
     Row("LLM's adapter", "GET", "/v1/adapters/{digest}", "                    404 404 403 404 404 403 401"),
     Row("no blob", "GET", "/v1/adapters/{digest}", "                          404 404 403 404 404 403 401"),
+    Row("", "GET", "/v1/promotion", "                                         200 200 403 403 403 403 401"),
+    Row("past round", "PUT", "/v1/promotion", "                               200 403 403 403 403 403 401"),
+    Row("no round", "PUT", "/v1/promotion", "                                 404 403 403 403 403 403 401"),
+    Row("", "DELETE", "/v1/promotion", "                                      200 403 403 403 403 403 401"),
+    Row("run", "POST", "/v1/questions", "                                     200 403 403 403 403 403 401"),
+    Row("no run", "POST", "/v1/questions", "                                  404 403 403 403 403 403 401"),
+    Row("question", "GET", "/v1/questions/{question_id}", "                   200 403 403 403 403 403 401"),
+    Row("no question", "GET", "/v1/questions/{question_id}", "                404 403 403 403 403 403 401"),
     Row("", "GET", "/v1/wanted", "                                            403 403 403 200 200 403 401"),
     Row("ada's update", "PUT", UPDATES, "                                     403 403 403 200 200 403 401"),
     Row("another update than ada's", "PUT", UPDATES, "                        403 403 403 409 200 403 401"),
@@ -153,6 +166,8 @@ MATRIX = [
     Row("job", "POST", "/v1/work/{job_id}/failure", "                         403 403 200 403 403 403 401"),
     Row("job, another's lease", "POST", "/v1/work/{job_id}/failure", "        403 403 409 403 403 403 401"),
     Row("no job", "POST", "/v1/work/{job_id}/failure", "                      403 403 404 403 403 403 401"),
+    Row("question", "PUT", "/v1/work/questions/{question_id}", "              403 403 200 403 403 403 401"),
+    Row("no question", "PUT", "/v1/work/questions/{question_id}", "           403 403 200 403 403 403 401"),
     Row("average before co-tuning", "GET", "/v1/work/blobs/{digest}", "       403 403 200 403 403 403 401"),
     Row("no blob", "GET", "/v1/work/blobs/{digest}", "                        403 403 404 403 403 403 401"),
     Row("new blob", "PUT", "/v1/work/blobs/{digest}", "                       403 403 200 403 403 403 401"),
@@ -169,6 +184,7 @@ class Scene:
 
     context: Context
     job: Lease
+    question: str
     digests: dict[str, str]
 
 
@@ -214,7 +230,8 @@ def scene(played: tuple[Path, Lease], tmp_path: Path, clock: ManualClock) -> Ite
             "new blob": digest_of(NEW_BLOB),
             "new blob, another's digest": digest_of(b"another"),
         }
-        yield Scene(context, job, digests)
+        question = context.questions.ask(QuestionRequest(run_id=RUN, prompt="Why?"), by="operator")
+        yield Scene(context, job, question.id, digests)
 
 
 def path_of(row: Row, scene: Scene) -> str:
@@ -224,6 +241,7 @@ def path_of(row: Row, scene: Scene) -> str:
         number={"past round": 1, "no round": 3}.get(row.object, 2 if run_of(row) == RUN else 1),
         attempt=2 if row.object == "no attempt" else 1,
         digest=scene.digests.get(row.object),
+        question_id="0" * 32 if row.object == "no question" else scene.question,
         job_id="nowhere" if row.object == "no job" else scene.job.job_id,
         name={"SLM adapter": "slm-adapter", "LLM adapter": "llm-adapter"}.get(row.object, name_of(row)),
     )
@@ -280,6 +298,9 @@ BODIES: dict[str, Callable[[Row, Scene], BaseModel | bytes]] = {
     "PUT {run_id}": lambda row, _: terms_of(rounds=4) if row.object == "run, other terms" else TERMS,
     "PUT signature": signature_of,
     "POST cancel": lambda *_: CancelRequest(reason="enough"),
+    "PUT promotion": lambda row, _: PromotionRequest(run_id=RUN, round=2 if row.object == "no round" else 1),
+    "POST questions": lambda row, _: QuestionRequest(run_id=run_of(row), prompt="Why?"),
+    "PUT {question_id}": lambda *_: QuestionAnswered(answers={}),
     "PUT update": lambda row, _: adapter(51.0 if row.object == "another update than ada's" else 50.0),
     "PUT keys": keys_of,
     "PUT shares": lambda *_: DealtShares(sealed={}),

@@ -204,7 +204,7 @@ def test_an_invitation_agrees_with_the_coordinator(wrong: dict[str, object], con
     """Agents would believe its key and its federation, and nothing of this coordinator's."""
     with pytest.raises(FederationMismatch, match="compare the operator's federation"):
         context.membership.invite("dora", invitation("A" * 43, **wrong), actor="operator")
-    assert "dora" not in {one.name for one in context.membership.members()}
+    assert "dora" not in {one.name for one in context.membership.members().agents}
 
 
 @pytest.mark.parametrize("name", ["coordinator", "operator", "worker", "viewer"])
@@ -217,10 +217,12 @@ def test_no_agent_is_called_as_somebody_else_in_the_audit_log(name: str, context
 def test_no_agent_is_called_as_somebody_who_has_a_token(context: Context, clock: ManualClock) -> None:
     """Their names stand side by side in the audit log, without their roles."""
     tokens = KnownTokens({"dora": issue(Role.VIEWER)[1]})
-    members = Membership(context.store, tokens, clock, federation=FEDERATION, operator_key=OPERATOR.public)
+    members = Membership(
+        context.store, tokens, context.presence, clock, federation=FEDERATION, operator_key=OPERATOR.public
+    )
     with pytest.raises(MemberConflict, match="choose another name"):
         members.invite("dora", invitation("A" * 43), actor="operator")
-    assert not members.members()
+    assert not members.members().agents
 
 
 @pytest.mark.anyio

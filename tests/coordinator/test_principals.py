@@ -18,13 +18,23 @@ pytestmark = pytest.mark.anyio
 EVERYBODY = {Role.ANYONE, Role.OPERATOR, Role.VIEWER, Role.WORKER, Role.AGENT}
 READERS = {Role.OPERATOR, Role.VIEWER, Role.AGENT}
 DIGEST = digest_of(b"adapter")
-IN_PATHS = {"run_id": "run", "number": 1, "attempt": 1, "digest": DIGEST, "name": "slm-adapter", "job_id": "job"}
+IN_PATHS = {
+    "run_id": "run",
+    "number": 1,
+    "attempt": 1,
+    "digest": DIGEST,
+    "name": "slm-adapter",
+    "job_id": "job",
+    "question_id": "0" * 32,
+}
 
 # Who may do what: the whole of it. A new route is written here before it is written anywhere else, and test_matrix.py
 # says what everybody is answered.
 PUBLIC: dict[tuple[str, str], set[Role]] = {
     ("GET", "/healthz"): EVERYBODY,
     ("GET", "/metrics"): {Role.OPERATOR, Role.VIEWER},
+    ("GET", "/v1/federation"): {Role.OPERATOR, Role.VIEWER},
+    ("GET", "/v1/presets"): {Role.OPERATOR, Role.VIEWER},
     ("GET", "/v1/runs"): {Role.OPERATOR, Role.VIEWER},
     ("PUT", "/v1/runs/{run_id}"): {Role.OPERATOR},
     ("GET", "/v1/runs/{run_id}"): {Role.OPERATOR, Role.VIEWER},
@@ -37,7 +47,13 @@ PUBLIC: dict[tuple[str, str], set[Role]] = {
     ("GET", "/v1/runs/{run_id}/artefacts"): {Role.OPERATOR, Role.VIEWER},
     ("GET", "/v1/runs/{run_id}/artefacts/{name}"): {Role.OPERATOR},
     ("GET", "/v1/runs/{run_id}/manifest"): READERS,
+    ("GET", "/v1/adapters"): {Role.OPERATOR, Role.VIEWER},
     ("GET", "/v1/adapters/{digest}"): READERS,
+    ("GET", "/v1/promotion"): {Role.OPERATOR, Role.VIEWER},
+    ("PUT", "/v1/promotion"): {Role.OPERATOR},
+    ("DELETE", "/v1/promotion"): {Role.OPERATOR},
+    ("POST", "/v1/questions"): {Role.OPERATOR},
+    ("GET", "/v1/questions/{question_id}"): {Role.OPERATOR},
     ("GET", "/v1/agents"): {Role.OPERATOR},
     ("PUT", "/v1/agents/{name}/invitation"): {Role.OPERATOR},
     ("PUT", "/v1/agents/{name}/certificate"): {Role.OPERATOR},
@@ -60,6 +76,7 @@ INTERNAL: dict[tuple[str, str], set[Role]] = {
     ("POST", "/v1/work/{job_id}/heartbeat"): {Role.WORKER},
     ("POST", "/v1/work/{job_id}/result"): {Role.WORKER},
     ("POST", "/v1/work/{job_id}/failure"): {Role.WORKER},
+    ("PUT", "/v1/work/questions/{question_id}"): {Role.WORKER},
     ("GET", "/v1/work/blobs/{digest}"): {Role.WORKER},
     ("PUT", "/v1/work/blobs/{digest}"): {Role.WORKER},
 }

@@ -12,6 +12,7 @@ from services.coordinator.context import Context
 from services.coordinator.routes.problems import RETRY_AFTER_SECONDS, STATUS_BY_CODE, TITLES
 from shared import errors
 from shared.errors import FedCoLLMError, ProtocolError, StorageError
+from shared.protocol.messages import Problem
 from tests.support.federations import client, terms_of
 from tests.support.requests import assert_problem
 
@@ -123,3 +124,24 @@ async def test_health_needs_neither_version_nor_token(context: Context) -> None:
         async with client(context, None, app=make(context)) as http:
             http.headers.clear()
             assert (await http.get("/healthz")).json() == {"status": "ok"}
+
+
+async def test_a_form_that_is_wrong_says_where(context: Context) -> None:
+    """A problem names each wrong value by its path, so that a screen can show it beside that."""
+    terms = terms_of().model_dump(mode="json")
+    terms["cohort"] |= {"min_count": 0, "max_count": "many"}
+    terms["training"]["optimiser"]["learning_rate"] = 100
+    async with client(context, "operator") as http:
+        answer = await http.put("/v1/runs/new", json=terms)
+        wrong = Problem.model_validate_json(answer.content)
+        terms_wrong = terms_of().model_dump(mode="json")
+        terms_wrong["cohort"] |= {"min_count": 9, "max_count": 2}
+        whole = Problem.model_validate_json((await http.put("/v1/runs/new", json=terms_wrong)).content)
+    assert {fault.where for fault in wrong.faults} == {
+        "cohort.min_count",
+        "cohort.max_count",
+        "training.optimiser.learning_rate",
+    }
+    assert [(fault.where, fault.message) for fault in whole.faults] == [
+        ("cohort", "the minimum count or time of a cohort is above its maximum")
+    ]

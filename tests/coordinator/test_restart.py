@@ -181,11 +181,13 @@ def test_a_round_waits_as_long_as_its_coordinator_was_away(tmp_path: Path, clock
     clock.advance(61)
     with coordinator(tmp_path, clock) as context:
         context.rounds.reconcile()
-        assert [view.state for view in context.lifecycle.rounds(RUN)] == [RoundState.OPEN]
+        assert [view.state for view in context.lifecycle.rounds(RUN).rounds] == [RoundState.OPEN]
         submit(context, "bob")
         clock.advance(10)
         context.rounds.reconcile()
-        assert [(view.state, view.accepted) for view in context.lifecycle.rounds(RUN)] == [(RoundState.AGGREGATED, 2)]
+        assert [(view.state, view.accepted) for view in context.lifecycle.rounds(RUN).rounds] == [
+            (RoundState.AGGREGATED, 2)
+        ]
 
 
 @pytest.mark.parametrize("state", [RunState.RUNNING, RunState.PAUSED])

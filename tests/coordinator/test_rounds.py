@@ -26,7 +26,7 @@ from tests.support.federations import (
 
 def states(context: Context) -> list[RoundState]:
     """Return the states of the run's rounds, oldest first."""
-    return [current.state for current in context.lifecycle.rounds(RUN)]
+    return [current.state for current in context.lifecycle.rounds(RUN).rounds]
 
 
 def newest(context: Context) -> int:
@@ -88,7 +88,7 @@ def test_the_view_of_a_round_says_where_its_time_went(context: Context, clock: M
     context.work.complete(held.job_id, held.token, result_of(context, held), actor="worker")
     clock.advance(5)
     work(context)
-    (view,) = context.lifecycle.rounds(RUN)
+    (view,) = context.lifecycle.rounds(RUN).rounds
     assert view.seconds == {"open": 2, "aggregated": 3, "cotuning": 4, "evaluating": 5}
     assert view.ended_at is not None
     assert view.ended_at - view.opened_at == 14
@@ -192,7 +192,7 @@ def test_a_round_with_too_few_agents_is_aborted_in_the_end(context: Context, clo
     clock.advance(0.1)
     context.rounds.reconcile()
     assert states(context) == [RoundState.ABORTED, RoundState.OPEN]
-    assert "only 1 of at least 2 agents" in context.lifecycle.rounds(RUN)[0].reason
+    assert "only 1 of at least 2 agents" in context.lifecycle.rounds(RUN).rounds[0].reason
     assert context.rounds.wanted("ada").assignment.round == 2
 
 
@@ -227,7 +227,7 @@ def test_a_late_update_is_counted_and_changes_nothing(context: Context, clock: M
         aggregate = tx.round(RUN, 1).aggregate
     with pytest.raises(RoundClosed, match="ask what is wanted"):
         submit(context, "bob")
-    (view,) = context.lifecycle.rounds(RUN)
+    (view,) = context.lifecycle.rounds(RUN).rounds
     assert (view.accepted, view.refused, view.late) == (1, 0, 1)
     assert "update.late" in kinds(context)
     with context.store.read() as tx:
@@ -291,7 +291,7 @@ def test_reconciling_again_and_again_changes_nothing(context: Context) -> None:
     submit(context, "ada")
     submit(context, "bob")
     context.rounds.reconcile()
-    before = kinds(context), run_of(context), context.lifecycle.rounds(RUN)
+    before = kinds(context), run_of(context), context.lifecycle.rounds(RUN).rounds
     for _ in range(3):
         context.rounds.reconcile()
-    assert (kinds(context), run_of(context), context.lifecycle.rounds(RUN)) == before
+    assert (kinds(context), run_of(context), context.lifecycle.rounds(RUN).rounds) == before

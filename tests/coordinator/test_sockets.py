@@ -58,7 +58,7 @@ async def test_a_connection_that_breaks_off_leaves_nothing(context: Context, cap
         while list((context.settings.data_dir / "blobs" / "incoming").iterdir()):
             await asyncio.sleep(0)
         assert_nothing_kept(context)
-        assert context.lifecycle.rounds(RUN)[0].state is RoundState.OPEN
+        assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.OPEN
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             response = await http.put(
                 UPDATE,

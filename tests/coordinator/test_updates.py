@@ -23,7 +23,7 @@ async def test_an_update_gets_a_receipt(context: Context) -> None:
     receipt = (await send(context, blob)).json()
     assert receipt["digest"] == digest_of(blob)
     assert (receipt["run_id"], receipt["round"], receipt["agent"], receipt["bytes"]) == (RUN, 1, "ada", len(blob))
-    assert context.lifecycle.rounds(RUN)[0].accepted == 1
+    assert context.lifecycle.rounds(RUN).rounds[0].accepted == 1
 
 
 async def test_the_same_update_gets_the_same_receipt(context: Context, clock: ManualClock) -> None:
@@ -35,7 +35,7 @@ async def test_the_same_update_gets_the_same_receipt(context: Context, clock: Ma
     clock.advance(30)
     context.rounds.reconcile()
     assert (await send(context, adapter(1.0))).json() == first
-    view = context.lifecycle.rounds(RUN)[0]
+    view = context.lifecycle.rounds(RUN).rounds[0]
     assert (view.accepted, view.late) == (1, 0)
 
 
@@ -54,7 +54,7 @@ async def test_two_agents_may_send_the_same_bytes(context: Context) -> None:
     begin(context)
     assert (await send(context, adapter(1.0), "ada")).is_success
     assert (await send(context, adapter(1.0), "bob")).is_success
-    assert context.lifecycle.rounds(RUN)[0].accepted == 2
+    assert context.lifecycle.rounds(RUN).rounds[0].accepted == 2
 
 
 async def test_unknown_runs_and_rounds_are_not_found(context: Context) -> None:
@@ -77,7 +77,7 @@ async def test_a_past_round_is_closed(context: Context) -> None:
     begin(context, terms_of(rounds=2))
     play_round(context, 1)
     assert_problem(await send(context, adapter(9.0), "cleo"), 409, "round_closed")
-    assert context.lifecycle.rounds(RUN)[0].late == 1
+    assert context.lifecycle.rounds(RUN).rounds[0].late == 1
 
 
 ADAPTERS = f"/v1/work/blobs/{digest_of(adapter(1.0))}"
@@ -142,7 +142,7 @@ async def test_a_wrong_update_is_refused_and_counted(wrong: str, context: Contex
     begin(context)
     assert_problem(await send(context, blob), status, code)
     assert_nothing_kept(context)
-    assert context.lifecycle.rounds(RUN)[0].refused == 1
+    assert context.lifecycle.rounds(RUN).rounds[0].refused == 1
     assert (await send(context, adapter(1.0))).is_success
 
 
@@ -171,7 +171,7 @@ async def test_an_update_of_another_size_is_refused_unread(context: Context) -> 
         assert_problem(await http.put(UPDATE, content=never(), headers=more_than_a_days), 413, "blob_too_large")
     assert_problem(await send(context, blob[:-4]), 400, "blob_truncated")
     assert_nothing_kept(context)
-    assert context.lifecycle.rounds(RUN)[0].refused == 4
+    assert context.lifecycle.rounds(RUN).rounds[0].refused == 4
 
 
 async def test_a_body_longer_or_shorter_than_announced_is_refused(context: Context) -> None:
@@ -184,7 +184,7 @@ async def test_a_body_longer_or_shorter_than_announced_is_refused(context: Conte
     assert_problem(longer, 413, "blob_too_large")
     assert_problem(shorter, 400, "blob_truncated")
     assert_nothing_kept(context)
-    assert context.lifecycle.rounds(RUN)[0].refused == 2
+    assert context.lifecycle.rounds(RUN).rounds[0].refused == 2
 
 
 async def test_an_unweighted_run_refuses_examples(context: Context) -> None:
@@ -278,7 +278,7 @@ async def test_stored_blobs_of_workers_are_not_counted_as_updates(context: Conte
     """What a worker stores is no agent's update."""
     begin(context)
     store(context, adapter(4.0))
-    assert context.lifecycle.rounds(RUN)[0].accepted == 0
+    assert context.lifecycle.rounds(RUN).rounds[0].accepted == 0
     assert context.work.lease("worker", "worker") is None
     with pytest.raises(AssertionError):
         lease(context)
@@ -297,7 +297,7 @@ async def test_an_agent_whose_updates_are_refused_again_and_again_does_not_fill_
     submit(context, "bob")
     for _ in range(20):
         assert_problem(await send(context, adapter(9.0), "cleo"), 409, "round_closed")
-    view = context.lifecycle.rounds(RUN)[0]
+    view = context.lifecycle.rounds(RUN).rounds[0]
     assert (view.refused, view.late) == (22, 20)
     logged = Counter((line.actor, line.action) for line in context.audit.page(after=0, limit=500).entries)
     of_updates = {key: count for key, count in logged.items() if key[1] in {"update.refused", "update.late"}}

@@ -66,7 +66,7 @@ async def test_an_agent_whose_connection_broke_sends_again_at_once(context: Cont
             second.writer.write(blob[-1:])
             status, _ = await second.answered()
             assert status == 200
-    view = context.lifecycle.rounds(RUN)[0]
+    view = context.lifecycle.rounds(RUN).rounds[0]
     assert (view.accepted, view.refused) == (1, 0)
 
 
@@ -79,7 +79,7 @@ async def test_an_agent_has_one_masked_vector_on_the_disk(context: Context, cloc
                 await connections.enter_async_context(begun(context, port, "bob", MASKED, bytes([number]) * 104))
                 await until(lambda: len(under_way(context)) == 1)
         await until(lambda: not under_way(context))
-    assert context.lifecycle.rounds(RUN)[0].refused == 0
+    assert context.lifecycle.rounds(RUN).rounds[0].refused == 0
 
 
 async def test_whoever_gives_way_while_its_bytes_are_written_ends_where_it_reads_on() -> None:

@@ -141,9 +141,9 @@ def test_a_lease_that_ran_out_goes_to_the_next_worker(context: Context, clock: M
         context.work.complete(first.job_id, first.token, candidate(context), actor="worker")
     with pytest.raises(LeaseLost):
         context.work.fail(first.job_id, first.token, "internal", "no", actor="worker")
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.COTUNING
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.COTUNING
     context.work.complete(second.job_id, second.token, candidate(context), actor="worker")
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.EVALUATING
 
 
 def test_a_lease_that_nobody_took_over_stays_lost(context: Context, clock: ManualClock) -> None:
@@ -161,7 +161,7 @@ def test_a_heartbeat_keeps_the_lease(context: Context, clock: ManualClock) -> No
         reconciled_after(context, clock, LEASE_SECONDS - 1)
         context.work.heartbeat(granted.job_id, granted.token)
     context.work.complete(granted.job_id, granted.token, candidate(context), actor="worker")
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.EVALUATING
 
 
 def test_the_same_result_twice_is_the_same_result(context: Context) -> None:
@@ -180,7 +180,7 @@ def test_the_same_failure_twice_is_the_same_failure(context: Context) -> None:
     granted = cotuning(context)
     for _ in range(3):
         context.work.fail(granted.job_id, granted.token, "loss_not_finite", "NaN at step 3", actor="worker")
-    assert [view.state for view in context.lifecycle.rounds(RUN)] == [RoundState.ABORTED, RoundState.OPEN]
+    assert [view.state for view in context.lifecycle.rounds(RUN).rounds] == [RoundState.ABORTED, RoundState.OPEN]
 
 
 def test_a_result_of_another_kind_is_refused(context: Context) -> None:
@@ -219,7 +219,7 @@ def test_a_wrong_candidate_is_refused(wrong: str, context: Context) -> None:
         )
     assert kinds(context) == before
     context.work.complete(granted.job_id, granted.token, candidate(context), actor="worker")
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.EVALUATING
 
 
 def test_a_wrong_llm_adapter_is_refused_too(context: Context) -> None:
@@ -263,7 +263,7 @@ def test_five_workers_that_fell_silent_abort_the_round(context: Context, clock: 
         reconciled_after(context, clock, LEASE_SECONDS)
         granted = lease(context, f"worker-{attempt}")
     reconciled_after(context, clock, LEASE_SECONDS)
-    aborted, following = context.lifecycle.rounds(RUN)
+    aborted, following = context.lifecycle.rounds(RUN).rounds
     assert aborted.state is RoundState.ABORTED
     assert "5 workers in a row did not finish it, and the last fell silent" in aborted.reason
     assert following.state is RoundState.OPEN
@@ -282,7 +282,7 @@ def test_work_that_a_worker_hands_back_goes_to_the_next_at_once(context: Context
     with pytest.raises(LeaseLost):
         context.work.fail(first.job_id, first.token, "model_unreadable", "no disk", actor="worker", elsewhere=True)
     context.work.complete(second.job_id, second.token, candidate(context), actor="worker")
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.EVALUATING
 
 
 def test_work_that_five_workers_hand_back_aborts_the_round(context: Context) -> None:
@@ -292,7 +292,7 @@ def test_work_that_five_workers_hand_back_aborts_the_round(context: Context) -> 
         context.work.fail(granted.job_id, granted.token, "machine", "disk full", actor="worker", elsewhere=True)
         if attempt < 5:
             granted = lease(context, f"worker-{attempt}")
-    aborted = context.lifecycle.rounds(RUN)[0]
+    aborted = context.lifecycle.rounds(RUN).rounds[0]
     assert aborted.state is RoundState.ABORTED
     assert aborted.reason == (
         "cotune failed: 5 workers in a row did not finish it, and the last said machine: disk full"
@@ -305,7 +305,7 @@ def test_a_failure_report_aborts_the_round(context: Context) -> None:
     with context.store.read() as tx:
         before = tx.run(RUN)
     context.work.fail(granted.job_id, granted.token, "loss_not_finite", "NaN at step 3", actor="worker")
-    aborted, following = context.lifecycle.rounds(RUN)
+    aborted, following = context.lifecycle.rounds(RUN).rounds
     assert aborted.reason == "cotune failed: loss_not_finite: NaN at step 3"
     assert following.number == 2
     with context.store.read() as tx:
@@ -318,7 +318,7 @@ def test_a_failed_evaluation_aborts_the_round(context: Context) -> None:
     context.work.complete(granted.job_id, granted.token, candidate(context), actor="worker")
     evaluation = lease(context)
     context.work.fail(evaluation.job_id, evaluation.token, "internal", "out of memory", actor="worker")
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.ABORTED
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.ABORTED
     assert run_of(context).published is None
 
 

@@ -60,7 +60,7 @@ async def test_a_worker_that_lost_its_lease_drops_the_work(
     cotuner.act = lose
     async with worker_of(context, cotuner, tmp_path / "cache") as worker:
         assert await worker.step(wait_seconds=0)
-        assert context.lifecycle.rounds(RUN)[0].state is RoundState.COTUNING
+        assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.COTUNING
         assert await worker.step(wait_seconds=0) is False
     context.work.heartbeat(granted[0].job_id, granted[0].token)  # which the other still has
 
@@ -109,7 +109,9 @@ async def test_a_worker_does_not_go_on_computing_in_vain(
         await asyncio.gather(working, return_exceptions=True)
         assert await asyncio.to_thread(cotuner.stopped.wait, 20)
     assert working.cancelled() or working.result() is True
-    assert context.lifecycle.rounds(RUN)[0].state is (RoundState.ABORTED if how == "cancelled" else RoundState.COTUNING)
+    assert context.lifecycle.rounds(RUN).rounds[0].state is (
+        RoundState.ABORTED if how == "cancelled" else RoundState.COTUNING
+    )
 
 
 async def test_a_worker_keeps_its_lease_while_it_computes(context: Context, tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ async def test_a_worker_keeps_its_lease_while_it_computes(context: Context, tmp_
     cotuner.act = compute_for_long
     async with worker_of(context, cotuner, tmp_path / "cache", at_once, heartbeats) as worker:
         await worker.step(wait_seconds=0)
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.EVALUATING
 
 
 async def test_a_disk_that_fails_does_not_silence_a_worker(context: Context, tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ async def test_a_disk_that_fails_does_not_silence_a_worker(context: Context, tmp
     cotuner.act = compute_for_long
     async with worker_of(context, cotuner, tmp_path / "cache", at_once, heartbeats) as worker:
         await worker.step(wait_seconds=0)
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.EVALUATING
 
 
 @pytest.mark.parametrize("lease_seconds", [0.5, 30.0])
@@ -165,5 +167,5 @@ async def test_a_lease_is_kept_however_short_it_is(lease_seconds: float, tmp_pat
 
         async with worker_of(context, cotuner, tmp_path / "cache", pause) as worker:
             assert await worker.step(wait_seconds=0)
-        assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+        assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.EVALUATING
         assert "work.lease_expired" not in kinds(context)

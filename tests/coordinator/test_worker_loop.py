@@ -84,9 +84,9 @@ async def test_a_worker_plays_a_round(context: Context, tmp_path: Path) -> None:
     to_cotuning(context)
     async with worker_of(context, BadCoTuner(), tmp_path / "cache") as worker:
         assert await worker.step(wait_seconds=0)
-        assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+        assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.EVALUATING
         assert await worker.step(wait_seconds=0)
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.PUBLISHED
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.PUBLISHED
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ async def test_what_goes_wrong_in_a_worker_is_the_rounds_reason(
     async with worker_of(context, cotuner, tmp_path / "cache") as worker:
         assert await worker.step(wait_seconds=0)
         assert await worker.step(wait_seconds=0) is False
-    aborted = context.lifecycle.rounds(RUN)[0]
+    aborted = context.lifecycle.rounds(RUN).rounds[0]
     assert aborted.state is RoundState.ABORTED
     assert aborted.reason.startswith(reason)
     assert len(aborted.reason) < 5000
@@ -151,7 +151,7 @@ async def test_a_machines_own_trouble_is_told_and_another_worker_goes_on(
         told = next(event for event in context.lifecycle.events(RUN, after=0) if event.kind == "work.returned")
         assert str(told.detail["reason"]).startswith(reason)
         assert await good.step(wait_seconds=0)
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.EVALUATING
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.EVALUATING
 
 
 async def test_a_worker_fetches_what_it_does_not_have(context: Context, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ async def test_a_worker_fetches_what_it_does_not_have(context: Context, tmp_path
     for step in range(2):
         async with worker_of(context, BadCoTuner(), tmp_path / str(step)) as worker:
             assert await worker.step(wait_seconds=0)
-    assert context.lifecycle.rounds(RUN)[0].state is RoundState.PUBLISHED
+    assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.PUBLISHED
 
 
 @pytest.mark.parametrize("damage", [lambda blob: blob[:-4], lambda blob: blob[:-1] + b"\x01"], ids=["short", "flipped"])
@@ -235,7 +235,7 @@ async def test_a_candidate_that_is_refused_aborts_the_round_with_the_reason(cont
     to_cotuning(context)
     async with worker_of(context, NaNCoTuner(SLM_LAYOUT, LLM_LAYOUT), tmp_path / "cache") as worker:
         assert await worker.step(wait_seconds=0)
-    aborted = context.lifecycle.rounds(RUN)[0]
+    aborted = context.lifecycle.rounds(RUN).rounds[0]
     assert aborted.state is RoundState.ABORTED
     assert "values_not_finite" in aborted.reason
     assert run_of(context).published is None
@@ -247,7 +247,7 @@ async def test_an_adapter_above_the_limit_aborts_the_round_with_the_reason(conte
     context.work._max_blob_bytes = 10
     async with worker_of(context, BadCoTuner(), tmp_path / "cache") as worker:
         assert await worker.step(wait_seconds=0)
-    assert "blob_too_large" in context.lifecycle.rounds(RUN)[0].reason
+    assert "blob_too_large" in context.lifecycle.rounds(RUN).rounds[0].reason
 
 
 async def test_a_worker_that_fails_pauses_and_goes_on(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ def test_a_small_terminal_has_room_for_agents_rounds_and_events(tmp_path: Path, 
     """Nothing is cut at 80 columns, not even what an agent says of its trouble; the newest event is the last row."""
     with coordinator(tmp_path, clock) as context:
         begin(context)
-        followed = Followed(run=run_of(context), rounds=tuple(context.lifecycle.rounds(RUN)), events=events_of(context))
+        followed = Followed(
+            run=run_of(context), rounds=tuple(context.lifecycle.rounds(RUN).rounds), events=events_of(context)
+        )
     training, failed = Status(), Status()
     training.enter(Phase.TRAINING, run_id=RUN, round_number=1)
     training.advance(30, 60, 1.5)

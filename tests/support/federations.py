@@ -201,10 +201,10 @@ def work(context: Context, *, loss: float = 1.0, value: float = 100.0) -> Lease:
     return granted
 
 
-def play_round(context: Context, number: int, *, loss: float = 1.0) -> None:
+def play_round(context: Context, number: int, *, loss: float = 1.0, run_id: str = RUN) -> None:
     """Play a whole round: two updates, aggregation, co-tuning, evaluation."""
     for index, agent in enumerate(AGENTS):
-        submit(context, agent, float(number + index), number=number)
+        submit(context, agent, float(number + index), number=number, run_id=run_id)
     context.rounds.reconcile()
     work(context)
     work(context, loss=loss)

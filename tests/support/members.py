@@ -95,4 +95,4 @@ def pending(context: Context, name: str = NEW) -> IdentityKey:
 
 def member(context: Context, name: str) -> MemberView:
     """Return an agent as its operator sees it."""
-    return next(one for one in context.membership.members() if one.name == name)
+    return next(one for one in context.membership.members().agents if one.name == name)

@@ -50,7 +50,7 @@ async def send(context: Context, blob: bytes, who: str = "ada", path: str = UPDA
 
 def assert_nothing_kept(context: Context) -> None:
     """Check that no update was counted and no file stayed behind."""
-    assert context.lifecycle.rounds(RUN)[0].accepted == 0
+    assert context.lifecycle.rounds(RUN).rounds[0].accepted == 0
     folder = context.settings.data_dir / "blobs"
     assert not list((folder / "incoming").iterdir())
     assert digest_of(adapter(1.0)).removeprefix("sha256:")[2:] not in {path.name for path in folder.rglob("*")}

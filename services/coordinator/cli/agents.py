@@ -90,7 +90,7 @@ def invite(
 @operating
 def list_(operator: Operator) -> None:
     """List all agents that were ever invited."""
-    found = operator.ask("GET", "/v1/agents", MemberList)
+    found = operator.members()
     nothing = "no agents yet: `fedcollm agents invite AGENT` invites one"
     operator.output.result(found, _table(found) if found.agents else nothing)
 
@@ -116,7 +116,7 @@ def approve(
     if expected is not None and len(enrolled) > 1:
         raise ConfigurationError("--code is of one agent: approve the others by commands of their own")
     signer = operator.signer()
-    found = {one.name: one for one in operator.ask("GET", "/v1/agents", MemberList).agents}
+    found = {one.name: one for one in operator.members().agents}
     keys = {one: _compared(operator, signer, found.get(one), one, expected=expected, yes=yes) for one in enrolled}
     not_after = int(time.time()) + days * DAY_SECONDS
     approved = tuple(

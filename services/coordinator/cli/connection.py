@@ -12,6 +12,7 @@ from typing import Annotated, TypeAlias
 import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from services.coordinator.cli.pages import all_members
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.cli.signing import Signer
 from shared.answers import Answer
@@ -21,6 +22,7 @@ from shared.credentials import BearerToken
 from shared.egress import TrafficCount
 from shared.errors import ConfigurationError
 from shared.key_file import read_key
+from shared.protocol.membership import MemberList
 from shared.protocol.names import RunId
 from shared.transport import OnRetry, Params, Transport, open_transport
 
@@ -154,6 +156,15 @@ class Operator:
         async def asked() -> Answer:
             async with self.connected() as transport:
                 return await transport.call(method, path, answer, body=body, params=params)
+
+        return asyncio.run(asked())
+
+    def members(self) -> MemberList:
+        """Return all agents that were ever invited, page after page; errors are those of ``ask``."""
+
+        async def asked() -> MemberList:
+            async with self.connected() as transport:
+                return await all_members(transport)
 
         return asyncio.run(asked())
 

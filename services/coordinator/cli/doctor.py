@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import typer
 
 from services.coordinator.certificates import hosts_of, read_certificate, serving_tls
+from services.coordinator.cli.pages import all_members
 from services.coordinator.cli.settings import OperatorSettings
 from services.coordinator.presets import read_terms
 from services.coordinator.principals import Role
@@ -340,15 +341,11 @@ async def _agents(operating: OperatorSettings) -> MemberList:
         ca_file=operating.ca_file,
         insecure=operating.insecure,
     ) as transport:
-        return await _members(transport)
-
-
-async def _members(transport: Transport) -> MemberList:
-    return await transport.call("GET", "/v1/agents", MemberList)
+        return await all_members(transport)
 
 
 async def _ask_for_members(transport: Transport) -> str:
-    found = (await _members(transport)).agents
+    found = (await all_members(transport)).agents
     return f"as an operator's, by whom {_count(len(found), Role.AGENT)} {'was' if len(found) == 1 else 'were'} invited"
 
 

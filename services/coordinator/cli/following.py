@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from services.coordinator.cli.pages import all_rounds
 from shared.errors import TransportError
-from shared.protocol.messages import LONGEST_POLL_SECONDS, Event, EventList, RoundList, RoundView, RunView
+from shared.protocol.messages import LONGEST_POLL_SECONDS, Event, EventList, RoundView, RunView
 from shared.protocol.rounds import ENDED_RUNS
 from shared.transport import Transport
 
@@ -39,7 +40,7 @@ async def catch_up(operator: Transport, run_id: str, followed: Followed, *, wait
     page = await operator.call("GET", f"/v1/runs/{run_id}/events", EventList, params=params)
     followed.events += page.events
     # Without news too: a round's clock starts again with the coordinator, and no event tells of that.
-    followed.rounds = (await operator.call("GET", f"/v1/runs/{run_id}/rounds", RoundList)).rounds
+    followed.rounds = await all_rounds(operator, run_id)
     if page.events or followed.run is None:
         followed.run = await operator.call("GET", f"/v1/runs/{run_id}", RunView)
     if followed.sign is not None and waits_for_signature(followed.run):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
-from services.coordinator.context import AnyContext, principal
+from services.coordinator.context import AnyContext, principal, version_of
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes.bodies import (
     RECEIVES_A_BLOB,
@@ -26,7 +26,7 @@ from shared.errors import BlobTooLarge, LengthRequired, NotFound, RoundClosed, U
 from shared.protocol.digests import DIGEST_PATTERN
 from shared.protocol.manifest import SignedManifest
 from shared.protocol.messages import MOST_DECLINED, UpdateReceipt, WaitSeconds, Wanted
-from shared.protocol.names import RunId
+from shared.protocol.names import Declined
 
 router = APIRouter(tags=["agents"])
 
@@ -52,12 +52,15 @@ async def get_wanted(
     connection: Request,
     holding: Annotated[str | None, Query(pattern=DIGEST_PATTERN, description="The adapter that it has.")] = None,
     declined: Annotated[
-        tuple[RunId, ...], Query(max_length=MOST_DECLINED, description="Runs that its SLM is not for: they come last.")
+        tuple[Declined, ...],
+        Query(max_length=MOST_DECLINED, description="Runs that it cannot or will not work for, and why: run:code."),
     ] = (),
     wait_seconds: WaitSeconds = 0,
 ) -> Wanted:
+    reasons = {run_id: code for run_id, _, code in (one.partition(":") for one in declined)}
+    context.presence.agent_asks(agent.name, version=version_of(connection), declines=reasons)
     wanted = await context.changes.poll(
-        lambda: context.rounds.wanted(agent.name, declined),
+        lambda: context.rounds.wanted(agent.name, reasons),
         who=agent.name,
         ready=lambda answer: bool(
             answer.assignment or answer.summons or (answer.published and answer.published.digest != holding)
@@ -65,6 +68,7 @@ async def get_wanted(
         wait_seconds=wait_seconds,
         gone=connection.is_disconnected,
     )
+    context.presence.agent_is_told(agent.name, wanted)
     return wanted.model_copy(update={"audit": await asyncio.to_thread(context.audit.head)})
 
 

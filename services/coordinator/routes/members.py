@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Query
 
 from services.coordinator.context import Address, AnyContext, principal
+from services.coordinator.membership import MOST_A_PAGE
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes.problems import problems
 from shared.errors import (
@@ -32,8 +33,13 @@ Operator = Annotated[Principal, Depends(principal(Role.OPERATOR))]
 
 
 @router.get("/agents", summary="List the agents", responses=problems())
-def list_members(context: AnyContext, _: Operator) -> MemberList:
-    return MemberList(agents=tuple(context.membership.members()))
+def list_members(
+    context: AnyContext,
+    _: Operator,
+    after: Annotated[str, Query(max_length=64, description="Agents whose names come after this one.")] = "",
+    limit: Annotated[int, Query(ge=1, le=MOST_A_PAGE)] = MOST_A_PAGE,
+) -> MemberList:
+    return context.membership.members(after=after, limit=limit)
 
 
 @router.put(

@@ -1,12 +1,15 @@
 """Which codes become which statuses, and how a route says which problems it may answer with."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from shared.errors import FedCoLLMError
-from shared.protocol.messages import MESSAGE_CHARACTERS, Problem
+from shared.protocol.messages import MESSAGE_CHARACTERS, MOST_FAULTS, Fault, Problem
 
 PROBLEM_TYPE = "application/problem+json"
+
+BY_US = "Value error, "  # what pydantic puts before a message of ours
 
 # The one place where errors meet HTTP; a test holds it complete for all protocol and storage errors.
 STATUS_BY_CODE: Mapping[str, int] = {
@@ -79,6 +82,17 @@ RETRY_AFTER_SECONDS: Mapping[int, int] = {429: 1, 503: 1, 507: 10}
 def problem(status: int, code: str, detail: str) -> Problem:
     """Return a problem document (RFC 9457)."""
     return Problem(title=TITLES.get(status, "Problem"), status=status, code=code, detail=detail[:MESSAGE_CHARACTERS])
+
+
+def faults(found: Iterable[Mapping[str, Any]]) -> tuple[Fault, ...]:
+    """Return what pydantic has found wrong with a request, value by value: the path within its body or query."""
+    told = (Fault(where=_where(fault["loc"]), message=str(fault["msg"]).removeprefix(BY_US)[:1000]) for fault in found)
+    return tuple(islice(told, MOST_FAULTS))
+
+
+def _where(parts: Sequence[str | int]) -> str:
+    """Return a value's path; the first part says only whether it is of the body or of the query."""
+    return ".".join(str(part) for part in parts[1:])[:400]
 
 
 def problems(*errors: type[FedCoLLMError]) -> dict[int | str, dict[str, Any]]:

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from services.coordinator.context import AnyContext, principal
+from services.coordinator.lifecycle import MOST_A_PAGE
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes.bodies import SENDS_A_BLOB, send
 from services.coordinator.routes.problems import problems
@@ -30,9 +31,17 @@ Operator = Annotated[Principal, Depends(principal(Role.OPERATOR))]
 Viewer = Annotated[Principal, Depends(principal(Role.OPERATOR, Role.VIEWER))]
 
 
-@router.get("", summary="List the newest runs", responses=problems())
-def list_runs(context: AnyContext, _: Viewer, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> RunList:
-    return RunList(runs=tuple(context.lifecycle.runs(limit=limit)))
+Limit = Annotated[int, Query(ge=1, le=MOST_A_PAGE)]
+
+
+@router.get("", summary="List the runs, newest first", responses=problems(NotFound))
+def list_runs(
+    context: AnyContext,
+    _: Viewer,
+    before: Annotated[RunId | None, Query(description="Runs older than this one.")] = None,
+    limit: Limit = 20,
+) -> RunList:
+    return context.lifecycle.runs(before=before, limit=limit)
 
 
 @router.put("/{run_id}", summary="Make a draft of a run", responses=problems(RunConflict))
@@ -70,8 +79,14 @@ def cancel_run(context: AnyContext, operator: Operator, run_id: RunPath, request
 
 
 @router.get("/{run_id}/rounds", summary="List the rounds of a run", responses=problems(NotFound))
-def list_rounds(context: AnyContext, _: Viewer, run_id: RunPath) -> RoundList:
-    return RoundList(rounds=tuple(context.lifecycle.rounds(run_id)))
+def list_rounds(
+    context: AnyContext,
+    _: Viewer,
+    run_id: RunPath,
+    after: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+    limit: Limit = MOST_A_PAGE,
+) -> RoundList:
+    return context.lifecycle.rounds(run_id, after=after, limit=limit)
 
 
 @router.get("/{run_id}/events", summary="Follow the run's log", responses=problems(NotFound))

@@ -4,8 +4,9 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import Body as JsonBody
 
-from services.coordinator.context import AnyContext, principal
+from services.coordinator.context import AnyContext, Context, principal, version_of
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes.bodies import (
     RECEIVES_A_BLOB,
@@ -21,7 +22,8 @@ from services.coordinator.routes.problems import problems
 from shared.errors import BlobMissing, BlobTooLarge, LeaseLost, LengthRequired, MessageInvalid, NotFound
 from shared.protocol.digests import DIGEST_PATTERN
 from shared.protocol.messages import Accepted
-from shared.protocol.work import FailureRequest, Heartbeat, LeaseAnswer, LeaseRequest, ResultRequest
+from shared.protocol.questions import QuestionId
+from shared.protocol.work import FailureRequest, Heartbeat, LeaseAnswer, LeaseRequest, QuestionOutcome, ResultRequest
 
 router = APIRouter(prefix="/work", tags=["work"])
 
@@ -33,14 +35,32 @@ BlobDigest = Annotated[str, Path(pattern=DIGEST_PATTERN)]
 
 @router.post("/lease", summary="Ask for work", responses=problems())
 async def lease(context: AnyContext, worker: Worker, connection: Request, request: LeaseRequest) -> LeaseAnswer:
-    granted = await context.changes.poll(
-        lambda: context.work.lease(worker.name, request.worker),
+    context.presence.worker_asks(worker.name, request.worker, version=version_of(connection))
+    return await context.changes.poll(
+        lambda: _next(context, worker.name, request.worker),
         who=worker.name,
-        ready=bool,
+        ready=lambda answer: bool(answer.lease or answer.question),
         wait_seconds=request.wait_seconds,
         gone=connection.is_disconnected,
     )
-    return LeaseAnswer(lease=granted)
+
+
+def _next(context: Context, principal_name: str, worker: str) -> LeaseAnswer:
+    """Return a run's work, or a question where there is none: nobody's round waits for an answer to that."""
+    if granted := context.work.lease(principal_name, worker):
+        return LeaseAnswer(lease=granted)
+    return LeaseAnswer(lease=None, question=context.questions.next())
+
+
+@router.put("/questions/{question_id}", summary="Answer a question", responses=problems())
+def answer(
+    context: AnyContext,
+    _: Worker,
+    question_id: Annotated[QuestionId, Path(description="As it was given with the question.")],
+    outcome: Annotated[QuestionOutcome, JsonBody()],
+) -> Accepted:
+    context.questions.answer(question_id, outcome)
+    return Accepted()
 
 
 @router.post("/{job_id}/heartbeat", summary="Keep a lease", responses=problems(NotFound, LeaseLost))
