@@ -22,6 +22,7 @@ SESSIONS = (
     "cli.md",
     "operating.md",
     "deployment.md",
+    "monitoring.md",
     "organisation.md",
     "data-protection.md",
     "results.md",

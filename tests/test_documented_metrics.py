@@ -18,6 +18,7 @@ from tests.support.metrics import Described, described
 pytestmark = pytest.mark.anyio
 
 PAGE = (Path(__file__).parents[1] / "docs" / "monitoring.md").read_text()
+HEADINGS = ("Every process", "Coordinator", "Worker", "Agent")
 UNITS = {"bytes": "bytes", "seconds": "seconds", "nats": "nats", "ratio": "0 to 1"}
 
 
@@ -34,6 +35,11 @@ def documented(heading: str) -> set[Described]:
         Described(name.strip("`"), kind, frozenset(re.findall(r"`(\w+)`", labels)), meaning)
         for name, kind, _, labels, meaning in rows(heading)
     }
+
+
+def names() -> set[str]:
+    """Return the names of all metrics that the page has."""
+    return {metric.name for heading in HEADINGS for metric in documented(heading)}
 
 
 def told(text: str | bytes) -> set[Described]:
@@ -74,7 +80,7 @@ def test_what_an_agent_tells_is_in_its_table() -> None:
     assert "0.123" not in text
 
 
-@pytest.mark.parametrize("heading", ["Every process", "Coordinator", "Worker", "Agent"])
+@pytest.mark.parametrize("heading", HEADINGS)
 def test_units_are_the_names_last_words(heading: str) -> None:
     """A unit that has a name is in the metric's own, as Prometheus wants it; the rest are counts."""
     for name, kind, unit, *_ in rows(heading):
