@@ -2,6 +2,7 @@
 
     FOLDER/coordinator/   coordinator.toml principals.json tls/; the operator's operator.toml, .token, .key and run.toml
     FOLDER/worker/        worker.toml token ca.pem auxiliary.jsonl validation.jsonl models/
+    FOLDER/prometheus/    token ca.pem, with which docs/monitoring.md has it read the coordinator's metrics
     FOLDER/agent-1/       agent.toml agent.key ca.pem data.jsonl evaluation.jsonl models/, and so on, a container each
 
 What is there stays: a second call changes nothing, and after a call that was broken off the next one goes on. Only a
@@ -38,9 +39,9 @@ from shared.protocol.identity import IdentityKey
 FEDERATION = "demo-only"
 SEED = 1
 MARK = "DEMO-ONLY"
-TOKENS = {"operator": "coordinator/operator.token", "worker": "worker/token"}
-ROLES = {"operator": Role.OPERATOR, "worker": Role.WORKER}
-CA_FILES = {name: f"{name}/{CA_FILE}" for name in ("worker", *AGENTS)}
+TOKENS = {"operator": "coordinator/operator.token", "worker": "worker/token", "prometheus": "prometheus/token"}
+ROLES = {"operator": Role.OPERATOR, "worker": Role.WORKER, "prometheus": Role.VIEWER}
+CA_FILES = {name: f"{name}/{CA_FILE}" for name in ("worker", "prometheus", *AGENTS)}
 
 # What the coordinator is called on the networks of docker-compose.yml; of the host, which has its port, on loopback.
 HOSTS = ("coordinator", "work.coordinator")
@@ -87,6 +88,9 @@ ca_file = "ca.pem"
 token_file = "token"
 cache_dir = "cache"
 device = "cpu"
+# For Prometheus, on the network that these two and the coordinator share.
+metrics_host = "0.0.0.0"
+metrics_port = 8442
 
 [auxiliary]
 path = "auxiliary.jsonl"
@@ -144,7 +148,11 @@ def bootstrap(folder: Path) -> tuple[list[str], list[str]]:
             _copy(into, {"data.jsonl": data / f"{into.name}.jsonl", "models/slm": MODELS / "slm"})
             _copy(into, {"evaluation.jsonl": data / f"{into.name}-evaluation.jsonl"})
 
-        fillings = {"coordinator": fill_coordinator, "worker": fill_worker} | dict.fromkeys(AGENTS, fill_agent)
+        def fill_prometheus(_into: Path) -> None:
+            """Add nothing: all that it has was given to it above."""
+
+        fillings = {"coordinator": fill_coordinator, "worker": fill_worker, "prometheus": fill_prometheus}
+        fillings |= dict.fromkeys(AGENTS, fill_agent)
         filled = [name for name, fill in fillings.items() if _fill_once(folder / name, fill)]
     return filled, given
 

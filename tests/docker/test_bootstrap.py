@@ -91,20 +91,21 @@ def test_everybody_trusts_the_coordinator_by_the_names_that_it_has(filled: Path)
 def test_each_service_gets_its_own_and_is_told_what_that_is(filled: Path):
     """A folder has its own secret and no other; files are for their owner; each says that it is a demo's."""
     principals = json.loads((filled / "coordinator" / "principals.json").read_text())
-    assert {name: entry["role"] for name, entry in principals.items()} == {"operator": "operator", "worker": "worker"}
+    roles = {"operator": "operator", "worker": "worker", "prometheus": "viewer"}
+    assert {name: entry["role"] for name, entry in principals.items()} == roles
     tokens = {name: BearerToken.read(filled / file).token for name, file in bootstrap.TOKENS.items()}
     assert {name: sha256(token) for name, token in tokens.items()} == {
         name: entry["token_sha256"] for name, entry in principals.items()
     }
-    secrets = {"operator": tokens["operator"], "worker": tokens["worker"]}
+    secrets = dict(tokens)
     secrets |= {name: (filled / name / "agent.key").read_text().strip() for name in AGENTS}
     secrets |= {"operator's key": (filled / "coordinator" / "operator.key").read_text().strip()}
-    for service in ("worker", *AGENTS):
+    for service in ("worker", "prometheus", *AGENTS):
         content = b"".join(contents(filled / service).values())
         assert {name for name, secret in secrets.items() if secret.encode() in content} == {service}
     files = list(contents(filled))
     assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
-    assert {file.parent.name for file in files if file.name == bootstrap.MARK} == set(SETTINGS)
+    assert {file.parent.name for file in files if file.name == bootstrap.MARK} == {*SETTINGS, "prometheus"}
 
 
 def test_the_run_names_models_that_the_worker_has(filled: Path):
@@ -148,6 +149,7 @@ def test_a_coordinator_that_lost_its_volume_locks_nobody_out(tmp_path: Path):
     assert held == known
     assert {file for file, content in others.items() if file.read_bytes() != content} == {
         tmp_path / "worker" / "token",
+        tmp_path / "prometheus" / "token",
         *(tmp_path / file for file in bootstrap.CA_FILES.values()),
         *(tmp_path / name / "agent.toml" for name in AGENTS),
     }

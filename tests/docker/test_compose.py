@@ -33,6 +33,7 @@ from tests.support.containers import (
     SERVICES,
     STAGES,
     command_of,
+    health_of,
     last,
     run_here,
     target_of,
@@ -46,7 +47,9 @@ MODULES = {
     "coordinator": "services.coordinator",
     "worker": "services.coordinator.worker",
 } | dict.fromkeys([*AGENTS, "an organisation's agent"], "services.client_agent")
-TARGETS = {name: name for name in ("bootstrap", "coordinator", "members", "worker")} | dict.fromkeys(AGENTS, "agent")
+TARGETS = {name: name for name in ("bootstrap", "coordinator", "members", "worker", "prometheus")} | dict.fromkeys(
+    AGENTS, "agent"
+)
 
 # What every container is denied: root, writing outside its volumes, and every capability.
 CONFINED = {
@@ -64,6 +67,7 @@ BESIDE = {
     "members": {"build", "depends_on", "networks"},
     "worker": {"build", "depends_on", "networks"},
     "agent-1": {"build", "depends_on", "networks"},
+    "prometheus": {"build", "depends_on", "networks", "ports", "profiles"},
     "an organisation's agent": {"environment"},
 }
 
@@ -119,8 +123,8 @@ def test_nothing_of_ours_is_asked_of_a_registry():
 # --- what runs --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", EVERY_SERVICE)
-def test_every_service_runs_its_own_module(name: str):
+@pytest.mark.parametrize("name", MODULES)
+def test_every_service_of_ours_runs_its_own_module(name: str):
     """As its image says."""
     assert command_of(name)[:3] == ["python", "-m", MODULES[name]]
 
@@ -157,7 +161,7 @@ def test_services_start_in_an_order_that_works():
     """Everybody waits for the volumes, who calls the coordinator until it serves, and agents until they are members."""
     ended, serving = {"condition": "service_completed_successfully"}, {"condition": "service_healthy"}
     assert SERVICES["coordinator"]["depends_on"] == {"bootstrap": ended}
-    for name in ("worker", "members"):
+    for name in ("worker", "members", "prometheus"):
         assert SERVICES[name]["depends_on"] == {"bootstrap": ended, "coordinator": serving}
     for name in AGENTS:
         assert SERVICES[name]["depends_on"] == {"members": ended}
@@ -185,7 +189,7 @@ def test_every_port_is_the_one_that_is_listened_on(filled: Path):
 
 
 def test_agents_share_no_network_with_the_worker_and_none_with_the_world():
-    """The work port listens on the worker's network alone; only the coordinator is on a network with a way out."""
+    """The work port listens on the worker's network alone; out of them lead only those of what has a published port."""
     networks = {name: set(service.get("networks", ())) for name, service in SERVICES.items()}
     assert {name: networks.pop(name) for name in AGENTS} == {name: {"public"} for name in AGENTS}
     assert networks == {
@@ -193,6 +197,7 @@ def test_agents_share_no_network_with_the_worker_and_none_with_the_world():
         "coordinator": {"public", "work", "outside"},
         "members": {"public"},
         "worker": {"work"},
+        "prometheus": {"work", "outside"},
     }
     assert SERVICES["bootstrap"]["network_mode"] == "none"
     assert MAIN["networks"] == {"public": {"internal": True}, "work": {"internal": True}, "outside": {}}
@@ -213,6 +218,42 @@ def test_every_volume_is_declared_used_and_private():
     assert set(MAIN["volumes"]) == set(mounts)
     (folders,) = re.findall(r"for service in ([\w -]+);", DOCKERFILE.read_text())
     assert set(folders.split()) == set(mounts)  # a volume begins with its folder's owner
+
+
+# --- Prometheus -------------------------------------------------------------------------------------------------
+
+
+def test_prometheus_runs_only_where_it_is_wanted_and_finds_what_it_fetches(filled: Path):
+    """By the names and ports of the services that it shares networks with, and with the files of its volume."""
+    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["prometheus"]
+    assert SERVICES["prometheus"]["profiles"] == ["monitoring"]
+    program, *options = command_of("prometheus")
+    assert program == "prometheus"
+    (config,) = (Path(option.partition("=")[2]) for option in options if option.startswith("--config.file="))
+    source, folder = last("prometheus", "COPY").split()[-2:]
+    assert config.parent == Path(folder)
+    assert (ROOT / source / config.name).exists()
+    read = yaml.safe_load((ROOT / source / config.name).read_text())
+    assert all((ROOT / source / name).exists() for name in read["rule_files"])
+
+    coordinator, worker = read["scrape_configs"]
+    public = read_settings(CoordinatorSettings, filled / "coordinator" / "coordinator.toml").port
+    metrics = read_settings(WorkerSettings, filled / "worker" / "worker.toml").metrics_port
+    targets = [job["static_configs"][0]["targets"] for job in (coordinator, worker)]
+    assert targets == [[f"coordinator:{public}"], [f"worker:{metrics}"]]
+    assert "coordinator" in bootstrap.HOSTS  # or its certificate would not be trusted
+    for job in (coordinator, worker):
+        assert set(SERVICES[job["job_name"]]["networks"]) & set(SERVICES["prometheus"]["networks"])
+    for file in (coordinator["authorization"]["credentials_file"], coordinator["tls_config"]["ca_file"]):
+        assert (filled / "prometheus" / Path(file).relative_to(HOME)).exists()
+
+
+def test_what_prometheus_keeps_is_in_its_volume():
+    """The rest of its root file system cannot be written."""
+    (kept,) = (option.partition("=")[2] for option in command_of("prometheus") if "tsdb.path" in option)
+    assert Path(kept).parent == HOME
+    assert SERVICES["prometheus"]["ports"] == [f"127.0.0.1:${{PROMETHEUS_PORT:-9090}}:{last('prometheus', 'EXPOSE')}"]
+    assert f"'127.0.0.1', {last('prometheus', 'EXPOSE')}," in health_of("prometheus")
 
 
 # --- the GPU file -----------------------------------------------------------------------------------------------

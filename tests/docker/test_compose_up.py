@@ -104,7 +104,7 @@ def compose() -> Iterator[Composition]:
         composition("up", "--detach", "--wait")
         yield composition
     finally:
-        composition("down", "--volumes", "--timeout", "5")
+        composition("--profile", "monitoring", "down", "--volumes", "--timeout", "5")
 
 
 def test_agents_reach_the_coordinators_public_port_and_no_other(compose: Composition):

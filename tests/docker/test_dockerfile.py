@@ -122,7 +122,10 @@ def test_bootstrap_starts_where_its_module_is_found():
 def test_folders_that_a_volume_begins_from_are_the_users_own():
     """A new volume takes owner and mode of the folder that it covers; root's could not be written."""
     made = [
-        run for stage in STAGES.values() for run in stage.runs if "install" in run.command and "pip" not in run.command
+        run
+        for stage in STAGES.values()
+        for run in stage.runs
+        if "install" in run.command and "--directory" in run.command
     ]
     assert len(made) == 2
     for run in made:
@@ -130,7 +133,16 @@ def test_folders_that_a_volume_begins_from_are_the_users_own():
         assert set(options.split()) == {f"--owner={USER}", f"--group={USER}", "--mode=0700"}
 
 
-@pytest.mark.parametrize("stage", EXTRAS)
+def test_debians_own_packages_are_few_and_leave_no_lists_behind():
+    """The one that has Prometheus, and nothing that it only recommends."""
+    asked = [run.command for stage in STAGES.values() for run in stage.runs if "apt-get" in run.command]
+    (words,) = asked
+    assert " ".join(words) == (
+        "apt-get update && apt-get install --yes --no-install-recommends prometheus && rm -rf /var/lib/apt/lists/*"
+    )
+
+
+@pytest.mark.parametrize("stage", [*EXTRAS, "prometheus"])
 def test_no_image_runs_as_root(stage: str):
     """But as a user that is there."""
     assert last(stage, "USER") == f"{USER}:{USER}"
