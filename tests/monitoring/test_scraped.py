@@ -15,7 +15,7 @@ from services.coordinator.principals import Role
 from services.coordinator.tokens import TokensFile, issue, read_entries
 from shared.cli.files_written import write_private
 from tests.monitoring.test_alerts import RULES
-from tests.support.prometheus import FOLDER, needs_prometheus, prometheus
+from tests.support.prometheus import FOLDER, needs_prometheus, prometheus, queries
 from tests.test_documented_metrics import PAGE, names
 
 pytestmark = [pytest.mark.slow, needs_prometheus, pytest.mark.anyio]
@@ -82,6 +82,9 @@ async def test_prometheus_fetches_from_every_process_and_has_the_rules(tmp_path:
             suffixes = r"_(bucket|count|sum)$"
             ours = {re.sub(suffixes, "", name) if name not in names() else name for name in fetched}
             assert {name for name in ours if name.startswith("fedcollm_")} <= names()
+
+            for query in queries():
+                server.ask("query", query=query)
 
             federation.processes.running["coordinator"].send_signal(signal.SIGTERM)
             await federation.processes.running["coordinator"].wait()

@@ -1,5 +1,6 @@
 """Debian's Prometheus: its checks, and a server of it on this machine."""
 
+import json
 import shutil
 import subprocess
 import time
@@ -15,10 +16,18 @@ import pytest
 from examples.demo.processes import free_ports
 
 FOLDER = Path(__file__).parents[2] / "docker" / "monitoring"
+DASHBOARD = FOLDER / "grafana.json"
 
 needs_prometheus = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="Debian's package `prometheus`, which has promtool, is not installed"
 )
+
+
+def queries() -> list[str]:
+    """Return the dashboard's queries; what Grafana puts into them is five minutes here."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    asked = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    return [query.replace("$__rate_interval", "5m") for query in asked]
 
 
 def promtool(*arguments: str | Path) -> str:
