@@ -9,6 +9,7 @@ from bench.federation import ManualClock
 from services.client_agent.status import MOST_CODES, Phase, Status
 from services.client_agent.status_page import create_status_page
 from shared.errors import Unreachable
+from tests.support.agents import ADA
 from tests.support.federations import RUN, adapter, federation, terms_of
 from tests.support.metrics import value, values
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 async def told(status: Status, host: str = "127.0.0.1:8450") -> httpx.Response:
     """Ask as Prometheus does."""
-    page = httpx.ASGITransport(app=create_status_page(status))
+    page = httpx.ASGITransport(app=create_status_page(status, ADA))
     async with httpx.AsyncClient(transport=page, base_url=f"http://{host}") as http:
         return await http.get("/metrics")
 
