@@ -1,67 +1,20 @@
 """The agent's own pages in a real browser."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from services.client_agent.egress_ledger import EgressLedger, ledger_folder, months
-from services.client_agent.status import Phase, Status
+from services.client_agent.status import Status
 from services.client_agent.status_page import create_status_page
-from shared.egress import NO_BODY, Egress, TrafficCount
-from shared.protocol.digests import digest_of
-from shared.protocol.messages import PublishedAdapter
-from tests.support.agents import ADA
+from tests.support.agents import ADA, failing, training, waiting
 from tests.support.browsers import barriers
 from tests.support.served import served
 
 pytestmark = pytest.mark.slow
 
-NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
-DIGEST = digest_of(b"an adapter")
 PAGES = ("", "policy", "ledger", "ledger?kind=update")
-
-
-def waiting(folder: Path) -> Status:
-    """Return an agent that has taken part for a month, and sent updates of both kinds."""
-    time = NOON - timedelta(days=20)
-    ledger = EgressLedger(folder, TrafficCount(), lambda: time)
-    for number in range(1, 61):
-        round_ = f"/v1/runs/clinics/rounds/{number}"
-        time += timedelta(hours=7)
-        for target in (f"{round_}/attempts/1/masked", f"{round_}/update"):
-            request = Egress("PUT", target, 6_291_456, digest_of(target.encode()))
-            ledger.record(request, to="https://coordinator.example:8440", head_bytes=612)
-        ledger.record(
-            Egress("GET", f"/v1/wanted?holding={DIGEST}", 0, NO_BODY),
-            to="https://coordinator.example:8440",
-            head_bytes=612,
-        )
-    status = Status(folder, started_at=NOON.timestamp(), answered_at=NOON.timestamp())
-    status.enter(Phase.WAITING, run_id="clinics", round_number=60)
-    status.hold(PublishedAdapter(run_id="clinics", round=60, digest=DIGEST))
-    return status
-
-
-def training(folder: Path) -> Status:
-    """Return an agent that trains, and has sent nothing yet."""
-    status = Status(folder, started_at=NOON.timestamp(), answered_at=NOON.timestamp())
-    status.enter(Phase.TRAINING, run_id="clinics", round_number=1)
-    status.advance(3, 40, 1.25)
-    return status
-
-
-def failing(folder: Path) -> Status:
-    """Return an agent that is no member, has seen another audit log, and whose ledger was changed."""
-    status = waiting(folder)
-    status.fail("not_a_member", "ada is not approved yet: the operator can do that")
-    status.audit_broken = "the head of the audit log is older than the one that was told before"
-    for file in months(ledger_folder(folder)):
-        lines = file.read_text().splitlines(keepends=True)
-        file.write_text("".join([*lines[:4], *lines[5:]]))
-    return status
 
 
 @pytest.fixture(params=[waiting, training, failing, Status], ids=lambda make: make.__name__.lower())

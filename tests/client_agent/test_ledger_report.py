@@ -156,7 +156,7 @@ def test_a_day_and_a_kind_are_chosen_among_the_rows(tmp_path: Path):
     assert page.rows[0].readable
     html = ledger_html(page, ADA)
     assert html.count('<tr class="marked">') == 2
-    assert "can read each of 2 requests" in html
+    assert "2 of the kind <code>update</code>: the coordinator can read each of them alone" in html
     assert ledger_html(page_of(folder, kind="question"), ADA).count('<tr class="marked">') == 1
     assert "No such request is in the ledger" in ledger_html(page_of(folder, kind="masked"), ADA)
 
