@@ -216,7 +216,7 @@ def run_of(entry: Entry) -> str | None:
 
 def day_of(entry: Entry) -> str:
     """Return the day of an entry, in UTC."""
-    return f"{entry.at.astimezone(UTC):%Y-%m-%d}"
+    return entry.at.astimezone(UTC).date().isoformat()
 
 
 def is_readable(kind: str) -> bool:
@@ -226,12 +226,17 @@ def is_readable(kind: str) -> bool:
 
 def folded(entries: Iterable[Entry]) -> Iterator[Row]:
     """Yield a row for each entry, or one for several in a row that differ in their time alone."""
+    return (row(first, times=times, until=until) for first, times, until in _repeated(entries))
+
+
+def _repeated(entries: Iterable[Entry]) -> Iterator[tuple[Entry, int, datetime]]:
+    """Yield an entry with how many times in a row such a request was sent, and until when."""
     for _, alike in groupby(entries, _all_but_the_time):
         first = last = next(alike)
         times = 1
         for times, last in enumerate(alike, 2):  # noqa: B007 - the last ones count
             pass
-        yield row(first, times=times, until=last.at)
+        yield first, times, last.at
 
 
 def row(entry: Entry, *, times: int = 1, until: datetime | None = None) -> Row:
@@ -259,15 +264,16 @@ def page_of(
     """Return a page of a month: of the day's, else of the newest, and its last, where none is named."""
     there = tuple(file.stem for file in months(folder))
     month = day[:7] if day else month or next(reversed(there), None)
-    tally, rows, number, requests = Tally(), list[Row](), 1, 0
+    tally, kept, number, requests = Tally(), list[tuple[Entry, int, datetime]](), 1, 0
     entries = selected(folder, tally, month=month)
-    for index, row in enumerate(folded(each for each in entries if _is_of(each, day, kind))):
+    chosen = (each for each in entries if _is_of(each, day, kind))
+    for index, (first, times, until) in enumerate(_repeated(chosen)):
         number = index // PAGE_ROWS + 1
-        requests += row.times
+        requests += times
         if page is None and index % PAGE_ROWS == 0:
-            rows.clear()
+            kept.clear()
         if page in {None, number}:
-            rows.append(row)
+            kept.append((first, times, until))
     return Page(
         month=month,
         months=there,
@@ -277,12 +283,12 @@ def page_of(
         pages=number,
         requests=requests,
         summary=tally.summary(),
-        rows=tuple(rows),
+        rows=tuple(row(first, times=times, until=until) for first, times, until in kept),
     )
 
 
 def _is_of(entry: Entry, day: str | None, kind: str | None) -> bool:
-    return day in {None, day_of(entry)} and kind in {None, entry.kind}
+    return (day is None or day == day_of(entry)) and kind in {None, entry.kind}
 
 
 def _all_but_the_time(entry: Entry) -> tuple[object, ...]:
