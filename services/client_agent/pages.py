@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -19,6 +18,7 @@ from services.client_agent.status import IN_WORDS, StatusView
 from services.client_agent.what_leaves import NOT_COVERED
 from shared.cli.console import size
 from shared.errors.advice import advice_on
+from shared.release import release
 from shared.web import STYLE
 
 SCRIPT = Path(__file__).with_name("static") / "refresh.js"
@@ -91,7 +91,7 @@ def _render(template: str, agent: Installation, **what: object) -> str:
 
 
 def _for_all(agent: Installation) -> dict[str, object]:
-    return {"agent": agent, "rules": rules_of(agent.policy), "version": version("fedcollm")}
+    return {"agent": agent, "rules": rules_of(agent.policy), "release": release()}
 
 
 def _with_code(text: str) -> Markup:
