@@ -27,7 +27,8 @@ from services.coordinator.context import Context, open_context
 from services.coordinator.records import Member
 from services.coordinator.settings import Settings
 from services.coordinator.tokens import TOKEN_ROLES, KnownTokens, TokenEntry
-from services.coordinator.worker.loop import CoTuner, Worker
+from services.coordinator.worker.cotuner import CoTuner
+from services.coordinator.worker.loop import Worker
 from shared.credentials import Authenticator, BearerToken, SignedRequests
 from shared.egress import TrafficCount
 from shared.protocol.identity import IdentityKey

@@ -11,11 +11,12 @@ from pydantic import JsonValue
 
 from services.client_agent.trainer import LocalEvaluation, Progress, Trained, TrainingOrder
 from services.client_agent.trainer_process import SyncTrainer
-from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
+from services.coordinator.worker.cotuner import Cotuned, PreparedBase, PreparedPair
 from shared.protocol.codec import encode, read_file
 from shared.protocol.digests import digest_of
 from shared.protocol.lora import AdapterConfig
 from shared.protocol.messages import BaseScores, RoundScores, Score
+from shared.protocol.questions import Answers, ModelName
 from shared.protocol.tensors import Layout
 from shared.protocol.terms import LoraTerms, RunTerms
 from shared.protocol.work import PreparedDigests
@@ -141,3 +142,16 @@ class NoOpCoTuner:
     ) -> RoundScores:
         """Invent scores."""
         return RoundScores(slm_aggregated=SCORE, slm=SCORE, llm=SCORE)
+
+    def ask(
+        self,
+        terms: RunTerms,  # noqa: ARG002
+        *,
+        prepared: PreparedDigests,  # noqa: ARG002
+        slm: Path,  # noqa: ARG002
+        llm: Path,  # noqa: ARG002
+        prompt: str,
+        max_new_tokens: int,  # noqa: ARG002
+    ) -> Answers:
+        """Say who is asked."""
+        return {name: f"{name} was asked: {prompt}" for name in ModelName}

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from shared.errors import DataEmpty, LossNotFinite
 from shared.ml.encoding import Encoded, EncodedChoices, collate
+from shared.ml.intervals import ratio_interval, share_interval
 from shared.ml.losses import answer_labels, answer_logits
 
 # Sequences of a batch, where a worker or an agent evaluates: what memory takes is counted with it.
@@ -35,6 +36,7 @@ class Evaluation:
     answers' tokens that are the model's most likely ones, each after the right ones before it.
     chance: what guessing would score on the same examples; 0 for completions.
     loss: cross-entropy of the right answers in nats, a mean over their tokens.
+    interval: of the accuracy, over examples of this kind (``intervals``); None where one example says too little.
     correct: for each example in order, so that two models can be compared item by item; a completion is if each of its
     tokens is.
     """
@@ -43,6 +45,7 @@ class Evaluation:
     loss: float
     examples: int
     chance: float
+    interval: tuple[float, float] | None
     correct: tuple[bool, ...]
 
 
@@ -83,6 +86,7 @@ def evaluate(
             loss=loss,
             examples=len(examples),
             chance=0.0,
+            interval=ratio_interval([score.predicted for score in right], [score.tokens for score in right]),
             correct=tuple(score.predicted == score.tokens for score in right),
         )
     correct = tuple(
@@ -94,6 +98,7 @@ def evaluate(
         loss=loss,
         examples=len(examples),
         chance=math.fsum(1 / len(one.choices) for one in examples) / len(examples),
+        interval=share_interval(sum(correct), len(examples)),
         correct=correct,
     )
 

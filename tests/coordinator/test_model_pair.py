@@ -18,6 +18,7 @@ from shared.devices import DtypeName
 from shared.errors import (
     BaseModelMismatch,
     ContextTooShort,
+    DataEmpty,
     ExampleTooLong,
     LeaseLost,
     MemoryTooSmall,
@@ -30,10 +31,12 @@ from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.encoding import encode_choices
 from shared.ml.evaluate import EVALUATION_BATCH, evaluate
 from shared.ml.free_memory import free_bytes
+from shared.ml.generate import go_on
 from shared.ml.models import add_lora, load_base, load_with_lora
 from shared.protocol.codec import decode, encode
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import Score
+from shared.protocol.questions import ModelName
 from shared.protocol.terms import LoraTerms, RunTerms, TaskTerms
 from shared.protocol.work import PreparedDigests
 from tests.support.federations import terms_of
@@ -100,7 +103,13 @@ class Machine:
             vocab_size=len(tiny_tokenizer()),
             on_batch=lambda: None,
         )
-        return Score(accuracy=result.accuracy, loss=result.loss, examples=result.examples, chance=result.chance)
+        return Score(
+            accuracy=result.accuracy,
+            loss=result.loss,
+            examples=result.examples,
+            chance=result.chance,
+            interval=result.interval,
+        )
 
 
 @pytest.fixture
@@ -315,3 +324,34 @@ def test_every_task_stops_between_steps_when_its_lease_is_lost(machine: Machine,
         getattr(machine.pair(), task)(terms, **tasks[task], require_lease=require_lease)
     assert len(asked) == steps + 1
     assert task == "prepare" or not into["slm_into"].exists()
+
+
+def test_the_four_models_are_asked(machine: Machine) -> None:
+    """Each with its adapter and without: base models say what they said before any tuning, and prompts stay out."""
+    terms = machine.terms()
+    slm = machine.adapter("theta", "slm", terms.slm_lora, seed=2)
+    llm = machine.adapter("omega", "llm", terms.llm_lora, seed=3)
+    question = {"prepared": machine.prepared(), "slm": slm, "llm": llm, "prompt": "3 is", "max_new_tokens": 8}
+    pair = machine.pair()
+    said = pair.ask(terms, **question)
+    bases = {ModelName.LLM_BASE: "llm", ModelName.SLM_BASE: "slm"}
+    for name, base in bases.items():
+        untuned = machine.model(base, LoraTerms(rank=2))  # B is 0: this is the base model itself
+        assert said[name] == go_on(untuned, tiny_tokenizer(), "3 is", max_new_tokens=8)
+    assert len(set(said.values())) == 4
+    assert not any(text.startswith("3 is") for text in said.values())
+    assert pair.ask(terms, **question) == said
+
+
+def test_a_prompt_that_is_too_long_is_refused_in_words(machine: Machine) -> None:
+    """With how many tokens it has; and one without a token as well."""
+    terms = machine.terms()
+    adapters = {
+        "slm": machine.adapter("theta", "slm", terms.slm_lora, seed=2),
+        "llm": machine.adapter("omega", "llm", terms.llm_lora, seed=3),
+    }
+    pair = machine.pair()
+    with pytest.raises(ContextTooShort, match="shorten one of them"):
+        pair.ask(terms, prepared=machine.prepared(), **adapters, prompt="3 is " * 4000, max_new_tokens=8)
+    with pytest.raises(DataEmpty, match="no token"):
+        pair.ask(terms, prepared=machine.prepared(), **adapters, prompt="", max_new_tokens=8)

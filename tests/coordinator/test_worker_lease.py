@@ -10,7 +10,8 @@ import pytest
 
 from bench.federation import ManualClock
 from services.coordinator.context import Context
-from services.coordinator.worker.loop import Cotuned, Worker
+from services.coordinator.worker.cotuner import Cotuned
+from services.coordinator.worker.loop import Worker
 from shared.egress import Egress
 from shared.errors import LeaseLost
 from shared.protocol.rounds import RoundState

@@ -8,7 +8,8 @@ from structlog.testing import capture_logs
 from bench.federation import ManualClock, token_of
 from services.coordinator.app import create_work_app
 from services.coordinator.context import Context
-from services.coordinator.worker.loop import PreparedPair, Worker
+from services.coordinator.worker.cotuner import PreparedPair
+from services.coordinator.worker.loop import Worker
 from shared.credentials import BearerToken
 from shared.egress import TrafficCount
 from shared.errors import FedCoLLMError, TokenizerMismatch

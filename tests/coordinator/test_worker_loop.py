@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.coordinator.context import Context
-from services.coordinator.worker.loop import Cotuned, Worker
+from services.coordinator.worker.cotuner import Cotuned
+from services.coordinator.worker.loop import Worker
 from shared.errors import (
     BaseModelMismatch,
     LossNotFinite,
@@ -17,6 +19,7 @@ from shared.errors import (
 )
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import LONGEST_POLL_SECONDS, RoundScores
+from shared.protocol.questions import ModelName, QuestionRequest, QuestionState
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import RunTerms
 from shared.protocol.work import PreparedDigests
@@ -257,3 +260,41 @@ async def test_a_worker_that_fails_pauses_and_goes_on(tmp_path: Path) -> None:
         with pytest.raises(Enough):
             await Worker(transport, BadCoTuner(), tmp_path, pauses, name="worker").run()
     assert pauses.seconds == [5.0] * 3
+
+
+async def test_a_worker_that_has_nothing_else_to_do_answers_questions(context: Context, tmp_path: Path) -> None:
+    """With the newest adapters of the run that was asked about; neither prompt nor answers are in its log."""
+    begin(context)
+    asked = context.questions.ask(QuestionRequest(run_id=RUN, prompt="a-secret"), by="operator")
+    with capture_logs() as lines:
+        async with worker_of(context, BadCoTuner(), tmp_path / "cache") as worker:
+            assert await worker.step(wait_seconds=0) is True
+    found = context.questions.question(asked.id, by="operator")
+    assert found.state is QuestionState.ANSWERED
+    assert found.answers == {name: f"{name} was asked: a-secret" for name in ModelName}
+    assert "question.asked" in {line["event"] for line in lines}
+    assert "a-secret" not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryTooSmall("no room"), "memory_too_small: no room"),
+        (OSError("no disk"), "machine: no disk"),
+        (ValueError("a-secret"), "internal: the worker failed: ValueError"),
+    ],
+)
+async def test_whoever_asked_is_told_why_there_is_no_answer(
+    error: Exception, reason: str, context: Context, tmp_path: Path
+) -> None:
+    """Of an error that nobody has foreseen only the kind, because its words may quote the prompt."""
+
+    class FailingCoTuner(BadCoTuner):
+        def ask(self, *_: Any, **__: Any) -> Any:  # noqa: ANN401 - never returns
+            raise error
+
+    begin(context)
+    asked = context.questions.ask(QuestionRequest(run_id=RUN, prompt="a-secret"), by="operator")
+    async with worker_of(context, FailingCoTuner(), tmp_path / "cache") as worker:
+        await worker.step(wait_seconds=0)
+    assert context.questions.question(asked.id, by="operator").reason == reason

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.no_op import SCORE, NoOpCoTuner
-from services.coordinator.worker.loop import Cotuned, PreparedPair
+from services.coordinator.worker.cotuner import Cotuned, PreparedPair
 from shared.protocol.codec import decode, encode
 from shared.protocol.messages import RoundScores
+from shared.protocol.questions import Answers
 from shared.protocol.tensors import Layout
 from shared.protocol.terms import RunTerms
 from shared.protocol.work import PreparedDigests
@@ -62,3 +63,16 @@ class AddingCoTuner:
         """Read the next loss from the list."""
         scored = SCORE.model_copy(update={"loss": next(self._losses, SCORE.loss)})
         return RoundScores(slm_aggregated=SCORE, slm=scored, llm=SCORE)
+
+    def ask(
+        self,
+        terms: RunTerms,
+        *,
+        prepared: PreparedDigests,
+        slm: Path,
+        llm: Path,
+        prompt: str,
+        max_new_tokens: int,
+    ) -> Answers:
+        """Say who is asked."""
+        return self._no_op.ask(terms, prepared=prepared, slm=slm, llm=llm, prompt=prompt, max_new_tokens=max_new_tokens)

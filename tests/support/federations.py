@@ -24,7 +24,7 @@ from bench.no_op import NO_MODEL, InProcess, NoOpTrainer, lora_of
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.context import Context, open_context
 from services.coordinator.principals import Role
-from services.coordinator.worker.loop import CoTuner
+from services.coordinator.worker.cotuner import CoTuner
 from shared.protocol.codec import encode
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import BaseScores, Event, RoundScores, RunView, Score, UpdateReceipt

@@ -9,7 +9,8 @@ from typing import Any
 from bench.federation import token_of
 from services.coordinator.app import create_work_app
 from services.coordinator.context import Context
-from services.coordinator.worker.loop import Cotuned, Worker
+from services.coordinator.worker.cotuner import Cotuned
+from services.coordinator.worker.loop import Worker
 from services.coordinator.worker.tally import Tally
 from shared.credentials import BearerToken
 from shared.egress import Ledger, TrafficCount

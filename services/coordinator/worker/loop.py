@@ -7,15 +7,14 @@ nothing that it could not fetch again, so a worker may be killed anywhere and an
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
-from pydantic import JsonValue
 
+from services.coordinator.worker.cotuner import CoTuner, PreparedBase
 from services.coordinator.worker.tally import Tally
 from shared.errors import (
     BaseModelMismatch,
@@ -34,9 +33,7 @@ from shared.errors import (
 )
 from shared.folders import is_whole, owned
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import LONGEST_POLL_SECONDS, Accepted, BaseScores, RoundScores
-from shared.protocol.tensors import Layout
-from shared.protocol.terms import RunTerms
+from shared.protocol.messages import LONGEST_POLL_SECONDS, Accepted
 from shared.protocol.work import (
     CotuneResult,
     CotuneTask,
@@ -47,10 +44,12 @@ from shared.protocol.work import (
     Lease,
     LeaseAnswer,
     LeaseRequest,
-    PreparedDigests,
     PreparedModel,
     PrepareResult,
     PrepareTask,
+    Question,
+    QuestionAnswered,
+    QuestionFailed,
     Result,
     ResultRequest,
     Task,
@@ -63,78 +62,6 @@ OF_THIS_MACHINE = (BaseModelMismatch, MemoryTooSmall, ModelUnreadable, Tokenizer
 REFUSED_FOR_GOOD = frozenset({BlobTooLarge.code, LayoutMismatch.code, MessageInvalid.code, ValuesNotFinite.code})
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class PreparedBase:
-    """A base model with its untrained LoRA: what it is, and what its adapters look like."""
-
-    base_digest: str
-    layout: Layout
-    adapter_config: Mapping[str, JsonValue]
-
-
-@dataclass(frozen=True)
-class PreparedPair:
-    """The two models of a run before any tuning."""
-
-    tokenizer_digest: str
-    slm: PreparedBase
-    llm: PreparedBase
-    scores: BaseScores
-
-
-@dataclass(frozen=True)
-class Cotuned:
-    """What a co-tuning did; losses are means in nats."""
-
-    steps: int
-    losses: Mapping[str, float]
-
-
-class CoTuner(Protocol):
-    """Everything that needs the models; adapters come and go as files.
-
-    ``require_lease`` is called between steps, and raises LeaseLost once nobody waits for the result any more.
-    """
-
-    def prepare(
-        self, terms: RunTerms, *, slm_into: Path, llm_into: Path, require_lease: Callable[[], None]
-    ) -> PreparedPair:
-        """Write theta^0 and omega^0, and evaluate them."""
-        ...
-
-    def cotune(
-        self,
-        terms: RunTerms,
-        *,
-        prepared: PreparedDigests,
-        seed: int,
-        slm: Path,
-        llm: Path,
-        slm_into: Path,
-        llm_into: Path,
-        require_lease: Callable[[], None],
-    ) -> Cotuned:
-        """Write theta^{t+1} and omega^{t+1}, co-tuned from the adapters given.
-
-        Raises:
-            BaseModelMismatch, TokenizerMismatch: these are not the models that the run was prepared with.
-        """
-        ...
-
-    def evaluate(
-        self,
-        terms: RunTerms,
-        *,
-        prepared: PreparedDigests,
-        slm_aggregated: Path,
-        slm: Path,
-        llm: Path,
-        require_lease: Callable[[], None],
-    ) -> RoundScores:
-        """Evaluate the SLM after aggregation, and both models after co-tuning; raise as ``cotune`` does."""
-        ...
 
 
 class Worker:
@@ -191,10 +118,13 @@ class Worker:
     async def step(self, *, wait_seconds: float) -> bool:
         """Ask once for work and do it; return whether there was any."""
         request = LeaseRequest(worker=self._name, wait_seconds=wait_seconds)
-        lease = (await self._transport.call("POST", "/v1/work/lease", LeaseAnswer, body=request)).lease
+        told = await self._transport.call("POST", "/v1/work/lease", LeaseAnswer, body=request)
         self._alive.touch()
+        if told.question is not None:
+            await self._answer(told.question)
+        lease = told.lease
         if lease is None:
-            return False
+            return told.question is not None
         log.info("work.leased", job=lease.job_id, lease=lease.token)
         try:
             async with self._keeping(lease) as require_lease:
@@ -205,6 +135,30 @@ class Worker:
             self._tally.leases_lost += 1
             log.warning("work.lost", job=lease.job_id, detail=str(error))
         return True
+
+    async def _answer(self, question: Question) -> None:
+        """Put a question to the models; neither it nor what they say is logged."""
+        log.info("question.asked", question=question.id)
+        try:
+            answers = await asyncio.to_thread(
+                self._cotuner.ask,
+                question.terms,
+                prepared=question.prepared,
+                slm=await self._fetch(question.slm_adapter),
+                llm=await self._fetch(question.llm_adapter),
+                prompt=question.prompt,
+                max_new_tokens=question.max_new_tokens,
+            )
+            outcome: QuestionAnswered | QuestionFailed = QuestionAnswered(answers=answers)
+        except TransportError:
+            raise
+        except (FedCoLLMError, OSError) as error:
+            log.warning("question.failed", question=question.id, code=_code(error), detail=str(error))
+            outcome = QuestionFailed(code=_code(error), message=str(error)[:4000])
+        except Exception as error:  # noqa: BLE001 - whoever asks is told; its words may quote the prompt, so not those
+            log.error("question.crashed", question=question.id, kind=type(error).__name__)  # noqa: TRY400
+            outcome = QuestionFailed(code="internal", message=f"the worker failed: {type(error).__name__}")
+        await self._transport.call("PUT", f"/v1/work/questions/{question.id}", Accepted, body=outcome)
 
     async def _do(self, lease: Lease, require_lease: Callable[[], None]) -> None:
         began = self._clock()

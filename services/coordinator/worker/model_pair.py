@@ -7,7 +7,7 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from services.coordinator.worker.loop import Cotuned, PreparedBase, PreparedPair
+from services.coordinator.worker.cotuner import Cotuned, PreparedBase, PreparedPair
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
 from shared.devices import DtypeName
@@ -17,10 +17,12 @@ from shared.ml.cotune import cotune
 from shared.ml.digests import SAME_FILES, base_model_digest, tokenizer_digest
 from shared.ml.encoding import Encoded, EncodedChoices, encode_choices, encode_examples
 from shared.ml.evaluate import EVALUATION_BATCH, evaluate
+from shared.ml.generate import go_on
 from shared.ml.memory import estimate_pair, require_memory
 from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_dtype
 from shared.protocol.codec import encode, read_file
 from shared.protocol.messages import BaseScores, RoundScores, Score
+from shared.protocol.questions import Answers, ModelName
 from shared.protocol.terms import LoraTerms, RunTerms
 from shared.protocol.work import PreparedDigests
 
@@ -134,6 +136,30 @@ class ModelPair:
             llm=self._score(pair, pair.llm, require_lease),
         )
 
+    def ask(
+        self,
+        terms: RunTerms,
+        *,
+        prepared: PreparedDigests,
+        slm: Path,
+        llm: Path,
+        prompt: str,
+        max_new_tokens: int,
+    ) -> Answers:
+        """Let both models go on from a prompt, each with its adapter and as it was."""
+        pair = self._load(terms, prepared)
+        _load_file(pair.slm, slm)
+        _load_file(pair.llm, llm)
+        answers = {}
+        for model, tuned, base in (
+            (pair.llm, ModelName.LLM, ModelName.LLM_BASE),
+            (pair.slm, ModelName.SLM, ModelName.SLM_BASE),
+        ):
+            answers[tuned] = go_on(model, pair.tokenizer, prompt, max_new_tokens=max_new_tokens)
+            with model.disable_adapter():
+                answers[base] = go_on(model, pair.tokenizer, prompt, max_new_tokens=max_new_tokens)
+        return answers
+
     def _load(self, terms: RunTerms, prepared: PreparedDigests | None = None) -> _Loaded:
         """Return the models of a run, loaded if the last task was of another run.
 
@@ -202,7 +228,13 @@ class ModelPair:
             vocab_size=len(pair.tokenizer),
             on_batch=require_lease,
         )
-        return Score(accuracy=result.accuracy, loss=result.loss, examples=result.examples, chance=result.chance)
+        return Score(
+            accuracy=result.accuracy,
+            loss=result.loss,
+            examples=result.examples,
+            chance=result.chance,
+            interval=result.interval,
+        )
 
 
 def _require_prepared(terms: RunTerms, here: PreparedDigests, prepared: PreparedDigests) -> None:

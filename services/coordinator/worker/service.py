@@ -11,7 +11,8 @@ from pathlib import Path
 import structlog
 import torch
 
-from services.coordinator.worker.loop import CoTuner, Worker
+from services.coordinator.worker.cotuner import CoTuner
+from services.coordinator.worker.loop import Worker
 from services.coordinator.worker.metrics import serving, worker_registry
 from services.coordinator.worker.model_pair import ModelPair
 from services.coordinator.worker.settings import Settings
