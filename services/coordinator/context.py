@@ -102,9 +102,9 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
         blobs = FileBlobs(settings.data_dir / "blobs")
         refusals = Refusals(passing=time.monotonic)
         unmasking = Unmasking(processes)
-        registry = process_registry()
-        registry.register(StoreMetrics(store, settings.data_dir, clock))
         presence = Presence(clock)
+        registry = process_registry()
+        registry.register(StoreMetrics(store, presence, settings.data_dir, clock))
         with store.read() as tx:
             blobs.sweep(tx.blob_digests())
         _resume(store, clock(), settings, tokens)

@@ -15,8 +15,10 @@ from prometheus_client.registry import Collector
 
 from services.coordinator.count_rows import CountRows
 from services.coordinator.ports import Clock, Store
+from services.coordinator.presence import Presence
 from services.coordinator.records import JobState, Round, Run, seconds_by_state
 from services.coordinator.transaction import Transaction
+from shared.protocol.federation import HEARD_WITHIN_SECONDS
 from shared.protocol.membership import MemberState
 from shared.protocol.messages import Score
 from shared.protocol.rounds import ENDED_ROUNDS, STAGES, RoundState, RunState
@@ -28,13 +30,15 @@ Family = CounterMetricFamily | GaugeMetricFamily
 
 
 class StoreMetrics(Collector):
-    """Counts the rows of one store, and the bytes of its folder."""
+    """Counts the rows of one store, who of those in them is there, and the bytes of its folder."""
 
-    def __init__(self, store: Store, data_dir: Path, clock: Clock) -> None:
+    def __init__(self, store: Store, presence: Presence, data_dir: Path, clock: Clock) -> None:
         """``clock`` gives the seconds since 1970."""
         self._store = store
+        self._presence = presence
         self._data_dir = data_dir
         self._clock = clock
+        self._began = clock()
 
     def collect(self) -> Iterator[Family]:
         """Yield what there is, of one moment."""
@@ -42,7 +46,30 @@ class StoreMetrics(Collector):
         with self._store.read() as tx:
             yield from _counted(tx.counts, now)
             yield from _live(tx, now)
+            yield from self._there(tx, now)
         yield from _on_disk(self._data_dir)
+
+    def _there(self, tx: Transaction, now: float) -> Iterator[Family]:
+        """Yield who was heard of; nobody can have been before this coordinator began."""
+        names = tx.members.names_by_state()[MemberState.APPROVED]
+        yield GaugeMetricFamily(
+            "fedcollm_agents_heard",
+            "Approved agents that were heard of within a minute; one that trains is not.",
+            self._presence.heard(names).total(),
+        )
+        heard = [one.at if (one := self._presence.agent(name)) is not None else self._began for name in names]
+        yield GaugeMetricFamily(
+            "fedcollm_agents_silent_seconds",
+            "How long the approved agent that has been silent longest has been so; 0 without agents.",
+            now - min(heard, default=now),
+        )
+        asking = {(one.principal, one.name) for one in self._presence.workers() if one.at >= now - HEARD_WITHIN_SECONDS}
+        working = {(job.principal, job.worker) for job in tx.leased_jobs()}
+        yield GaugeMetricFamily(
+            "fedcollm_workers_heard",
+            "Workers that have asked for work within a minute, or have some.",
+            len(asking | working),
+        )
 
 
 def _counted(counts: CountRows, now: float) -> Iterator[Family]:

@@ -131,6 +131,29 @@ def test_work_that_nobody_takes_waits_longer_and_longer(context: Context, clock:
     assert (value(told(context), "fedcollm_leases_total"), value(told(context), "fedcollm_leases_lost_total")) == (2, 1)
 
 
+async def test_who_was_heard_of_is_counted_and_silence_is_measured(context: Context, clock: ManualClock) -> None:
+    """An agent that asks nothing is silent since this coordinator began; a worker with work is there as it computes."""
+    context.lifecycle.create(RUN, terms_of(), actor="operator")
+    context.lifecycle.start(RUN, actor="operator")
+    clock.advance(100)
+    for who in ("ada", "bob"):
+        async with client(context, who) as http:
+            assert (await http.get("/v1/wanted")).is_success
+    async with client(context, "worker") as http:
+        assert (await http.post("/v1/work/lease", json={"worker": "w", "wait_seconds": 0})).json()["lease"]
+    assert value(told(context), "fedcollm_agents_heard") == 2
+    assert value(told(context), "fedcollm_agents_silent_seconds") == 100
+    assert value(told(context), "fedcollm_workers_heard") == 1
+    async with client(context, "cleo") as http:
+        await http.get("/v1/wanted")
+    clock.advance(70)
+    assert value(told(context), "fedcollm_agents_heard") == 0
+    assert value(told(context), "fedcollm_agents_silent_seconds") == 70
+    assert value(told(context), "fedcollm_workers_heard") == 1
+    context.lifecycle.cancel(RUN, "enough", actor="operator")
+    assert value(told(context), "fedcollm_workers_heard") == 0
+
+
 def test_many_runs_and_agents_make_few_series(tmp_path: Path, clock: ManualClock) -> None:
     """Of runs the newest that go on are named, and no agent ever is."""
     names = tuple(f"clinic-{number}" for number in range(50))
