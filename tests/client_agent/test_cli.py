@@ -78,6 +78,7 @@ def test_the_status_is_what_the_status_page_says(folder: Path):
     assert text.exit_code == document.exit_code == ExitCode.DONE
     assert "training, round 2 of run demo, step 3 of 40, loss 1.250" in text.stdout
     assert "2.00 MB" in text.stdout
+    assert f"page      http://127.0.0.1:{port}" in text.stdout
     assert StatusView.model_validate_json(document.stdout) == status.view()
 
 

@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -318,8 +319,20 @@ def test_an_organisations_agent_is_one_of_many():
     assert set(ORGANISATIONS_AGENT["environment"]) == {"HF_HUB_OFFLINE", "HTTPS_PROXY", "NO_PROXY"}
 
 
+def shown(part: str) -> dict[str, Any]:
+    """Return the one override on the page of containers that has a part."""
+    overrides = map(yaml.safe_load, re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL))
+    (found,) = (override for override in overrides if part in override)
+    return found
+
+
+def test_an_agents_pages_are_published_to_its_own_machine_alone():
+    """Where somebody wants them in a browser; the port is the agent's."""
+    assert shown("services") == {"services": {"agent": {"ports": ["127.0.0.1:8450:8450"]}}}
+    assert AgentSettings.model_fields["status_port"].default == 8450
+
+
 def test_an_agent_beside_the_demo_joins_the_network_of_its_agents():
     """By the name that Compose gives it."""
-    (shown,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
     (network,) = SERVICES["agent-1"]["networks"]
-    assert yaml.safe_load(shown) == {"networks": {"default": {"name": f"{MAIN['name']}_{network}", "external": True}}}
+    assert shown("networks") == {"networks": {"default": {"name": f"{MAIN['name']}_{network}", "external": True}}}

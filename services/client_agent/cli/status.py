@@ -43,7 +43,7 @@ def status(*, config: AgentFile = None, as_json: AsJson = False) -> None:
                 f"at {url} another agent answers, whose state folder is {view.state_dir}: set status_port to a port "
                 "of this agent's own"
             )
-        output.result(view, *_lines(view))
+        output.result(view, *_lines(view), f"page      {url}")
         if view.phase is Phase.FAILED:
             raise typer.Exit(ExitCode.FAILED)
 
