@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from fastapi.routing import APIRoute
 
+from services.client_agent.policy import Policy
 from services.client_agent.what_leaves import KINDS, NOT_COVERED
 from services.coordinator.routes import agents, audit, runs, work
 from shared import errors
 from shared.errors import FedCoLLMError
+from shared.errors.advice import errors_with_codes
 from shared.protocol.rounds import RoundState, RunState
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +74,30 @@ def test_what_is_in_no_ledger_is_said_as_the_agents_page_says_it():
     said = [" ".join(line.split()).rstrip(";.") for line in text.removeprefix("- ").split("\n- ")]
 
     assert said == list(NOT_COVERED)
+
+
+def test_what_an_organisation_can_limit_is_its_policy():
+    """Each rule that the table speaks of is one."""
+    text = (ROOT / "docs" / "organisation.md").read_text().split("| to be sure that | set |\n| --- | --- |\n")[1]
+    rules = re.findall(r"`(\w+)", "\n".join(row.split("|")[2] for row in text.split("\n\n")[0].splitlines()))
+
+    assert len(rules) > 5
+    assert set(rules) <= set(Policy.model_fields)
+
+
+def test_the_reasons_of_rounds_are_the_coordinators():
+    """What a data scientist reads in a report, and looks for in docs/results.md."""
+    text = (
+        (ROOT / "docs" / "results.md").read_text().split("| state | reason | what it means |\n| --- | --- | --- |\n")[1]
+    )
+    sources = "".join(path.read_text() for path in ROOT.glob("services/coordinator/*.py"))
+    said = re.sub(r"{.*?}", "…", re.sub(r'"\s*f?"', "", sources))
+    codes = {kind.code for kind in errors_with_codes()}
+    for row in text.split("\n\n")[0].splitlines():
+        for reason in re.findall(r"`([^`]*…)", row.split("|")[2]):
+            code, _, rest = reason.partition(": ")
+            tail = rest == "…" and (code in codes or code.endswith(("…", " failed")))
+            assert tail or reason.strip("… ") in said, reason
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
