@@ -9,21 +9,22 @@ Schema: TypeAlias = Mapping[str, Any]
 Link: TypeAlias = Callable[[str], str]
 
 BOUNDS = {
-    "minimum": "at least {:,}",
-    "exclusiveMinimum": "above {:,}",
-    "maximum": "at most {:,}",
-    "exclusiveMaximum": "below {:,}",
-    "minItems": "{:,} or more of them",
-    "maxItems": "up to {:,} of them",
-    "maxLength": "up to {:,} characters",
+    "minimum": "at least %s",
+    "exclusiveMinimum": "above %s",
+    "maximum": "at most %s",
+    "exclusiveMaximum": "below %s",
+    "minItems": "%s or more of them",
+    "maxItems": "up to %s of them",
+    "maxLength": "up to %s characters",
 }
 PATTERN_CHARACTERS = 60
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown; what would end a cell is escaped."""
+    """Return a table in Markdown, without columns in which nothing stands; what would end a cell is escaped."""
+    said = [column for column in range(len(header)) if any(row[column] for row in rows)]
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines) + "\n"
+    return "\n".join(f"| {' | '.join(_cell(line[column]) for column in said)} |" for line in lines) + "\n"
 
 
 def code(text: object) -> str:
@@ -39,6 +40,10 @@ def kind_of(schema: Schema, link: Link) -> str:
         return " or ".join(dict.fromkeys(kind_of(choice, link) for choice in choices))
     if "enum" in schema or "const" in schema:
         return ", ".join(code(_written(value)) for value in schema.get("enum", [schema.get("const")]))
+    if "prefixItems" in schema:
+        return (
+            f"list of {len(schema['prefixItems'])}: {'; '.join(kind_of(item, link) for item in schema['prefixItems'])}"
+        )
     return ", ".join([_plain(schema, link), *_bounds(schema)])
 
 
@@ -67,8 +72,7 @@ def fields_of(schema: Schema, link: Link) -> list[list[str]]:
 def _plain(schema: Schema, link: Link) -> str:
     kind = schema.get("type", "anything")
     if kind == "array":
-        items = schema.get("prefixItems", [schema.get("items", {})])
-        return f"list of {', '.join(kind_of(item, link) for item in items)}"
+        return f"list of {kind_of(schema.get('items', {}), link)}"
     if kind == "object" and isinstance(values := schema.get("additionalProperties"), dict):
         return f"object, each value {kind_of(values, link)}"
     if kind == "string":
@@ -78,10 +82,14 @@ def _plain(schema: Schema, link: Link) -> str:
 
 def _bounds(schema: Schema) -> list[str]:
     if "minimum" in schema and "maximum" in schema:
-        return [f"{schema['minimum']:,} to {schema['maximum']:,}"]
-    bounds = [words.format(schema[name]) for name, words in BOUNDS.items() if name in schema]
+        return [f"{_number(schema['minimum'])} to {_number(schema['maximum'])}"]
+    bounds = [words % _number(schema[name]) for name, words in BOUNDS.items() if name in schema]
     pattern = schema.get("pattern", "")
     return [*bounds, f"matching {code(pattern)}"] if 0 < len(pattern) < PATTERN_CHARACTERS else bounds
+
+
+def _number(value: float) -> str:
+    return f"{value:,}".removesuffix(".0")
 
 
 def _written(value: object) -> str:
