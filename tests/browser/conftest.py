@@ -1,25 +1,18 @@
-"""Debian's Chromium, for tests of pages."""
+"""Pages in a browser."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from tests.support.browsers import SCREENS, Screen
-
-CHROMIUM = shutil.which("chromium")
+from tests.support.browsers import SCREENS, Screen, open_chromium
 
 
 @pytest.fixture(scope="module")  # its event loop would be in the way of other modules' own
 def chromium() -> Iterator[Browser]:
     """A browser without a window."""
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on the PATH: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with open_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=SCREENS, ids=str)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
+from services.client_agent import pages as pages_of_the_agent
 from services.client_agent.egress_ledger import stored
 from services.client_agent.pages import policy_html, status_html
 from services.client_agent.policy import Policy
@@ -17,7 +18,7 @@ from services.client_agent.status_page import create_status_page
 from shared.errors.advice import advice_on
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PublishedAdapter
-from shared.web import HEADERS
+from shared.web import HEADERS, STYLE
 from tests.support.agents import ADA
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -97,6 +98,14 @@ def test_the_policy_page_has_every_rule():
     ]
     assert "Updates may leave readable" in page
     assert "Updates may leave readable" not in policy_html(ADA)
+
+
+def test_every_class_of_a_page_has_its_look():
+    """A name with a slip would be seen by nobody."""
+    pages = " ".join(file.read_text() for file in Path(pages_of_the_agent.__file__).parent.glob("templates/*.html"))
+    used = {name for names in re.findall(r'class="([^"{]*)', pages) for name in names.split()}
+    assert "figures" in used
+    assert used <= set(re.findall(r"\.([a-z]+)", STYLE.read_text()))
 
 
 def test_nothing_can_be_changed_by_a_page():

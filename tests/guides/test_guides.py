@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
-from playwright.sync_api import sync_playwright
 
 from bench.federation import ManualClock
 from guides.api import api_pages
@@ -18,10 +17,10 @@ from guides.offline import asked_elsewhere
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.routes.problems import STATUS_BY_CODE
 from shared.errors.advice import ADVICE, errors_with_codes, explained
+from tests.support.browsers import open_chromium
 from tests.support.federations import coordinator
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 def test_every_error_says_what_it_means_and_what_to_do():
@@ -127,13 +126,11 @@ def address(site: Path) -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
 def test_a_reader_asks_nobody_but_the_site(site: Path, address: str):
     """Each page in a browser, a search too: no request goes elsewhere, and nothing that is needed is forbidden."""
     asked: set[str] = set()
     said: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with open_chromium() as browser:
         page = browser.new_page()
         page.on("request", lambda request: asked.add(request.url))
         page.on("console", lambda message: said.append(message.text))
@@ -142,7 +139,6 @@ def test_a_reader_asks_nobody_but_the_site(site: Path, address: str):
         page.goto(f"{address}/index.html")
         page.get_by_placeholder("Search").fill("policy_refused")
         page.locator(".md-search-result__item").first.wait_for()
-        browser.close()
     assert len(asked) > 30
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
     assert [text for text in said if "404" not in text] == []

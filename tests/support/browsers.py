@@ -1,10 +1,14 @@
-"""What is wrong with a page in a browser, for people who see, do not see, or hold a phone."""
+"""Debian's Chromium, and what is wrong with a page in it, for people who see, do not see, or hold a phone."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page, sync_playwright
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,18 @@ class Screen:
 
 
 SCREENS = (Screen("light", 1280), Screen("dark", 1280), Screen("light", 390), Screen("dark", 390))
+
+
+@contextmanager
+def open_chromium() -> Iterator[Browser]:
+    """Open a browser without a window; skip the test where there is none."""
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("there is no chromium on the PATH: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 def barriers(page: Page) -> list[str]:
