@@ -20,6 +20,7 @@ from services.coordinator.routes import (
     agents,
     attempts,
     audit,
+    dashboard,
     federation,
     members,
     metrics,
@@ -69,7 +70,8 @@ def create_app(context: Context) -> FastAPI:
     """Return the app for agents, operators and screens."""
     parts = (federation, runs, adapters, questions, agents, attempts, members, audit)
     app = _app(context, "FedCoLLM coordinator", *(part.router for part in parts))
-    app.include_router(metrics.router)
+    for router in (metrics.router, dashboard.root, dashboard.router):
+        app.include_router(router)
     return app
 
 

@@ -74,6 +74,12 @@ MATRIX = [
     #                                                                    operator vi. wo. ada bob eve nobody
     Row("", "GET", "/healthz", "                                              200 200 200 200 200 200 200"),
     Row("", "GET", "/metrics", "                                              200 200 403 403 403 403 401"),
+    Row("", "GET", "/", "                                                     307 307 307 307 307 307 307"),
+    Row("", "GET", "/dashboard/", "                                           200 200 200 200 200 200 200"),
+    Row("app.js", "GET", "/dashboard/{name}", "                               200 200 200 200 200 200 200"),
+    Row("no file", "GET", "/dashboard/{name}", "                              404 404 404 404 404 404 404"),
+    Row("runs.js", "GET", "/dashboard/pages/{name}", "                        200 200 200 200 200 200 200"),
+    Row("no page", "GET", "/dashboard/pages/{name}", "                        404 404 404 404 404 404 404"),
     Row("", "GET", "/v1/federation", "                                        200 200 403 403 403 403 401"),
     Row("", "GET", "/v1/presets", "                                           200 200 403 403 403 403 401"),
     Row("", "GET", "/v1/runs", "                                              200 200 403 403 403 403 401"),
