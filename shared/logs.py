@@ -1,10 +1,17 @@
-"""What a service logs: one event a line on standard error, and of trouble on the way only its beginning and its end."""
+"""What a service logs: one event a line on standard error, and of trouble on the way only its beginning and its end.
 
+Lines about a run, a round, an agent or a piece of work say which, by the same keys everywhere (docs/monitoring.md,
+"Logs"), and no line has data: of a crash there is the traceback, without the values of variables.
+"""
+
+import os
 import sys
 import warnings
+from typing import Annotated, Literal, TypeAlias
 
 import structlog
-from structlog.typing import EventDict
+from pydantic import Field
+from structlog.typing import EventDict, Processor
 
 from shared.errors import TransportError, Unreachable
 from shared.printable import printable
@@ -12,14 +19,49 @@ from shared.printable import printable
 log = structlog.get_logger()
 
 
-def log_to_stderr() -> None:
-    """Set the log of this process up; for where a service starts."""
+LogFormat: TypeAlias = Annotated[
+    Literal["text", "json"],
+    Field(description="How lines of the log are written: for people, or as a JSON document each."),
+]
+
+
+def log_to_stderr(form: LogFormat = "text", **always: str) -> None:
+    """Set the log of this process up, for where a service starts; ``always`` is in each of its lines."""
+
+    def whose(_logger: object, _method: str, event: EventDict) -> EventDict:
+        return {**always, **event}
+
     structlog.configure(
-        processors=[_printable, *structlog.get_config()["processors"]],
+        processors=[
+            whose,
+            structlog.contextvars.merge_contextvars,
+            _printable,
+            structlog.processors.add_log_level,
+            structlog.processors.StackInfoRenderer(),
+            structlog.dev.set_exc_info,
+            *_rendered(form),
+        ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     # What a library will change one day is for its developers, and nothing that whoever runs a service can mend.
     warnings.simplefilter("ignore", FutureWarning)
+
+
+def _rendered(form: LogFormat) -> list[Processor]:
+    if form == "json":
+        return [
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
+    return [
+        structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+        # Not the one that structlog takes by itself: it shows the values of variables, and those may be data.
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
+            exception_formatter=structlog.dev.plain_traceback,
+        ),
+    ]
 
 
 def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:

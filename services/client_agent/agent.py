@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from services.client_agent.attempts import AttemptMember
 from services.client_agent.audit_watch import AuditWatch
@@ -127,6 +128,7 @@ class Agent:
     async def step(self, *, wait_seconds: float) -> bool:
         """Ask once what is wanted, and do it; return whether anything was that had not been asked before."""
         self._status.enter(Phase.WAITING)
+        unbind_contextvars("run_id", "round")
         # First, and whatever is wanted: no coordinator keeps this agent from it by asking, or by not answering.
         self._state.journal.forget_older(self._clock() - DAY_SECONDS)
         held = self._state.published
@@ -135,11 +137,15 @@ class Agent:
         self._status.answered = True
         self._audit.see(wanted.audit)
         if wanted.published is not None and wanted.published != held:
+            bind_contextvars(run_id=wanted.published.run_id, round=wanted.published.round)
             with self._willing(wanted.published.run_id):
                 await self._receive(wanted.published)
         if wanted.summons is not None:
-            await self._in_time(wanted.summons.place.run_id, self._answer(wanted.summons))
+            place = wanted.summons.place
+            bind_contextvars(run_id=place.run_id, round=place.round)
+            await self._in_time(place.run_id, self._answer(wanted.summons))
         elif wanted.assignment is not None:
+            bind_contextvars(run_id=wanted.assignment.run_id, round=wanted.assignment.round)
             await self._in_time(wanted.assignment.run_id, self._take_part(wanted.assignment))
         self._status.succeed()
         asked = wanted.summons or wanted.assignment

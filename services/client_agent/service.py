@@ -107,9 +107,9 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
 
 def run(config: Path | None, *, insecure: bool = False) -> int:
     """Run until told to stop; 2 means that the configuration is wrong. ``insecure`` sets what is called so."""
-    log_to_stderr()
     try:
         settings = read_settings(Settings, config, given={"insecure": True} if insecure else None)
+        log_to_stderr(settings.log_format, agent=settings.name)
         command = TRAINER_COMMAND if config is None else (*TRAINER_COMMAND, "--config", str(config))
         asyncio.run(serve(settings, TrainerProcess(command)))
     except FedCoLLMError as error:

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from services.client_agent.policy import Policy
 from shared.data.source import DataSource
 from shared.devices import DeviceName, DtypeName
+from shared.logs import LogFormat
 from shared.protocol.identity import PublicKey
 from shared.protocol.names import PrincipalName
 from shared.protocol.terms import ModelReference
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     gradient_checkpointing: Annotated[
         bool, Field(description="Compute activations again for the backward pass: slower, in far less memory.")
     ] = False
+    log_format: LogFormat = "text"
     status_host: Annotated[str, Field(description="Address of the local status page.")] = "127.0.0.1"
     status_port: Annotated[int, Field(ge=0, le=65535, description="Port of the local status page.")] = 8450
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TextIO
 
+import structlog
+
 from services.client_agent.settings import Settings
 from services.client_agent.trainer import Failed, Progress, Trained, TrainingOrder
 from shared.configuration import config_argument, read_settings
@@ -51,7 +53,8 @@ class _Unable:
 
 def _answer(trainer: SyncTrainer, order: TrainingOrder, answers: TextIO) -> Trained | Failed:
     try:
-        return trainer.train(order, lambda progress: _write(answers, progress))
+        with structlog.contextvars.bound_contextvars(run_id=order.manifest.run_id):
+            return trainer.train(order, lambda progress: _write(answers, progress))
     except FedCoLLMError as error:
         return Failed(code=error.code, message=str(error))
     except Exception as error:  # noqa: BLE001 - a fault of ours or a library's: whoever runs the agent is to read of it
@@ -87,6 +90,7 @@ def lora_trainer(config: Path | None) -> SyncTrainer:
     from services.client_agent.lora_trainer import LoraTrainer  # noqa: PLC0415
 
     settings = read_settings(Settings, config)
+    log_to_stderr(settings.log_format, agent=settings.name)
     torch.set_num_threads(settings.threads)
     return LoraTrainer(
         slm=settings.slm,

@@ -56,6 +56,9 @@ BROKEN_OFF = frozenset({BodyTooSlow.code, UploadSuperseded.code})
 # A body is read before its sender is known. Blobs, which are larger, are streamed and have limits of their own.
 MAX_JSON_BYTES = 1 << 20
 
+# What stands in paths, by the names that the log has for it.
+LOGGED_AS = {"run_id": "run_id", "number": "round", "job_id": "job"}
+
 log = structlog.get_logger()
 
 health = APIRouter()
@@ -139,17 +142,21 @@ def _answer(
     return JSONResponse(document.model_dump(mode="json"), status, headers=fields, media_type=PROBLEM_TYPE)
 
 
-def _who(request: Request) -> str:
-    """Return who sent a request: a principal, or an address where that is all that is known."""
-    known: str | None = getattr(request.state, "who", None)
-    return known or (request.client.host if request.client else "unknown")
+def _about(request: Request) -> dict[str, str]:
+    """Return what the log says of a request: who sent it, a principal or an address, and what it is about."""
+    known: Principal | None = getattr(request.state, "who", None)
+    address = request.client.host if request.client else "unknown"
+    named = {LOGGED_AS[name]: value for name, value in request.path_params.items() if name in LOGGED_AS}
+    if known is not None and known.role is Role.AGENT:
+        named["agent"] = known.name
+    return {"path": request.url.path, "who": known.name if known else address, **named}
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, FedCoLLMError)  # noqa: S101 - registered for nothing else
     status = STATUS_BY_CODE.get(error.code, 500)
     if status != NOT_FOUND:  # that is an answer like another: the doctor asks for what nobody has
-        log.info("request.refused", path=request.url.path, who=_who(request), code=error.code, detail=str(error))
+        log.info("request.refused", **_about(request), code=error.code, detail=str(error))
     after = {"Retry-After": str(ceil(error.after_seconds))} if isinstance(error, TooManyRequests) else {}
     return _answer(request, status, error.code, str(error), after)
 
@@ -170,7 +177,7 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_disconnect(request: Request, _error: Exception) -> JSONResponse:
     # Nobody reads the answer; without it every broken upload would be logged as a fault of ours.
-    log.info("request.broken_off", path=request.url.path, who=_who(request))
+    log.info("request.broken_off", **_about(request))
     return _answer(request, 400, "blob_truncated", "the connection ended before it was answered: send it again")
 
 

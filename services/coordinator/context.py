@@ -235,7 +235,7 @@ def principal(*roles: Role, streamed: bool = False) -> Callable[..., Awaitable[P
 
     async def identify(context: AnyContext, request: Request, address: Address) -> Principal:
         admitted = context.admission.admit(_arrival(request, address), roles)
-        request.state.who = admitted.principal.name  # for the log, if the request comes to nothing
+        request.state.who = admitted.principal  # for the log, if the request comes to nothing
         if admitted.digest is not None and not streamed and digest_of(await request.body()) != admitted.digest:
             raise DigestMismatch("the body is not the one that was signed: send it again, signed anew")
         return admitted.principal

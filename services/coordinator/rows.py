@@ -34,13 +34,17 @@ class Versioned(Protocol):
 
 
 class Rows:
-    """The rows of one transaction; ``changed`` says whether it has changed something that somebody may wait for."""
+    """The rows of one transaction; ``changed`` says whether it has changed something that somebody may wait for.
+
+    ``audited`` are the audit lines that it has written.
+    """
 
     def __init__(self, connection: sa.Connection, clock: Callable[[], float]) -> None:
         """``clock`` gives the seconds since 1970."""
         self._connection = connection
         self._clock = clock
         self.changed = False
+        self.audited: list[AuditEntry] = []
 
     def now(self) -> float:
         """Return the seconds since 1970."""
@@ -97,4 +101,5 @@ class Rows:
             previous=NOTHING if before is None else before["hash"],
         )
         self.changed = True
+        self.audited.append(line)
         self._connection.execute(_APPEND, sealed(line).model_dump() | {"detail": json.dumps(detail)})

@@ -79,9 +79,10 @@ async def _end_polls(server: uvicorn.Server, changes: Changes) -> None:
 
 def run(config: Path | None, *, insecure: bool = False) -> int:
     """Run until told to stop; 2 means that the configuration is wrong. ``insecure`` sets what is called so."""
-    log_to_stderr()
     try:
-        asyncio.run(serve(read_settings(Settings, config, given={"insecure": True} if insecure else None)))
+        settings = read_settings(Settings, config, given={"insecure": True} if insecure else None)
+        log_to_stderr(settings.log_format)
+        asyncio.run(serve(settings))
     except FedCoLLMError as error:
         sys.stderr.write(f"coordinator: {error}\n")
         return 2

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.logs import LogFormat
 from shared.loopback import is_here
 from shared.protocol.identity import PublicKey
 from shared.protocol.names import PrincipalName
@@ -45,6 +46,7 @@ class Settings(BaseSettings):
         bool,
         Field(description="Serve plain HTTP to other machines: only where the network itself encrypts."),
     ] = False
+    log_format: LogFormat = "text"
     lease_seconds: Annotated[float, Field(gt=0, description="How long a worker may be silent.")] = 30.0
     max_adapter_bytes: Annotated[int, Field(gt=0, description="Largest adapter that a worker may store.")] = 1 << 32
     body_silence_seconds: Annotated[

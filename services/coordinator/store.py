@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from alembic import command
 from alembic.config import Config
 
 from services.coordinator.rows import Rows
 from services.coordinator.transaction import Transaction
 from shared.errors import StorageFull
+from shared.protocol.audit import AuditEntry
+
+# What these actions' actors do is about themselves.
+OF_AGENTS = ("update.", "attempt.refused", "attempt.accused")
+
+log = structlog.get_logger()
 
 
 class SqlStore:
@@ -47,6 +54,8 @@ class SqlStore:
         ):
             rows = Rows(connection, self._clock)
             yield Transaction(rows)
+        for entry in rows.audited:
+            log.info(entry.action, **_who_and_what(entry))
         if rows.changed:
             self._notify()
 
@@ -91,6 +100,22 @@ def migrations() -> Config:
     scripts = str(Path(__file__).parent / "migrations")
     config.set_main_option("script_location", scripts.replace("%", "%%"))  # which alembic would expand
     return config
+
+
+def _who_and_what(entry: AuditEntry) -> dict[str, str | int]:
+    """Return what the process's own log says of an audit entry; the details are where whoever reads them is asked."""
+    parts = entry.subject.split("/")
+    named = dict(zip(parts[::2], parts[1::2], strict=False))
+    told: dict[str, str | int] = {"who": entry.actor}
+    if "run" in named:
+        told["run_id"] = named["run"]
+    if "round" in named:
+        told["round"] = int(named["round"])
+    if "member" in named:
+        told["agent"] = named["member"]
+    elif entry.action.startswith(OF_AGENTS):
+        told["agent"] = entry.actor
+    return told
 
 
 @contextmanager

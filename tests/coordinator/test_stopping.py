@@ -89,7 +89,8 @@ async def test_a_coordinator_stops_with_all_polls_answered_and_says_nothing_more
             await writer.wait_closed()
         assert await process.wait() == 0
     assert answers == [b"HTTP/1.1 200 OK\r\n"] * 3
-    [line] = (tmp_path / "logs" / "coordinator.log").read_text().splitlines()
-    assert "coordinator.serving" in line
+    lines = (tmp_path / "logs" / "coordinator.log").read_text().splitlines()
+    assert f"run_id={RUN}" in lines[-1]
+    [line] = [line for line in lines if "coordinator.serving" in line]
     assert federation.public.url in line
     assert federation.work.url in line

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from bench.federation import ManualClock, token_of
@@ -56,14 +57,14 @@ async def test_work_can_be_followed_in_the_workers_log(
     """A line when it is taken, and one when it is done or cannot be."""
     context.lifecycle.create(RUN, terms_of(), actor="operator")
     context.lifecycle.start(RUN, actor="operator")
-    with capture_logs() as lines:
+    with capture_logs([merge_contextvars]) as lines:
         async with open_in_process(
             create_work_app(context), BearerToken(token_of("worker")), TrafficCount()
         ) as transport:
             worker = Worker(transport, SlowCoTuner(clock, error), tmp_path / "cache", name="worker", clock=clock)
             await worker.step(wait_seconds=0)
-    job = f"{RUN}-0-prepare"
-    assert lines == [
-        {"event": "work.leased", "job": job, "lease": 1, "log_level": "info"},
-        {"job": job, **end},
+    of_work = {"job": f"{RUN}-0-prepare", "run_id": RUN, "round": None}
+    assert [line for line in lines if "who" not in line] == [  # the coordinator's own are there too
+        {"event": "work.leased", "lease": 1, "log_level": "info", **of_work},
+        {**end, **of_work},
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from services.coordinator.worker.cotuner import CoTuner, PreparedBase
 from services.coordinator.worker.tally import Tally
@@ -125,15 +126,17 @@ class Worker:
         lease = told.lease
         if lease is None:
             return told.question is not None
-        log.info("work.leased", job=lease.job_id, lease=lease.token)
-        try:
-            async with self._keeping(lease) as require_lease:
-                await self._do(lease, require_lease)
-        except FedCoLLMError as error:  # told by the coordinator, or noticed here
-            if error.code != LeaseLost.code:
-                raise
-            self._tally.leases_lost += 1
-            log.warning("work.lost", job=lease.job_id, detail=str(error))
+        # In every line from here on, of heartbeats and of the computing thread too.
+        with bound_contextvars(job=lease.job_id, run_id=lease.run_id, round=lease.round or None):
+            log.info("work.leased", lease=lease.token)
+            try:
+                async with self._keeping(lease) as require_lease:
+                    await self._do(lease, require_lease)
+            except FedCoLLMError as error:  # told by the coordinator, or noticed here
+                if error.code != LeaseLost.code:
+                    raise
+                self._tally.leases_lost += 1
+                log.warning("work.lost", detail=str(error))
         return True
 
     async def _answer(self, question: Question) -> None:
@@ -170,14 +173,15 @@ class Worker:
             raise  # nobody waits for it, or nobody can be told: the lease runs out, and another worker may do better
         except (FedCoLLMError, OSError) as error:
             if not _of_this_machine(error, lease.task):
-                log.warning("work.failed", job=lease.job_id, code=_code(error), detail=str(error))
+                log.warning("work.failed", code=_code(error), detail=str(error))
                 await self._hand_in_failure(lease, _code(error), str(error))
                 return
+            log.warning("work.returned", code=_code(error), detail=str(error))
             await self._hand_in_failure(lease, _code(error), f"{self._name}: {error}", elsewhere=True)
             raise
         except Exception as error:
             # The run's owner must read why; nobody reads a worker's log at night.
-            log.exception("work.crashed", job=lease.job_id)
+            log.exception("work.crashed")
             await self._hand_in_failure(lease, "internal", f"{type(error).__name__}: {error}")
         else:
             body = ResultRequest(token=lease.token, result=result)
@@ -188,13 +192,13 @@ class Worker:
             else:
                 seconds = self._clock() - began
                 self._tally.finish(lease.task.kind, seconds)
-                log.info("work.finished", job=lease.job_id, seconds=round(seconds, 1))
+                log.info("work.finished", seconds=round(seconds, 1))
 
     async def _give_up(self, lease: Lease, problem: RemoteProblem) -> None:
         """Hand in as a failure what the coordinator will never take; another worker would compute the same."""
         if problem.code not in REFUSED_FOR_GOOD:
             raise problem
-        log.warning("work.failed", job=lease.job_id, code=problem.code, detail=problem.detail)
+        log.warning("work.failed", code=problem.code, detail=problem.detail)
         await self._hand_in_failure(lease, problem.code, problem.detail)
 
     async def _hand_in_failure(self, lease: Lease, code: str, message: str, *, elsewhere: bool = False) -> None:
@@ -281,7 +285,7 @@ class Worker:
                 self._tally.heartbeats_failed += 1
                 if code == LeaseLost.code:
                     lost.set()
-                log.warning("work.heartbeat_failed", job=lease.job_id, code=code, detail=str(error))
+                log.warning("work.heartbeat_failed", code=code, detail=str(error))
 
     async def _fetch(self, digest: str) -> Path:
         """Return the file of an adapter, fetched unless it is here already, whole."""

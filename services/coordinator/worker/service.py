@@ -62,9 +62,9 @@ async def serve(settings: Settings, cotuner: CoTuner) -> None:
 
 def run(config: Path | None, *, insecure: bool = False) -> int:
     """Run until told to stop; 2 means that the configuration is wrong. ``insecure`` sets what is called so."""
-    log_to_stderr()
     try:
         settings = read_settings(Settings, config, given={"insecure": True} if insecure else None)
+        log_to_stderr(settings.log_format)
         for name, source in (("auxiliary", settings.auxiliary), ("validation", settings.validation)):
             with about(f"{name}.path"):
                 require_readable(source.path)

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.data.source import DataSource
 from shared.devices import DeviceName, DtypeName
+from shared.logs import LogFormat
 from shared.transport import BaseUrl
 from shared.trust import CaFile, Insecure
 
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
         bool, Field(description="Compute activations again for the backward pass: slower, in far less memory.")
     ] = False
 
+    log_format: LogFormat = "text"
     metrics_host: Annotated[
         str, Field(description="Address for Prometheus: plain HTTP, for whoever asks; keep it inside.")
     ] = "127.0.0.1"
