@@ -4,13 +4,18 @@ import json
 import shutil
 from pathlib import Path
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
 
-from shared.errors import ModelUnreadable
+from shared.errors import CardInvalid, ModelUnreadable
+from shared.protocol.card import SignedCard
+from shared.protocol.card_text import card_text
+from shared.protocol.messages import ArtefactName
 from shared.protocol.terms import FROZEN
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+CARD = "card.json"
+README = "README.md"
 
 # Of an adapter of 8,000 tensors. The library parses a header of any length: of a million empty tensors in half a minute
 # and 1.7 GB.
@@ -29,6 +34,34 @@ class Written(BaseModel):
 def write_adapter_config(folder: Path, config: dict[str, JsonValue]) -> None:
     """Write the configuration beside the weights."""
     (folder / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def card_files(signed: SignedCard, adapter: ArtefactName) -> dict[str, bytes]:
+    """Return the files that tell where an adapter comes from: for whoever checks it, and for people."""
+    return {
+        CARD: signed.model_dump_json(indent=2).encode(),
+        README: card_text(signed.card, adapter).encode(),
+    }
+
+
+def write_card(folder: Path, signed: SignedCard, adapter: ArtefactName) -> None:
+    """Write an adapter's model card beside it."""
+    for name, content in card_files(signed, adapter).items():
+        (folder / name).write_bytes(content)
+
+
+def read_card(folder: Path) -> SignedCard:
+    """Return the model card that lies beside an adapter.
+
+    Raises:
+        CardInvalid: there is none, or it is none.
+    """
+    try:
+        return SignedCard.model_validate_json((folder / CARD).read_bytes())
+    except FileNotFoundError:
+        raise CardInvalid(f"{folder} has no {CARD}: fetch the adapter again") from None
+    except ValidationError as error:
+        raise CardInvalid(f"{folder / CARD} is no model card: {error.errors()[0]['msg']}") from None
 
 
 def require_adapter(folder: Path) -> Path:
@@ -55,9 +88,10 @@ def require_short_header(weights: Path) -> None:
 
 
 def copy_adapter(source: Path, into: Path) -> None:
-    """Copy both files, and nothing else that may lie beside them."""
-    for name in (WEIGHTS, CONFIG):
-        shutil.copyfile(source / name, into / name)
+    """Copy an adapter with its card, if it has one, and nothing else that may lie beside them."""
+    for name in (WEIGHTS, CONFIG, CARD, README):
+        if name in {WEIGHTS, CONFIG} or (source / name).is_file():
+            shutil.copyfile(source / name, into / name)
 
 
 def named_base(folder: Path) -> str:

@@ -43,10 +43,13 @@ def is_owned(folder: Path) -> bool:
 
 def is_whole(file: Path, digest: str) -> bool:
     """Return whether the file is there with all its bytes; one that a power cut left short is not."""
-    if not file.exists():
-        return False
-    with file.open("rb") as opened:  # may be large: it is not read into memory at once
-        return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}" == digest
+    return file.exists() and file_digest(file) == digest
+
+
+def file_digest(file: Path) -> str:
+    """Return the digest of a file, which may be large: it is not read into memory at once."""
+    with file.open("rb") as opened:
+        return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
 
 
 def write_whole(path: Path, content: bytes, *, mode: int = 0o666) -> None:

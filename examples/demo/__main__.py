@@ -30,13 +30,15 @@ from examples.demo.preset import (
 from examples.demo.processes import LocalFederation, local_federation
 from examples.demo.task import write_demo_data
 from examples.demo.watching import Watched, watch, write_events
-from services.client_agent.state import export_adapter
+from services.client_agent.peft_folder import export_adapter
 from services.coordinator.cli.display import end_line, event_line, masking_lines, reason_lines, score_table
 from services.coordinator.cli.following import Followed
 from services.coordinator.cli.live_view import LiveView
 from services.coordinator.cli.parts import time_spent, time_table
+from shared.adapter_folder import card_files
 from shared.cli.console import percent, size
 from shared.errors import FedCoLLMError
+from shared.protocol.card import SignedCard
 from shared.protocol.messages import ArtefactList, BaseScores, RunView
 from shared.protocol.rounds import RunState
 from shared.protocol.terms import RunTerms
@@ -119,7 +121,9 @@ async def fetch_artefacts(operator: Transport, folder: Path) -> dict[str, Path]:
     for artefact in listed.artefacts:
         blob = folder / f"{artefact.name}.safetensors"
         await operator.download(f"/v1/runs/{RUN_ID}/artefacts/{artefact.name}", blob, digest=artefact.digest)
-        export_adapter(folder / artefact.name, blob, artefact.adapter_config)
+        path = f"/v1/runs/{RUN_ID}/rounds/{artefact.round}/card"
+        card = await operator.call("GET", path, SignedCard)
+        export_adapter(folder / artefact.name, blob, artefact.adapter_config, card_files(card, artefact.name))
         blob.unlink()
         directories[artefact.name] = folder / artefact.name
     return directories

@@ -20,8 +20,10 @@ from services.client_agent.policy import Policy
 from services.client_agent.state import DAY_SECONDS, StateFolder, StoredUpdate
 from services.client_agent.status import Phase, Status
 from services.client_agent.trainer import Progress, Trainer, TrainingOrder
+from shared.adapter_folder import card_files
 from shared.errors import (
     AttemptRefused,
+    CardInvalid,
     CertificateExpired,
     DigestMismatch,
     FedCoLLMError,
@@ -65,6 +67,7 @@ REFUSALS = (
     ManifestUnsigned,
     ManifestMismatch,
     SignatureInvalid,
+    CardInvalid,
     CertificateExpired,
     FederationMismatch,
     KeyInvalid,
@@ -189,9 +192,10 @@ class Agent:
         self._status.enter(Phase.RECEIVING, run_id=published.run_id, round_number=published.round)
         manifest = await self._fetch_manifest(published.run_id)
         await self._fetch(published.digest, manifest)
+        card = await self._coordinator.card(published)
         # The manifest names the SLM as the coordinator knows it; whoever loads the adapter here needs this machine's.
         config = manifest.adapter_config | {"base_model_name_or_path": self._slm}
-        self._state.keep_published(published, config)
+        self._state.keep_published(published, config, card_files(card, "slm-adapter"))
         self._status.hold(published)
         log.info("agent.holds", run_id=published.run_id, round=published.round, digest=published.digest)
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shared.protocol.attempts import AttemptPlace, DealtShares, ReleasedShares, SignedSurvivors
+from shared.protocol.card import SignedCard, require_card
 from shared.protocol.manifest import Manifest, SignedManifest, require_manifest
-from shared.protocol.messages import Accepted, UpdateReceipt, Wanted
+from shared.protocol.messages import Accepted, PublishedAdapter, UpdateReceipt, Wanted
 from shared.protocol.secagg.attempt import Advert
 from shared.transport import Params, Transport
 
@@ -43,6 +44,17 @@ class CoordinatorClient:
         """
         signed = await self._transport.call("GET", f"/v1/runs/{run_id}/manifest", SignedManifest)
         return require_manifest(signed, operator_key=self._operator_key, federation=self._federation, run_id=run_id)
+
+    async def card(self, published: PublishedAdapter) -> SignedCard:
+        """Read the model card of a published adapter.
+
+        Raises:
+            CardInvalid, SignatureInvalid, ManifestMismatch, LoraMismatch: it does not hold together, or is another's.
+        """
+        path = f"/v1/runs/{published.run_id}/rounds/{published.round}/card"
+        signed = await self._transport.call("GET", path, SignedCard)
+        require_card(signed, operator_key=self._operator_key, digest=published.digest)
+        return signed
 
     async def fetch_adapter(self, digest: str, into: Path, *, size: int) -> int:
         """Fetch a published adapter of ``size`` bytes into a file, checked, and return its size."""

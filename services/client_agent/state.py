@@ -20,7 +20,7 @@ old or the new state, and a trained update is not trained again while it is whol
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,8 +28,8 @@ import numpy as np
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from services.client_agent.attempt_journal import AttemptJournal, round_of
+from services.client_agent.peft_folder import export_adapter
 from services.client_agent.trainer import LocalEvaluation
-from shared.adapter_folder import CONFIG, WEIGHTS
 from shared.errors import AttemptRefused, PolicyRefused
 from shared.folders import appending, is_whole, owned, sync, write_whole
 from shared.protocol.audit import SignedHead
@@ -189,11 +189,16 @@ class StateFolder:
         """Where the newest adapter lies as a PEFT directory, once there is one."""
         return self._root / "slm-adapter"
 
-    def keep_published(self, published: PublishedAdapter, adapter_config: dict[str, JsonValue]) -> None:
-        """Make ``published``, whose file is there, the adapter that this agent holds and serves from its folder."""
+    def keep_published(
+        self, published: PublishedAdapter, adapter_config: dict[str, JsonValue], beside: Mapping[str, bytes]
+    ) -> None:
+        """Make ``published``, whose file is there, the adapter that this agent holds and serves from its folder.
+
+        ``beside`` are the files of its model card.
+        """
         file = self.adapter(published.digest)
         sync(file)
-        export_adapter(self.peft_folder, file, adapter_config)
+        export_adapter(self.peft_folder, file, adapter_config, beside)
         write_whole(self._root / "published.json", published.model_dump_json().encode())
         for other in self._adapters.iterdir():
             if other != file:
@@ -378,16 +383,3 @@ class StateFolder:
 
     def _note(self, run_id: str, number: int) -> Path:
         return self._updates / f"{run_id}-{number}.json"
-
-
-def export_adapter(folder: Path, blob: Path, adapter_config: dict[str, JsonValue]) -> None:
-    """Write a PEFT directory, what ``PeftModel.from_pretrained`` loads; ``blob`` is on the same disk and durable."""
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{WEIGHTS}.part"
-    part.unlink(missing_ok=True)
-    part.hardlink_to(blob)  # blobs never change, so a second name is as good as a copy
-    part.replace(folder / WEIGHTS)
-    sync(folder)
-    config, content = folder / CONFIG, json.dumps(adapter_config, indent=2).encode()
-    if not config.exists() or config.read_bytes() != content:
-        write_whole(config, content)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from services.coordinator import schema
 from services.coordinator.records import Detail
 from services.coordinator.rows import Rows
-from shared.errors import AuditBroken
+from shared.errors import AuditBroken, NotFound
 from shared.protocol.audit import NOTHING, AuditEntry, AuditHead
 
 
@@ -30,6 +30,15 @@ class AuditRows:
         table = schema.audit.c
         query = sa.select(schema.audit).where(table.seq > after).order_by(table.seq).limit(limit)
         return [_entry(row) for row in self._rows.all(query)]
+
+    def entry(self, action: str, subject: str) -> AuditEntry:
+        """Return the newest entry that says that this was done to this, or raise NotFound."""
+        table = schema.audit.c
+        query = sa.select(schema.audit).where(table.subject == subject, table.action == action)
+        row = self._rows.first(query.order_by(table.seq.desc()).limit(1))
+        if row is None:
+            raise NotFound(f"the audit log has no {action} of {subject}")
+        return _entry(row)
 
     def head(self, federation: str) -> AuditHead:
         """Return the log's head as it is now."""

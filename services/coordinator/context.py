@@ -19,6 +19,7 @@ from services.coordinator.aggregating import PlaintextAggregation
 from services.coordinator.attempts import AttemptDesk
 from services.coordinator.audit_log import AuditLog, coordinator_key
 from services.coordinator.blobs import FileBlobs
+from services.coordinator.cards import Cards
 from services.coordinator.changes import Changes
 from services.coordinator.lifecycle import RunLifecycle
 from services.coordinator.masked_sums import MaskedSums
@@ -80,6 +81,7 @@ class Context:
     questions: Questions
     overview: Overview
     audit: AuditLog
+    cards: Cards
     token_log: TokenLog
     metrics: Metrics
 
@@ -146,6 +148,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                     store, presence, clock, federation=settings.federation, operator_key=settings.operator_key
                 ),
                 audit=AuditLog(store, key, federation=settings.federation),
+                cards=Cards(store, key, federation=settings.federation),
                 token_log=TokenLog(store, tokens),
                 metrics=Metrics(registry, waiting=lambda: changes.waiting),
             )

@@ -1,7 +1,6 @@
 """What an operator does with runs, and what everybody may see of them."""
 
 from pathlib import Path
-from typing import Literal
 
 from services.coordinator.manifest import manifest_of
 from services.coordinator.ports import Blobs, Clock, Store
@@ -12,7 +11,7 @@ from services.coordinator.transaction import Transaction
 from shared.errors import NotFound, RunConflict
 from shared.protocol.identity import require_signature
 from shared.protocol.manifest import MANIFEST, SignedManifest
-from shared.protocol.messages import Artefact, RoundList, RoundView, RunList, RunView
+from shared.protocol.messages import Artefact, ArtefactName, RoundList, RoundView, RunList, RunView
 from shared.protocol.rounds import ENDED_ROUNDS, ENDED_RUNS, STOPPED, RoundState, RunEvent, RunState
 from shared.protocol.terms import RunTerms
 from shared.protocol.work import PreparedModel
@@ -150,7 +149,7 @@ class RunLifecycle:
         raise NotFound(f"run {run_id} has no artefact {name!r}")
 
 
-def _artefact(name: Literal["slm-adapter", "llm-adapter"], run: Run, blob: Blob, model: PreparedModel) -> Artefact:
+def _artefact(name: ArtefactName, run: Run, blob: Blob, model: PreparedModel) -> Artefact:
     return Artefact(
         name=name,
         round=run.published_round,

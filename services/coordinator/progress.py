@@ -90,7 +90,12 @@ def evaluated(tx: Transaction, run: Run, current: Round, scores: RoundScores, no
         current,
         RoundEvent.PUBLISH,
         actor=SYSTEM,
-        detail={"slm_adapter": current.slm_candidate, "slm": scores.slm.accuracy, "llm": scores.llm.accuracy},
+        detail={
+            "slm_adapter": current.slm_candidate,
+            "llm_adapter": current.llm_candidate,
+            "slm": scores.slm.accuracy,
+            "llm": scores.llm.accuracy,
+        },
         scores=scores,
     )
     run = tx.change_run(

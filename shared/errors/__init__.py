@@ -39,6 +39,7 @@
     │   ├── MemberConflict            member_conflict            this cannot be done with an agent as it stands
     │   ├── ManifestUnsigned          manifest_unsigned          the operator has not signed what a run is
     │   ├── ManifestMismatch          manifest_mismatch          a manifest is another run's, or not by its terms
+    │   ├── CardInvalid               card_invalid               a model card does not hold together
     │   ├── FederationMismatch        federation_mismatch        a document is of another federation
     │   ├── CertificateExpired        certificate_expired
     │   ├── NotFound                  not_found

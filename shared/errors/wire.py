@@ -152,6 +152,15 @@ class ManifestMismatch(ProtocolError):
     code = "manifest_mismatch"
 
 
+class CardInvalid(ProtocolError):
+    """A model card is of another adapter, or says what does not follow from the rest of it.
+
+    Do: do not use the adapter; fetch it and its card again, and ask the operator if it stays so.
+    """
+
+    code = "card_invalid"
+
+
 class FederationMismatch(ProtocolError):
     """A document belongs to another federation than the one it is used in.
 

@@ -4,6 +4,7 @@ Nothing here reads the weights themselves, so that a model can be looked at befo
 """
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ _TOKENIZER_FILES = (
     "chat_template*",
 )
 
+# A card begins with its metadata, between two lines of dashes; a licence of its own is ``other`` with a name.
+_CARD_CHARACTERS, _CARD_PARTS = 100_000, 3
+_LICENCE = re.compile(r"^(license|license_name): *[\"']?([A-Za-z0-9][A-Za-z0-9._+ -]{0,63}?)[\"']? *$", re.MULTILINE)
+
 # What families call the longest text that they take in; most the first, GPT-2 the second.
 _CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "model_max_length")
 
@@ -40,6 +45,18 @@ class StoredTensor:
     shape: list[int]
     start: int
     stop: int
+
+
+def licence(directory: Path) -> str | None:
+    """Return the licence that a model's own card states, in ``README.md``; None if it states none."""
+    card = directory / "README.md"
+    with reading(directory):
+        text = card.read_text(encoding="utf-8", errors="replace")[:_CARD_CHARACTERS] if card.is_file() else ""
+    parts = text.split("---", 2)
+    if parts[0].strip() or len(parts) != _CARD_PARTS:
+        return None
+    stated = dict(_LICENCE.findall(parts[1]))
+    return stated.get("license_name") or stated.get("license")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from shared.errors import ModelUnreadable
 from shared.ml.checkpoint import read_config, reading, require_safetensors, stored_tensors
 
 # What a base model consists of for us; keeps other checkpoints of the same repository from being fetched.
-_MODEL_FILES = ("*.json", "model*.safetensors", "tokenizer*", "merges.txt", "vocab.txt")
+_MODEL_FILES = ("*.json", "model*.safetensors", "tokenizer*", "merges.txt", "vocab.txt", "README.md")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 ANSWER_SECONDS = 10.0

@@ -196,10 +196,13 @@ class EventList(BaseModel):
     model_config = FROZEN
 
 
+ArtefactName = Literal["slm-adapter", "llm-adapter"]
+
+
 class Artefact(BaseModel):
     """An adapter that a run made; blob and config together are a PEFT directory."""
 
-    name: Literal["slm-adapter", "llm-adapter"]
+    name: ArtefactName
     round: RoundNumber
     digest: Digest
     bytes: int

@@ -60,6 +60,7 @@ class PreparedModel(BaseModel):
     adapter: Digest
     layout: LayoutSent
     adapter_config: dict[str, JsonValue]
+    licence: str | None = None
     model_config = FROZEN
 
 

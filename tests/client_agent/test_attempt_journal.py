@@ -169,7 +169,7 @@ async def test_secrets_are_gone_once_the_round_is_published(tmp_path: Path) -> N
     blob = b"the adapter"
     published = PublishedAdapter(run_id="run", round=1, digest=digest_of(blob))
     play.state.adapter(published.digest).write_bytes(blob)
-    play.state.keep_published(published, CONFIG)
+    play.state.keep_published(published, CONFIG, {})
     assert not list((tmp_path / "attempts").iterdir())
 
 

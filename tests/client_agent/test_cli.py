@@ -59,7 +59,7 @@ def hold_an_adapter(folder: Path) -> str:
     state = StateFolder(folder / "state")
     published = PublishedAdapter(run_id="demo", round=3, digest=digest_of(blob))
     state.adapter(published.digest).write_bytes(blob)
-    state.keep_published(published, adapter_config(model, base_model="elsewhere"))
+    state.keep_published(published, adapter_config(model, base_model="elsewhere"), {})
     return published.digest
 
 

@@ -60,7 +60,7 @@ def test_a_kept_adapter_is_there_after_a_restart(tmp_path: Path) -> None:
     """Another agent on the same folder holds what the first one held."""
     state = StateFolder(tmp_path)
     assert state.published is None
-    state.keep_published(fetched(state, 1), CONFIG)
+    state.keep_published(fetched(state, 1), CONFIG, {})
     again = StateFolder(tmp_path)
     assert again.published == published(1)
     assert again.adapter(published(1).digest).read_bytes() == THETA[1]
@@ -69,7 +69,7 @@ def test_a_kept_adapter_is_there_after_a_restart(tmp_path: Path) -> None:
 def test_a_damaged_note_of_the_adapter_is_no_adapter(tmp_path: Path) -> None:
     """An agent fetches it again, and does not end for good."""
     state = StateFolder(tmp_path)
-    state.keep_published(fetched(state, 1), CONFIG)
+    state.keep_published(fetched(state, 1), CONFIG, {})
     (tmp_path / "published.json").write_text('{"run_id": "run", "rou')
     assert StateFolder(tmp_path).published is None
 
@@ -77,7 +77,7 @@ def test_a_damaged_note_of_the_adapter_is_no_adapter(tmp_path: Path) -> None:
 def test_the_adapter_is_there_as_a_peft_directory(tmp_path: Path) -> None:
     """What the organisation uses is a folder with the two files that PEFT loads."""
     state = StateFolder(tmp_path)
-    state.keep_published(fetched(state, 1), CONFIG)
+    state.keep_published(fetched(state, 1), CONFIG, {})
     folder = tmp_path / "slm-adapter"
     assert (folder / "adapter_model.safetensors").read_bytes() == THETA[1]
     assert json.loads((folder / "adapter_config.json").read_bytes()) == CONFIG
@@ -87,7 +87,7 @@ def test_older_adapters_are_forgotten(tmp_path: Path) -> None:
     """The folder does not grow with the number of rounds."""
     state = StateFolder(tmp_path)
     for index in range(3):
-        state.keep_published(fetched(state, index), CONFIG)
+        state.keep_published(fetched(state, index), CONFIG, {})
     assert [path.name for path in (tmp_path / "adapters").iterdir()] == [published(2).digest.removeprefix("sha256:")]
     assert (tmp_path / "slm-adapter" / "adapter_model.safetensors").read_bytes() == THETA[2]
 
@@ -97,20 +97,20 @@ def test_a_power_cut_leaves_the_old_adapter_or_the_new_one(tmp_path: Path, monke
     seen = set()
     for stop_at in range(40):
         state = StateFolder(tmp_path / str(stop_at))
-        state.keep_published(fetched(state, 1), CONFIG)
+        state.keep_published(fetched(state, 1), CONFIG, {})
         new = fetched(state, 2)
         with monkeypatch.context() as patch:
             disk = Disk(patch)
             disk.stop_at = stop_at
             with suppress(PowerCut):
-                state.keep_published(new, CONFIG)
+                state.keep_published(new, CONFIG, {})
         again = StateFolder(tmp_path / str(stop_at))
         held = again.published
         assert held in {published(1), published(2)}
         seen.add(held.round)
         assert again.adapter(held.digest).read_bytes() == THETA[held.round]
         assert (tmp_path / str(stop_at) / "slm-adapter" / "adapter_model.safetensors").read_bytes() in THETA[1:]
-        again.keep_published(new, CONFIG)
+        again.keep_published(new, CONFIG, {})
         assert again.published == published(2)
         if len(disk.calls) < stop_at:
             break

@@ -9,9 +9,10 @@ import pytest
 from safetensors.numpy import load_file
 from typer.testing import CliRunner, Result
 
+from bench.federation import key_of
 from services.coordinator.cli.app import app
 from services.coordinator.context import Context
-from shared.adapter_folder import CONFIG, WEIGHTS, Written
+from shared.adapter_folder import CARD, CONFIG, README, WEIGHTS, Written, read_card
 from shared.cli.console import ExitCode
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import ArtefactList
@@ -45,13 +46,13 @@ def test_the_adapters_of_a_run_are_listed(operator: Operated):
 
 @pytest.mark.parametrize("command", [("pull", RUN, "slm-adapter"), ("export", f"{RUN}/slm-adapter")])
 def test_an_adapter_becomes_a_peft_directory(operator: Operated, tmp_path: Path, command: tuple[str, ...]):
-    """Two files, whose weights have the published digest, and nothing beside them."""
+    """Weights with the published digest, their configuration and their card, and nothing beside them."""
     out = tmp_path / "deep" / "adapter"
     result = adapters(operator, *command, "--out", str(out), "--json")
     assert result.exit_code == ExitCode.DONE, result.output
     assert digest_of((out / WEIGHTS).read_bytes()) == theta_of(operator.context)
     assert json.loads((out / CONFIG).read_text())["peft_type"] == "LORA"
-    assert names_in(out) == sorted([WEIGHTS, CONFIG])
+    assert names_in(out) == sorted([WEIGHTS, CONFIG, CARD, README])
     assert names_in(out.parent) == ["adapter"]
     written = Written.model_validate_json(result.stdout)
     assert written == Written(folder=out, bytes=sum(file.stat().st_size for file in out.iterdir()))
@@ -81,7 +82,7 @@ def test_what_is_there_is_replaced_only_by_force_and_only_by_its_like(operator: 
     assert "note" in names_in(old)
 
     assert adapters(operator, *pull, str(old), "--force").exit_code == ExitCode.DONE
-    assert names_in(old) == sorted([WEIGHTS, CONFIG])
+    assert names_in(old) == sorted([WEIGHTS, CONFIG, CARD, README])
 
     home = tmp_path / "home"
     home.mkdir()
@@ -159,3 +160,38 @@ def test_a_folder_that_cannot_be_made_is_named(operator: Operated, tmp_path: Pat
     result = adapters(operator, "pull", RUN, "slm-adapter", "--out", str(tmp_path / "file" / "out"))
     assert result.exit_code == ExitCode.FAILED
     assert "(output_unwritable)" in result.stderr
+
+
+def test_an_adapter_is_checked_without_a_coordinator(operator: Operated, tmp_path: Path):
+    """From its files and the operator's public key; with a copy of the audit log, that this has the card's entry."""
+    out, log = tmp_path / "adapter", tmp_path / "audit.jsonl"
+    adapters(operator, "pull", RUN, "slm-adapter", "--out", str(out))
+    CliRunner().invoke(app, ["audit", "export", str(log), *operator.options])
+    key = ("--operator-key", key_of("operator").public)
+    checked = CliRunner().invoke(app, ["adapters", "verify", str(out), *key, "--audit-log", str(log)])
+    assert checked.exit_code == ExitCode.DONE, checked.output
+    assert f"round 1 of run {RUN} has published" in checked.stdout.replace("\n", " ")
+    assert "has this entry" in checked.stdout.replace("\n", " ")
+
+    other = CliRunner().invoke(app, ["adapters", "verify", str(out), "--operator-key", key_of("ada").public])
+    assert other.exit_code == ExitCode.FAILED
+    assert "(signature_invalid)" in other.stderr
+    weights = bytearray((out / WEIGHTS).read_bytes())
+    weights[-1] ^= 1
+    (out / WEIGHTS).write_bytes(weights)
+    changed = CliRunner().invoke(app, ["adapters", "verify", str(out), *key])
+    assert changed.exit_code == ExitCode.FAILED
+    assert "(card_invalid)" in changed.stderr
+
+
+def test_an_audit_log_without_the_cards_entry_is_another_one(operator: Operated, tmp_path: Path):
+    """A coordinator that was set up anew has signed other entries, or has another key."""
+    out, log = tmp_path / "adapter", tmp_path / "audit.jsonl"
+    adapters(operator, "pull", RUN, "slm-adapter", "--out", str(out))
+    CliRunner().invoke(app, ["audit", "export", str(log), *operator.options])
+    entries = read_card(out).card.audit.seq
+    log.write_text("".join(line + "\n" for line in log.read_text().splitlines()[:entries]))
+    key = ("--operator-key", key_of("operator").public)
+    cut = CliRunner().invoke(app, ["adapters", "verify", str(out), *key, "--audit-log", str(log)])
+    assert cut.exit_code == ExitCode.FAILED
+    assert "(audit_broken)" in cut.stderr

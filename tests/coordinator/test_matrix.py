@@ -57,6 +57,7 @@ SECRET = terms_of(
 NEW_BLOB = adapter(77.0, LLM_LAYOUT)
 UPDATES = "/v1/runs/{run_id}/rounds/{number}/update"
 SIGNATURE = "/v1/runs/{run_id}/manifest/signature"
+CARD = "/v1/runs/{run_id}/rounds/{number}/card"
 READY = "/v1/runs/{run_id}/rounds/{number}/ready"
 ATTEMPT = "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}"
 
@@ -110,6 +111,10 @@ MATRIX = [
     Row("run", "GET", "/v1/runs/{run_id}/manifest", "                         200 200 403 200 200 403 401"),
     Row("no run", "GET", "/v1/runs/{run_id}/manifest", "                      404 404 403 404 404 403 401"),
     Row("", "GET", "/v1/adapters", "                                          200 200 403 403 403 403 401"),
+    Row("past round", "GET", CARD, "                                          200 200 403 200 200 403 401"),
+    Row("run", "GET", CARD, "                                                 404 404 403 404 404 403 401"),
+    Row("no round", "GET", CARD, "                                            404 404 403 404 404 403 401"),
+    Row("no run's round", "GET", CARD, "                                      404 404 403 404 404 403 401"),
     Row("published adapter", "GET", "/v1/adapters/{digest}", "                200 200 403 200 200 403 401"),
     Row("ada's update", "GET", "/v1/adapters/{digest}", "                     404 404 403 404 404 403 401"),
     Row("bob's past update", "GET", "/v1/adapters/{digest}", "                404 404 403 404 404 403 401"),

@@ -51,6 +51,7 @@ PUBLIC: dict[tuple[str, str], set[Role]] = {
     ("GET", "/v1/runs/{run_id}/artefacts"): {Role.OPERATOR, Role.VIEWER},
     ("GET", "/v1/runs/{run_id}/artefacts/{name}"): {Role.OPERATOR},
     ("GET", "/v1/runs/{run_id}/manifest"): READERS,
+    ("GET", "/v1/runs/{run_id}/rounds/{number}/card"): READERS,
     ("GET", "/v1/adapters"): {Role.OPERATOR, Role.VIEWER},
     ("GET", "/v1/adapters/{digest}"): READERS,
     ("GET", "/v1/promotion"): {Role.OPERATOR, Role.VIEWER},

@@ -12,6 +12,7 @@ from services.client_agent.settings import Settings
 from services.client_agent.state import StateFolder
 from shared.access import require_readable
 from shared.adapter_folder import CONFIG, WEIGHTS, Written, bytes_in, copy_adapter, require_adapter
+from shared.cli.card_check import checked_card, told
 from shared.cli.console import AsJson, Output, size, telling
 from shared.configuration import read_settings
 from shared.errors import BlobMissing, PartMissing, about
@@ -24,6 +25,11 @@ adapters = typer.Typer(help="Use the adapter that this agent holds, also merged 
 Out: TypeAlias = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
 Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace an older folder of the same kind.")]
 Merged: TypeAlias = Annotated[bool, typer.Option("--merged", help="Write a whole model, not an adapter.")]
+
+Folder: TypeAlias = Annotated[
+    Path | None,
+    typer.Argument(metavar="[FOLDER]", help="A PEFT directory with its card.json; else the one that the agent keeps."),
+]
 
 
 class Held(BaseModel):
@@ -66,6 +72,16 @@ def export(
                 shutil.rmtree(adapter)
         written = Written(folder=out, bytes=bytes_in(out), merged_with=settings.slm if merged else None)
         output.result(written, f"{out} ({size(written.bytes)})")
+
+
+@adapters.command()
+def verify(folder: Folder = None, *, config: AgentFile = None, as_json: AsJson = False) -> None:
+    """Check that the adapter is what its model card says, from the files alone; the coordinator is not asked."""
+    with telling(as_json=as_json) as output:
+        settings = read_settings(Settings, config)
+        found = folder or _state(settings).peft_folder
+        _, checked = checked_card(found, operator_key=settings.operator_key)
+        output.result(checked, *told(checked, found))
 
 
 NOTHING = "this agent holds no adapter yet; it gets one with the first published round"

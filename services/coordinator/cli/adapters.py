@@ -9,6 +9,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from services.coordinator.cli.audit_logs import exported_entries, exported_head
 from services.coordinator.cli.connection import Operator, RunName, operating, run_id
 from services.coordinator.cli.report import NO_ADAPTERS, artefacts_table
 from shared.adapter_folder import (
@@ -21,10 +22,14 @@ from shared.adapter_folder import (
     require_adapter,
     require_short_header,
     write_adapter_config,
+    write_card,
 )
+from shared.cli.card_check import checked_card, told
 from shared.cli.console import Output, size
 from shared.errors import ConfigurationError, NotFound, PartMissing
 from shared.folders import appearing
+from shared.protocol.audit import Chain, require_later
+from shared.protocol.card import SignedCard
 from shared.protocol.lora import read_adapter_config
 from shared.protocol.messages import Artefact, ArtefactList
 
@@ -44,6 +49,16 @@ Base: TypeAlias = Annotated[
         metavar="MODEL",
         help="The base model, a Hugging Face directory or id; else the one that the adapter names.",
     ),
+]
+
+Folder: TypeAlias = Annotated[Path, typer.Argument(metavar="FOLDER", help="A PEFT directory with its card.json.")]
+OperatorKey: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--operator-key", metavar="KEY", help="The operator's public key; else that of this machine's key."),
+]
+AuditCopy: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--audit-log", metavar="FILE", help="An exported audit log, which must have the card's entry."),
 ]
 
 
@@ -90,6 +105,25 @@ def export(
     _tell(operator.output, Written(folder=out, bytes=bytes_in(out), merged_with=base))
 
 
+@adapters.command()
+@operating
+def verify(
+    operator: Operator, folder: Folder, *, operator_key: OperatorKey = None, audit_log: AuditCopy = None
+) -> None:
+    """Check that an adapter is what its model card says, from the files alone; no coordinator is asked."""
+    signed, checked = checked_card(folder, operator_key=operator_key or operator.signer().key.public)
+    lines = list(told(checked, folder))
+    if audit_log is not None:
+        head = exported_head(audit_log)
+        require_later(head, signed.card.head)
+        chain = Chain(signed.card.head.head, head.head)
+        for entry in exported_entries(audit_log):
+            chain.append(entry)
+        chain.require_whole()
+        lines.append(f"the audit log in {audit_log} has this entry")
+    operator.output.result(checked, *lines)
+
+
 @contextmanager
 def _adapter(operator: Operator, source: str) -> Iterator[Path]:
     """Give the PEFT directory that ``source`` is, or one that is fetched and gone afterwards."""
@@ -112,6 +146,7 @@ async def _fetch(operator: Operator, run: str, name: str, into: Path) -> None:
     async with operator.connected() as transport:
         listed = await transport.call("GET", f"/v1/runs/{run}/artefacts", ArtefactList)
         artefact = _named(name, run, listed.artefacts)
+        card = await transport.call("GET", f"/v1/runs/{run}/rounds/{artefact.round}/card", SignedCard)
         with operator.output.bytes_bar() as bar:
             task = bar.add_task(f"{run}/{name}", total=artefact.bytes)
             await transport.download(
@@ -124,6 +159,7 @@ async def _fetch(operator: Operator, run: str, name: str, into: Path) -> None:
     require_short_header(into / WEIGHTS)
     read_adapter_config(artefact.adapter_config)
     write_adapter_config(into, artefact.adapter_config)
+    write_card(into, card, artefact.name)
 
 
 def _named(name: str, run: str, artefacts: Sequence[Artefact]) -> Artefact:

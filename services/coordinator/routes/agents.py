@@ -23,6 +23,7 @@ from services.coordinator.routes.bodies import (
 from services.coordinator.routes.problems import problems
 from services.coordinator.routes.runs import RunPath
 from shared.errors import BlobTooLarge, LengthRequired, NotFound, RoundClosed, UpdateConflict
+from shared.protocol.card import SignedCard
 from shared.protocol.digests import DIGEST_PATTERN
 from shared.protocol.manifest import SignedManifest
 from shared.protocol.messages import MOST_DECLINED, UpdateReceipt, WaitSeconds, Wanted
@@ -90,6 +91,13 @@ def get_adapter(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     return send(context.rounds.published_path(digest), digest, if_none_match)
+
+
+@router.get(
+    "/runs/{run_id}/rounds/{number}/card", summary="Read the model card of a round", responses=problems(NotFound)
+)
+def get_card(context: AnyContext, _: Reader, run_id: RunPath, number: RoundPath) -> SignedCard:
+    return context.cards.card(run_id, number)
 
 
 @router.put(

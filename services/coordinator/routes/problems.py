@@ -27,6 +27,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "member_conflict": 409,
     "manifest_unsigned": 409,
     "manifest_mismatch": 409,
+    "card_invalid": 422,
     "federation_mismatch": 422,
     "certificate_expired": 422,
     "not_found": 404,

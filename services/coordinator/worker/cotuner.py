@@ -16,11 +16,12 @@ from shared.protocol.work import PreparedDigests
 
 @dataclass(frozen=True)
 class PreparedBase:
-    """A base model with its untrained LoRA: what it is, and what its adapters look like."""
+    """A base model with its untrained LoRA: what it is, under which licence, and what its adapters look like."""
 
     base_digest: str
     layout: Layout
     adapter_config: Mapping[str, JsonValue]
+    licence: str | None = None
 
 
 @dataclass(frozen=True)

@@ -333,4 +333,5 @@ def _prepared(base: PreparedBase, adapter: str) -> PreparedModel:
         adapter=adapter,
         layout=dict(base.layout),
         adapter_config=dict(base.adapter_config),
+        licence=base.licence,
     )

@@ -13,11 +13,13 @@ from shared.data.source import DataSource
 from shared.devices import DtypeName
 from shared.errors import BaseModelMismatch, TokenizerMismatch
 from shared.ml.adapters import adapter_config, adapter_layout, adapter_tensors, load_adapter
+from shared.ml.checkpoint import licence
 from shared.ml.cotune import cotune
 from shared.ml.digests import SAME_FILES, base_model_digest, tokenizer_digest
 from shared.ml.encoding import Encoded, EncodedChoices, encode_choices, encode_examples
 from shared.ml.evaluate import EVALUATION_BATCH, evaluate
 from shared.ml.generate import go_on
+from shared.ml.hub import model_directory
 from shared.ml.memory import estimate_pair, require_memory
 from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_dtype
 from shared.protocol.codec import encode, read_file
@@ -253,7 +255,10 @@ def _require_prepared(terms: RunTerms, here: PreparedDigests, prepared: Prepared
 
 def _base(path: str, digest: str, model: PeftModel) -> PreparedBase:
     return PreparedBase(
-        base_digest=digest, layout=adapter_layout(model), adapter_config=adapter_config(model, base_model=path)
+        base_digest=digest,
+        layout=adapter_layout(model),
+        adapter_config=adapter_config(model, base_model=path),
+        licence=licence(model_directory(path)),
     )
 
 
