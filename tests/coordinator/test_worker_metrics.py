@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,8 +18,9 @@ from services.coordinator.worker.tally import Tally
 from shared.errors import ConfigurationError, ModelUnreadable
 from shared.listening import listen
 from shared.metrics import exposition
+from shared.protocol.questions import QuestionRequest
 from tests.support.cotuners import AddingCoTuner
-from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, lease, terms_of
+from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, begin, lease, terms_of
 from tests.support.metrics import value, values
 from tests.support.served import served
 from tests.support.workers import BadCoTuner, to_cotuning, worker_of
@@ -132,3 +134,26 @@ def test_nothing_is_served_without_a_port() -> None:
     """As it is where the setting is not."""
     with serving(worker_registry(Tally()), host="127.0.0.1", port=None) as nowhere:
         assert nowhere is None
+
+
+async def test_questions_are_counted_and_none_is_told(context: Context, tmp_path: Path) -> None:
+    """By whether the models could be asked; neither the prompt nor an answer is in what Prometheus reads."""
+
+    class OnceForgetful(BadCoTuner):
+        def ask(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
+            self.act()
+            return super().ask(*args, **kwargs)
+
+    def fail() -> None:
+        cotuner.act = lambda: None
+        raise ModelUnreadable("no weights")
+
+    begin(context)
+    tally, cotuner = Tally(), OnceForgetful()
+    async with worker_of(context, cotuner, tmp_path / "cache", tally=tally) as worker:
+        cotuner.act = fail
+        for _ in range(2):
+            context.questions.ask(QuestionRequest(run_id=RUN, prompt="a-secret"), by="operator")
+            await worker.step(wait_seconds=0)
+    assert values(told(tally), "fedcollm_worker_questions_total") == {("answered",): 1, ("failed",): 1}
+    assert "a-secret" not in told(tally)

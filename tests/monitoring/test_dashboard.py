@@ -82,6 +82,7 @@ def test_every_metric_of_the_federation_is_on_it_or_in_a_rule():
         "fedcollm_rounds",
         "fedcollm_audit_entries_total",
         "fedcollm_worker_cotuning_steps",
+        "fedcollm_worker_questions_total",
         "fedcollm_agent_training_steps",
         "fedcollm_agent_rounds_total",
         "fedcollm_agent_sent_requests_total",

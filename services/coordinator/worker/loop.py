@@ -161,6 +161,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whoever asks is told; its words may quote the prompt, so not those
             log.error("question.crashed", question=question.id, kind=type(error).__name__)  # noqa: TRY400
             outcome = QuestionFailed(code="internal", message=f"the worker failed: {type(error).__name__}")
+        self._tally.questions[outcome.kind] += 1
         await self._transport.call("PUT", f"/v1/work/questions/{question.id}", Accepted, body=outcome)
 
     async def _do(self, lease: Lease, require_lease: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from shared.metrics import process_registry
 Family = CounterMetricFamily | GaugeMetricFamily | SummaryMetricFamily
 
 KINDS = ("prepare", "cotune", "evaluate")
+OUTCOMES = ("answered", "failed")
 
 
 def worker_registry(tally: Tally) -> CollectorRegistry:
@@ -83,6 +84,12 @@ class WorkMetrics(Collector):
             "Heartbeats that the coordinator refused.",
             tally.heartbeats_failed,
         )
+        questions = CounterMetricFamily(
+            "fedcollm_worker_questions_total", "Questions to the models, and what became of them.", labels=["outcome"]
+        )
+        for outcome in OUTCOMES:
+            questions.add_metric([outcome], tally.questions[outcome])
+        yield questions
         yield GaugeMetricFamily("fedcollm_worker_cotuning_steps", "Steps of the last co-tuning.", tally.steps)
         losses = GaugeMetricFamily(
             "fedcollm_worker_cotuning_loss_nats", "Mean losses of the last co-tuning, by part.", labels=["loss"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 class Tally:
     """Counts by kind of work; ``working`` is the kind that is computed now. Steps and losses are the last co-tuning's.
 
-    Losses are means in nats.
+    Losses are means in nats. ``questions`` are counted by whether they were answered or failed.
     """
 
     working: str | None = None
@@ -18,6 +18,7 @@ class Tally:
     failed: Counter[tuple[str, str]] = field(default_factory=Counter)
     leases_lost: int = 0
     heartbeats_failed: int = 0
+    questions: Counter[str] = field(default_factory=Counter)
     steps: int = 0
     losses: Mapping[str, float] = field(default_factory=dict)
 
