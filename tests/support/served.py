@@ -48,14 +48,19 @@ class Operated:
 def operated(context: Context, folder: Path) -> Iterator[Operated]:
     """Serve a coordinator, with an operator's settings in ``folder``."""
     with served(create_app(context)) as port:
-        (folder / "token").write_text(token_of("operator"))
-        file = folder / "operator.toml"
-        keep_key(folder / "operator.key", key_of("operator"))
-        file.write_text(
-            f'coordinator_url = "http://127.0.0.1:{port}"\ntoken_file = "token"\n'
-            f'federation = "{FEDERATION}"\nkey_file = "operator.key"\n'
-        )
         try:
-            yield Operated(context, port, ("--config", str(file)))
+            yield Operated(context, port, operator_options(folder, port))
         finally:
             context.changes.stop()  # as a coordinator does that is told to stop
+
+
+def operator_options(folder: Path, port: int) -> tuple[str, ...]:
+    """Write an operator's settings into ``folder``, and return the options by which a command finds them."""
+    (folder / "token").write_text(token_of("operator"))
+    file = folder / "operator.toml"
+    keep_key(folder / "operator.key", key_of("operator"))
+    file.write_text(
+        f'coordinator_url = "http://127.0.0.1:{port}"\ntoken_file = "token"\n'
+        f'federation = "{FEDERATION}"\nkey_file = "operator.key"\n'
+    )
+    return "--config", str(file)
