@@ -15,6 +15,12 @@ import { onSession, session, signOut } from "./session.js";
 const PAGES = [
   { path: "federation", nav: "Federation", load: () => import("./pages/federation.js") },
   { path: "runs", nav: "Runs", load: () => import("./pages/runs.js") },
+  { path: "new-run", load: () => import("./pages/new_run.js") },
+  { path: "agents", nav: "Agents", load: () => import("./pages/agents.js") },
+  { path: "agents/invite", load: () => import("./pages/invite.js") },
+  { path: "adapters", nav: "Adapters", load: () => import("./pages/adapters.js") },
+  { path: "ask", nav: "Ask", load: () => import("./pages/ask.js") },
+  { path: "audit", nav: "Audit log", load: () => import("./pages/audit.js") },
 ];
 const HOME = "federation";
 const SIGN_IN = { path: "sign-in", load: () => import("./pages/sign_in.js") };
@@ -122,6 +128,8 @@ function drawShell() {
 onSession(() => {
   drawShell();
   navigate();
+  // Before they are wanted, so that a page can be opened, and waits for its data, while the coordinator is away.
+  if (session.you) for (const page of PAGES) page.load().catch(() => {});
 });
 
 onContact(({ isLost, heardAt }) => {

@@ -1,0 +1,196 @@
+"""What people do with the dashboard, against real coordinators, workers and agents."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from bench.federation import ManualClock, token_of
+from services.client_agent.enrolment import enrol, read_invitation
+from services.coordinator.app import create_app
+from services.coordinator.context import Context
+from services.coordinator.principals import Role
+from services.coordinator.tokens import KnownTokens, TokenEntry
+from shared.egress import TrafficCount
+from shared.protocol.identity import IdentityKey
+from shared.protocol.membership import Invitation, MemberState
+from shared.transport import tell_nobody
+from tests.support.dashboard import Looking, elsewhere, fedcollm, looking, region
+from tests.support.federations import coordinator
+from tests.support.seeded import MORNING, opened, small
+from tests.support.served import operator_options, served
+
+AGENTS = ("ada", "bob", "cleo")
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Context]:
+    """The coordinator of a small federation."""
+    clock = ManualClock(MORNING)
+    with opened(tmp_path / "coordinator", clock) as made:
+        small(made, clock)
+        yield made
+        made.changes.stop()
+
+
+@pytest.fixture
+def port(context: Context) -> Iterator[int]:
+    """Where it serves."""
+    with served(create_app(context)) as at:
+        yield at
+
+
+def sign_in(one: Looking, token: str) -> None:
+    """Sign in by the form."""
+    one.page.get_by_label("Token").fill(token)
+    one.page.get_by_role("button", name="Sign in").click()
+
+
+def test_signing_in_shows_the_federation(chromium: Browser, port: int) -> None:
+    """Nobody sees anything before; a token of nobody's is refused; afterwards the federation is there."""
+    with looking(chromium, port, None) as one:
+        one.open("federation")
+        expect(one.page.get_by_role("navigation", name="Pages")).to_be_hidden()
+        sign_in(one, "fct_of-nobody")
+        expect(one.page.get_by_role("alert")).to_contain_text("no token that this coordinator knows")
+        sign_in(one, token_of("viewer"))
+        one.arrive("federation")
+        expect(one.page.get_by_role("heading", level=1)).to_contain_text("northern-clinics")
+
+
+@pytest.mark.slow
+def test_a_bad_form_is_refused_field_by_field(chromium: Browser, port: int, context: Context) -> None:
+    """Each fault stands beside its field and in a list that leads there; put right, the draft is made."""
+    with looking(chromium, port) as one:
+        one.open("new-run")
+        page = one.page
+        page.get_by_label("Run id").fill("Clinics")
+        page.get_by_role("button", name="Make the draft").click()
+        expect(page.get_by_label("Run id")).to_have_attribute("aria-invalid", "true")
+        page.get_by_label("Run id").fill("clinics")
+        region(page, "Cohort").get_by_label("Min count").fill("two")
+        region(page, "LoRA of the SLM").get_by_label("Rank").fill("0")
+        region(page, "Training, at the agents").get_by_label("Learning rate").evaluate(
+            "field => { field.value = '99'; }"
+        )
+        page.get_by_role("button", name="Make the draft").click()
+        expect(page.get_by_role("heading", name="3 things are to be put right")).to_be_visible()
+        expect(region(page, "Cohort").get_by_label("Min count")).to_have_attribute("aria-invalid", "true")
+        page.get_by_role("link", name="Learning rate: Input should be less than or equal to 10").click()
+        rate = region(page, "Training, at the agents").get_by_label("Learning rate")
+        expect(rate).to_be_focused()
+        rate.fill("0.001")
+        region(page, "Cohort").get_by_label("Min count").fill("9")
+        region(page, "LoRA of the SLM").get_by_label("Rank").fill("8")
+        page.get_by_role("button", name="Make the draft").click()
+        expect(region(page, "Cohort")).to_contain_text("the minimum count or time of a cohort is above its maximum")
+        region(page, "Cohort").get_by_label("Min count").fill("3")
+        page.get_by_role("button", name="Make the draft").click()
+        one.arrive("draft")
+    made = context.lifecycle.run("clinics")
+    assert (made.state, made.terms.cohort.min_count, made.terms.training.optimiser.learning_rate) == ("draft", 3, 0.001)
+
+
+@pytest.mark.slow
+def test_an_invitation_lets_an_agent_in(chromium: Browser, tmp_path: Path) -> None:
+    """The file that the page makes enrols an agent by the agent's own code; then it is approved, and revoked."""
+    clock = ManualClock(datetime.now(UTC).timestamp())
+    with ExitStack() as stack:
+        context = stack.enter_context(coordinator(tmp_path / "coordinator", clock))
+        port = stack.enter_context(served(create_app(context)))
+        stack.callback(context.changes.stop)
+        one = stack.enter_context(looking(chromium, port))
+        page = one.page
+        one.open("agents")
+        page.get_by_role("link", name="Invite an agent").click()
+        one.arrive("agents/invite")
+        page.get_by_label("Agent", exact=True).fill("dora")
+        page.get_by_label("I have compared it, and it is mine").check()
+        page.get_by_role("button", name="Make the invitation").click()
+        one.arrive("invited")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download dora.invitation").click()
+        file = tmp_path / "dora.invitation"
+        download.value.save_as(file)
+        assert enrolled(read_invitation(file)) is MemberState.PENDING
+        one.open("agents")
+        row = page.get_by_role("row").filter(has_text="dora")
+        expect(row).to_contain_text("waits for approval")
+        expect(region(page, "To be approved")).to_contain_text("fedcollm agents approve dora")
+        fedcollm("agents", "approve", "dora", "--yes", *operator_options(tmp_path, port))
+        one.open("agents")
+        expect(row).to_contain_text("approved")
+        page.get_by_role("button", name="Revoke dora").click()
+        page.get_by_role("dialog").get_by_role("textbox").fill("it was a test")
+        page.get_by_role("dialog").get_by_role("button", name="Revoke dora").click()
+        expect(row).to_contain_text("revoked")
+        audited = json.loads(context.audit.page(after=0, limit=500).model_dump_json())["entries"]
+        assert audited[-1]["detail"]["reason"] == "it was a test"
+
+
+def enrolled(invitation: Invitation) -> MemberState:
+    """Enrol as an agent does, and return its state."""
+    key = IdentityKey(b"k" * 32)
+
+    async def bring() -> MemberState:
+        view = await enrol(
+            invitation,
+            key,
+            TrafficCount(),
+            url=invitation.coordinator_url,
+            ca_file=None,
+            insecure=False,
+            on_retry=tell_nobody,
+        )
+        return view.state
+
+    return elsewhere(lambda: asyncio.run(bring()))
+
+
+@pytest.mark.slow
+def test_a_token_that_has_ended_is_said_to_have(chromium: Browser, tmp_path: Path) -> None:
+    """Whoever looked is signed out with the reason, and goes on where they were with another token."""
+    clock = ManualClock(MORNING)
+    ends = datetime.fromtimestamp(MORNING + 12 * 3600, UTC)
+    never = datetime(9999, 1, 1, tzinfo=UTC)
+    tokens = KnownTokens(
+        {
+            "anna": TokenEntry.of("fct_annas", Role.VIEWER, not_after=ends),
+            "operator": TokenEntry.of(token_of("operator"), Role.OPERATOR, not_after=never),
+        }
+    )
+    with opened(tmp_path / "coordinator", clock, tokens) as context:
+        small(context, clock)
+        with served(create_app(context)) as port, looking(chromium, port, None) as one:
+            one.open("federation")
+            sign_in(one, "fct_annas")
+            one.arrive("federation")
+            clock.advance(86_400)
+            one.page.get_by_role("link", name="Audit log").click()
+            expect(one.page.get_by_role("heading", name="You were signed out")).to_be_visible()
+            expect(one.page.locator("main")).to_contain_text("the token of anna has ended on 2026-11-24")
+            sign_in(one, token_of("operator"))
+            one.arrive("audit")
+            context.changes.stop()
+
+
+@pytest.mark.slow
+def test_a_coordinator_that_goes_away_and_comes_back(chromium: Browser, context: Context) -> None:
+    """It is said to be away, and since when; what was on the screen stays there; once it is back, all goes on."""
+    with looking(chromium, 0) as one:
+        with served(create_app(context)) as port:
+            one.url = f"http://127.0.0.1:{port}"
+            one.open("adapters")
+        one.page.get_by_role("link", name="Audit log").click()
+        banner = one.page.get_by_text("The coordinator does not answer. Last heard")
+        expect(banner).to_be_visible()
+        expect(one.page.get_by_role("heading", name="Adapters", level=1)).to_be_visible()
+        with served(create_app(context), port):
+            one.arrive("audit")
+            expect(banner).to_be_hidden()
+            expect(one.page.get_by_role("heading", name="Audit log", level=1)).to_be_visible()
