@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,12 +33,15 @@ OF_EVERY_LINE = {"event", "log_level"}
 COHORT = CohortTerms(min_count=3, max_count=3, min_seconds=10, max_seconds=60)
 
 
-def calls() -> Iterator[tuple[str, ast.Call]]:
-    """Yield every call of a log in our code, with its place."""
+@cache
+def calls() -> list[tuple[str, ast.Call]]:
+    """Return every call of a log in our code, with its place."""
+    found = []
     for path in (*(ROOT / "services").rglob("*.py"), *(ROOT / "shared").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("log."):
-                yield f"{path.relative_to(ROOT)}:{node.lineno}", node
+                found.append((f"{path.relative_to(ROOT)}:{node.lineno}", node))
+    return found
 
 
 @contextmanager
@@ -101,7 +105,9 @@ def test_a_line_for_programs_is_one_json_document() -> None:
     }
 
 
-@pytest.mark.parametrize("aggregation", ["PlaintextAggregation", "SecureAggregation"])
+@pytest.mark.parametrize(
+    "aggregation", ["PlaintextAggregation", pytest.param("SecureAggregation", marks=pytest.mark.slow)]
+)
 async def test_every_line_of_a_run_says_which_run_round_and_agent(
     aggregation: str, tmp_path: Path, clock: ManualClock
 ) -> None:
