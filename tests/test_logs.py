@@ -36,12 +36,12 @@ COHORT = CohortTerms(min_count=3, max_count=3, min_seconds=10, max_seconds=60)
 @cache
 def calls() -> list[tuple[str, ast.Call]]:
     """Return every call of a log in our code, with its place."""
-    found = []
-    for path in (*(ROOT / "services").rglob("*.py"), *(ROOT / "shared").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("log."):
-                found.append((f"{path.relative_to(ROOT)}:{node.lineno}", node))
-    return found
+    return [
+        (f"{path.relative_to(ROOT)}:{node.lineno}", node)
+        for path in (*(ROOT / "services").rglob("*.py"), *(ROOT / "shared").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("log.")
+    ]
 
 
 @contextmanager
