@@ -22,6 +22,7 @@ PAGES = (
     "agents",
     "agents/invite",
     "adapters",
+    "adapters/triage-1/9",
     "ask",
     "audit",
 )

@@ -139,12 +139,14 @@ class Player:
                 adapter=self.blob(0, SLM_LAYOUT),
                 layout=SLM_LAYOUT,
                 adapter_config=lora_of(SLM_LAYOUT, terms.slm_lora),
+                licence="apache-2.0",
             ),
             llm=PreparedModel(
                 base_digest=NO_MODEL,
                 adapter=self.blob(0, LLM_LAYOUT),
                 layout=LLM_LAYOUT,
                 adapter_config=lora_of(LLM_LAYOUT, terms.llm_lora),
+                licence="apache-2.0",
             ),
             scores=BaseScores(slm=score(0.312), llm=score(0.548)),
         )

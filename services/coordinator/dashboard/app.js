@@ -19,6 +19,7 @@ const PAGES = [
   { path: "agents", nav: "Agents", load: () => import("./pages/agents.js") },
   { path: "agents/invite", load: () => import("./pages/invite.js") },
   { path: "adapters", nav: "Adapters", load: () => import("./pages/adapters.js") },
+  { path: "adapters/:run/:round", load: () => import("./pages/card.js") },
   { path: "ask", nav: "Ask", load: () => import("./pages/ask.js") },
   { path: "audit", nav: "Audit log", load: () => import("./pages/audit.js") },
 ];
