@@ -47,7 +47,6 @@ def test_every_page_is_there_in_a_second(chromium: Browser, port: int, address: 
     """From the address to the data on the screen, scripts and session included, as the median of three loads."""
     with looking(chromium, port) as one:
         seconds = statistics.median(seconds_of(one, address) for _ in range(LOADS))
-    print(f"{address}: {seconds:.2f} s")
     assert seconds < 1
 
 

@@ -72,13 +72,13 @@ function bases({ slm, llm, manifest: { manifest } }) {
 }
 
 function lineage({ run_id, rounds }) {
-  const columns = [{ name: "Round" }, { name: "Updates", number: true }, { name: "Began from" }, { name: "Mean" }, { name: "SLM adapter" }, { name: "LLM adapter" }];
-  const part = (each, name, what) => digest(each[name], `${what} of round ${each.number}`);
-  return card("Where it comes from",
+  const columns = [{ name: "Round" }, { name: "Updates", number: true }, { name: "Beginning" }, { name: "Mean" }, { name: "SLM adapter" }, { name: "LLM adapter" }];
+  const part = (each, whole, what) => digest(whole, `${what} of round ${each.number}`);
+  return card("Lineage",
     h("p", {}, "Each round began from what the one before has published. A round that was refused or aborted has changed nothing, and is not here."),
     table(`Rounds of ${run_id} that led here`, columns, rounds.toReversed().map((each) =>
-      [count(each.number), count(each.updates), part(each, "began_from", "beginning"), part(each, "aggregate", "mean"),
-        part(each, "slm_adapter", "SLM adapter"), part(each, "llm_adapter", "LLM adapter")])));
+      [count(each.number), count(each.updates), part(each, each.began_from, "beginning"), part(each, each.aggregate, "mean"),
+        part(each, each.slm_adapter, "SLM adapter"), part(each, each.llm_adapter, "LLM adapter")])));
 }
 
 function checking({ audit, run_id }) {
