@@ -8,19 +8,22 @@ from pydantic import BaseModel, ValidationError
 
 from bench.exchange import attempt_terms
 from bench.no_op import lora_of
+from shared.protocol import card, federation, membership, messages, published, questions, terms
 from shared.protocol import manifest as manifests
-from shared.protocol import membership, messages, terms
 from shared.protocol.attempts import AttemptPlace, KeysWanted
 from shared.protocol.audit import NOTHING, AuditEntry, AuditHead, AuditPage, sealed, sign_head
 from shared.protocol.digests import digest_of
+from shared.protocol.federation import AgentCounts, FederationView, Reader, WorkerView, WorkUnderWay
 from shared.protocol.identity import IdentityKey
 from shared.protocol.manifest import Manifest, SignedManifest, manifest_digest
+from shared.protocol.membership import Heard, MemberList, MemberState, MemberView, RoundPlace
 from shared.protocol.messages import (
     AgentsEvaluation,
     Assignment,
     BaseScores,
     Event,
     EventList,
+    Fault,
     Problem,
     PublishedAdapter,
     RoundScores,
@@ -30,6 +33,8 @@ from shared.protocol.messages import (
     UpdateReceipt,
     Wanted,
 )
+from shared.protocol.published import AdapterList, Promotion, PublishedView
+from shared.protocol.questions import ModelName, QuestionState, QuestionView
 from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.terms import CohortTerms, RunTerms, TaskTerms
 from shared.protocol.work import (
@@ -43,6 +48,7 @@ from shared.protocol.work import (
     PreparedDigests,
     PreparedModel,
     PrepareResult,
+    QuestionFailed,
     ResultRequest,
 )
 from tests.support.federations import SLM_LAYOUT, terms_of
@@ -50,8 +56,9 @@ from tests.support.federations import SLM_LAYOUT, terms_of
 GOLDEN = Path(__file__).parent / "wire"
 
 DIGEST = digest_of(b"adapter")
-SCORE = Score(accuracy=0.75, loss=0.5, examples=8, chance=0.25)
+SCORE = Score(accuracy=0.75, loss=0.5, examples=8, chance=0.25, interval=(0.25, 0.9375))
 TERMS = terms_of(rounds=2)
+KEY = IdentityKey(bytes(32)).public
 PUBLISHED = PublishedAdapter(run_id="run", round=1, digest=DIGEST)
 CONFIG = lora_of(SLM_LAYOUT, TERMS.slm_lora)
 PREPARED = PreparedModel(base_digest=DIGEST, adapter=DIGEST, layout=SLM_LAYOUT, adapter_config=CONFIG)
@@ -114,6 +121,8 @@ ON_THE_WIRE: dict[str, BaseModel] = {
         error_bound=9e-8,
         evaluation=AgentsEvaluation(examples=40, accuracy=0.75, loss=0.5),
         aggregate_bytes=6_301_184,
+        slm_adapter=DIGEST,
+        llm_adapter=DIGEST,
         scores=RoundScores(slm_aggregated=SCORE, slm=SCORE, llm=SCORE),
         seconds={"open": 2.0, "aggregated": 1.5},
     ),
@@ -163,11 +172,84 @@ ON_THE_WIRE: dict[str, BaseModel] = {
     ),
     "failure": FailureRequest(token=2, elsewhere=True, code="base_model_mismatch", message="other models"),
     "problem": Problem(title="Conflict", status=409, code="round_closed", detail="round 1 of run x is published"),
+    "problem-faults": Problem(
+        title="Not understood",
+        status=422,
+        code="message_invalid",
+        detail="body.cohort.min_count: Input should be greater than or equal to 1",
+        faults=(Fault(where="cohort.min_count", message="Input should be greater than or equal to 1"),),
+    ),
+    "federation": FederationView(
+        federation="clinics",
+        operator_key=KEY,
+        fingerprint="0123-4567-89ab-cdef",
+        version="1.0",
+        protocol=1,
+        started_at=1_700_000_000.0,
+        now=1_700_000_060.0,
+        you=Reader(name="eve", role="viewer"),
+        agents=AgentCounts(states=dict.fromkeys(MemberState, 1), heard=1, versions={"1.0": 1}),
+        workers=(
+            WorkerView(
+                name="gpu-1",
+                principal="worker",
+                version="1.0",
+                heard_at=1_700_000_059.0,
+                work=WorkUnderWay(kind="cotune", run_id="run", round=2),
+            ),
+        ),
+    ),
+    "agents": MemberList(
+        agents=(
+            MemberView(
+                name="clinic",
+                state=MemberState.APPROVED,
+                key=KEY,
+                invitation_expires_at=None,
+                not_after=1_800_000_000,
+                changed_at=1_700_000_000.0,
+                heard=Heard(
+                    at=1_700_000_050.0,
+                    version="1.0",
+                    declines={"other": "policy_refused"},
+                    assigned=RoundPlace(run_id="run", round=2),
+                ),
+            ),
+        ),
+        next="clinic",
+    ),
+    "adapters": AdapterList(
+        adapters=(
+            PublishedView(
+                run_id="run",
+                run_name="trial",
+                round=1,
+                slm_adapter=DIGEST,
+                llm_adapter=DIGEST,
+                bytes=6_301_184,
+                published_at=1_700_000_003.5,
+                scores=RoundScores(slm_aggregated=SCORE, slm=SCORE, llm=SCORE),
+            ),
+        ),
+        next="run:1",
+    ),
+    "promotion": Promotion(held=PublishedAdapter(run_id="run", round=1, digest=DIGEST), pinned=True),
+    "question": QuestionView(
+        id="0" * 32,
+        run_id="run",
+        round=1,
+        state=QuestionState.ANSWERED,
+        before=0,
+        answers=dict.fromkeys(ModelName, "Because."),
+        reason=None,
+    ),
+    "question-failed": QuestionFailed(code="memory_too_small", message="no room"),
 }
 
+ROOM = (card, federation, manifests, membership, messages, published, questions, terms)
 MODELS = {
     model
-    for _, model in chain.from_iterable(map(inspect.getmembers, (manifests, membership, messages, terms)))
+    for _, model in chain.from_iterable(map(inspect.getmembers, ROOM))
     if isinstance(model, type) and issubclass(model, BaseModel) and model is not BaseModel
 }
 
