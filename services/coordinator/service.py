@@ -39,9 +39,11 @@ async def serve(settings: Settings) -> None:
     with open_context(settings, TokenFile(settings.principals_file), time.time) as context:
         async with reconciling(context):
             scheme = "http" if tls is None else "https"
+            address = f"{scheme}://{settings.host}:{public.getsockname()[1]}"
             log.info(
                 "coordinator.serving",
-                agents=f"{scheme}://{settings.host}:{public.getsockname()[1]}",
+                agents=address,
+                dashboard=f"{address}/dashboard/",
                 workers=f"{scheme}://{settings.work_host}:{internal.getsockname()[1]}",
                 audit_key=fingerprint(context.audit.head().key),
             )
