@@ -28,7 +28,18 @@ from shared.protocol.manifest import Manifest
 from shared.protocol.terms import LoraTerms, TaskTerms
 from shared.transport import Transport, open_transport
 
-PACKAGES = ("fastapi", "httptools", "peft", "psutil", "pyarrow", "torch", "transformers", "uvicorn")
+PACKAGES = (
+    "fastapi",
+    "httptools",
+    "jinja2",
+    "peft",
+    "prometheus-client",
+    "psutil",
+    "pyarrow",
+    "torch",
+    "transformers",
+    "uvicorn",
+)
 
 # What the presets train at once; a run says itself.
 USUAL_BATCH = 4

@@ -38,8 +38,17 @@ from shared.proxies import port as port_of
 from shared.transport import Transport, open_transport
 from shared.trust import ENDS_SOON
 
-COORDINATOR_PACKAGES = ("alembic", "fastapi", "httptools", "sqlalchemy", "uvicorn", "xxhash")
-WORKER_PACKAGES = ("peft", "psutil", "pyarrow", "torch", "transformers")
+COORDINATOR_PACKAGES = (
+    "alembic",
+    "fastapi",
+    "httptools",
+    "plotly",
+    "prometheus-client",
+    "sqlalchemy",
+    "uvicorn",
+    "xxhash",
+)
+WORKER_PACKAGES = ("peft", "prometheus-client", "psutil", "pyarrow", "torch", "transformers")
 
 # A blob that no coordinator holds: asking for it tells whether a worker's token is known, and changes nothing.
 NO_BLOB = f"/v1/work/blobs/sha256:{'0' * 64}"
