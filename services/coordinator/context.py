@@ -16,6 +16,7 @@ from fastapi import Depends, Header, Request
 
 from services.coordinator.admission import Admission, Arrival
 from services.coordinator.aggregating import PlaintextAggregation
+from services.coordinator.assets import Asset, dashboard_assets
 from services.coordinator.attempts import AttemptDesk
 from services.coordinator.audit_log import AuditLog, coordinator_key
 from services.coordinator.blobs import FileBlobs
@@ -80,6 +81,7 @@ class Context:
     promotion: PromotionDesk
     questions: Questions
     overview: Overview
+    dashboard: dict[str, Asset]
     audit: AuditLog
     cards: Cards
     token_log: TokenLog
@@ -147,6 +149,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                 overview=Overview(
                     store, presence, clock, federation=settings.federation, operator_key=settings.operator_key
                 ),
+                dashboard=dashboard_assets(),
                 audit=AuditLog(store, key, federation=settings.federation),
                 cards=Cards(store, key, federation=settings.federation),
                 token_log=TokenLog(store, tokens),

@@ -3,13 +3,15 @@ from pathlib import Path
 
 import pytest
 
+from services.coordinator.assets import FOLDER, dashboard_assets
 from services.coordinator.context import Context
-from services.coordinator.routes.dashboard import ASSETS, FILES, FOLDER
+from shared.errors import PartMissing
 from tests.support.federations import client
 
 pytestmark = pytest.mark.anyio
 
-SOURCES = {name: path.read_text() for name, path in FILES.items()}
+ASSETS = dashboard_assets()
+SOURCES = {name: asset.path.read_text() for name, asset in ASSETS.items() if asset.path.is_relative_to(FOLDER)}
 SCRIPTS = {name: text for name, text in SOURCES.items() if name.endswith(".js")}
 IMPORTED = re.compile(r"""(?:from|import\()\s*"([^"]+)\"""")
 
@@ -80,3 +82,10 @@ def test_nothing_from_the_api_can_become_html() -> None:
 def test_a_module_is_short() -> None:
     """A module that does not fit on a few screens is two modules."""
     assert {name: len(text.splitlines()) for name, text in SCRIPTS.items() if text.count("\n") >= 300} == {}
+
+
+def test_a_coordinator_without_plotly_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its start, and not when somebody opens a chart."""
+    monkeypatch.setattr("services.coordinator.assets.find_spec", lambda _: None)
+    with pytest.raises(PartMissing, match=r"pip install '\.\[coordinator\]'"):
+        dashboard_assets()
