@@ -242,6 +242,18 @@ def pretrain(
     }
 
 
+CARD = """---
+license: apache-2.0
+library_name: transformers
+---
+
+# The demo's {name}
+
+A model of {parameters:,} parameters that answers in made-up dialects and knows nothing else. It was trained from random
+weights on texts that `examples/demo/dialects.py` makes, by the recipe in `recipe.json`.
+"""
+
+
 def main() -> None:
     """Make the models that the command line asks for."""
     parser = argparse.ArgumentParser(description="Pretrain the demo's tokenizer and its two models.")
@@ -257,6 +269,7 @@ def main() -> None:
         folder = options.out / name
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        (folder / "README.md").write_text(CARD.format(name=name.upper(), parameters=done["parameters"]))
         (folder / "recipe.json").write_text(
             json.dumps(settings() | done | {"threads": options.threads, "compiled": options.compile}, indent=2) + "\n"
         )

@@ -48,10 +48,11 @@ class StoredTensor:
 
 
 def licence(directory: Path) -> str | None:
-    """Return the licence that a model's own card states, in ``README.md``; None if it states none."""
-    card = directory / "README.md"
-    with reading(directory):
-        text = card.read_text(encoding="utf-8", errors="replace")[:_CARD_CHARACTERS] if card.is_file() else ""
+    """Return the licence that a model's own card states, in ``README.md``; None if there is none to be read."""
+    try:
+        text = (directory / "README.md").read_text(encoding="utf-8", errors="replace")[:_CARD_CHARACTERS]
+    except OSError:  # nobody needs the card to train
+        return None
     parts = text.split("---", 2)
     if parts[0].strip() or len(parts) != _CARD_PARTS:
         return None
