@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 PAGES = (
     "federation",
     "runs",
+    "runs/long",
     "new-run",
     "agents",
     "agents?after=agent-0499",

@@ -18,6 +18,10 @@ from tests.support.browsers import Screen
 PAGES = (
     "federation",
     "runs",
+    "runs/triage-1",
+    "runs/triage-2",
+    "runs/coding-1",
+    "runs/letters-1",
     "new-run",
     "agents",
     "agents/invite",

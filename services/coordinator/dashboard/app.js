@@ -3,7 +3,7 @@
 import { ApiError, Superseded, onContact } from "./api.js";
 import { notice } from "./components.js";
 import { h, put } from "./dom.js";
-import { clock } from "./format.js";
+import { clock, sentence } from "./format.js";
 import { onSession, session, signOut } from "./session.js";
 
 // Every page, once. `path` is what follows the # of the address, where ":" names a part that is handed to the page;
@@ -15,6 +15,7 @@ import { onSession, session, signOut } from "./session.js";
 const PAGES = [
   { path: "federation", nav: "Federation", load: () => import("./pages/federation.js") },
   { path: "runs", nav: "Runs", load: () => import("./pages/runs.js") },
+  { path: "runs/:id", load: () => import("./pages/run.js") },
   { path: "new-run", load: () => import("./pages/new_run.js") },
   { path: "agents", nav: "Agents", load: () => import("./pages/agents.js") },
   { path: "agents/invite", load: () => import("./pages/invite.js") },
@@ -82,7 +83,7 @@ function failure(error) {
   if (!(error instanceof ApiError)) console.error(error);
   const heading = { 403: "This is not for you", 404: "There is nothing here" }[error.status] ?? "This did not work";
   const detail = error.detail ?? `The dashboard has failed: ${error.message}`;
-  return [h("div", { class: "head" }, h("h1", {}, heading)), notice("warn", null, h("p", {}, detail),
+  return [h("div", { class: "head" }, h("h1", { tabindex: -1 }, heading)), notice("warn", null, h("p", {}, sentence(detail)),
     error.code && h("p", { class: "small quiet" }, "Code: ", h("code", {}, error.code)))];
 }
 
@@ -91,12 +92,11 @@ function arrive(page) {
   const heading = main.querySelector("h1");
   document.title = [heading?.textContent, session.federation, "FedCoLLM"].filter(Boolean).join(" · ");
   if (heading && !isFirst) {
-    heading.tabIndex = -1;
     heading.focus({ preventScroll: true });
     scrollTo(0, 0);
   }
   isFirst = false;
-  root.dataset.ready = page?.path.split("/:")[0] ?? "nothing";
+  root.dataset.ready = page?.path ?? "nothing";
 }
 
 function markCurrent(page) {
@@ -117,7 +117,7 @@ function drawShell() {
     h("li", {}, h("a", { href: `#/${page.path}` }, page.nav)));
   put(nav, h("ul", {}, ...links));
   if (you) {
-    put(who, h("span", {}, `${you.name} `, h("span", { class: "badge" }, you.role)),
+    put(who, h("span", {}, h("span", { class: "name" }, `${you.name} `), h("span", { class: "badge" }, you.role)),
       h("button", { type: "button", onclick: () => signOut() }, "Sign out"));
   }
   nav.hidden = who.hidden = !you;
@@ -144,4 +144,5 @@ document.getElementById("skip").addEventListener("click", (event) => {
 });
 addEventListener("hashchange", navigate);
 
-await session.resume();
+// All pages are there before one is needed, because a coordinator that does not answer has no modules either.
+await Promise.all([session.resume(), ...PAGES.map((page) => page.load())]);

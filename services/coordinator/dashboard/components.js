@@ -1,7 +1,7 @@
 // What pages are made of: cards, tables, badges, notices, times, digests, dialogs. The look is in style.css.
 
 import { h } from "./dom.js";
-import { dateTime, short } from "./format.js";
+import { dateTime, sentence, short } from "./format.js";
 
 let made = 0;
 
@@ -13,7 +13,7 @@ export function freshId(word) {
 
 /** The beginning of a page: its heading, and what may be done here. */
 export function pageHead(title, ...actions) {
-  return h("div", { class: "head" }, h("h1", {}, title), actions.flat().some(Boolean) && h("div", { class: "row" }, actions));
+  return h("div", { class: "head" }, h("h1", { tabindex: -1 }, title), actions.flat().some(Boolean) && h("div", { class: "row" }, actions));
 }
 
 /** A part of a page, with its heading. */
@@ -48,10 +48,10 @@ export function facts(...pairs) {
   return h("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
-/** Numbers at a glance: [["Agents", "12", "of 14"], …]. */
+/** Numbers at a glance: [["Agents", "12", "of 14", "a line below it"], …]. */
 export function figures(...each) {
-  return h("dl", { class: "figures" }, each.filter(Boolean).map(([name, value, unit]) =>
-    h("div", {}, h("dt", {}, name), h("dd", {}, value, unit && [" ", h("small", {}, unit)]))));
+  return h("dl", { class: "figures" }, each.filter(Boolean).map(([name, value, unit, note]) =>
+    h("div", {}, h("dt", {}, name), h("dd", {}, value, unit && [" ", h("small", {}, unit)], note && h("span", { class: "note" }, note)))));
 }
 
 /**
@@ -62,7 +62,7 @@ export function table(caption, columns, rows, { wide = false } = {}) {
   const className = (column) => (column.number ? "number" : null);
   const head = h("tr", {}, columns.map((column) => h("th", { scope: "col", class: className(column) }, column.name)));
   const body = rows.map((cells) => h("tr", {}, cells.map((cell, at) =>
-    h(at ? "td" : "th", { scope: at ? null : "row", class: className(columns[at]), "data-label": columns[at].name }, cell ?? "–"))));
+    h(at ? "td" : "th", { scope: at ? null : "row", class: className(columns[at]), "data-label": columns[at].name }, cell || cell === 0 ? cell : "–"))));
   const drawn = h("table", { class: wide ? null : "stacks" }, h("caption", { class: "unseen" }, caption),
     h("thead", {}, head), h("tbody", {}, body));
   return h("div", { class: "scroll", tabindex: wide ? 0 : null, role: wide ? "region" : null, "aria-label": wide ? caption : null }, drawn);
@@ -119,7 +119,7 @@ export function confirm({ title, text, label, danger = false, reason = null, act
         isDone = true;
         dialog.close();
       } catch (error) {
-        fault.textContent = error.detail ?? error.message;
+        fault.textContent = sentence(error.detail ?? error.message);
         go.disabled = false;
       }
     }

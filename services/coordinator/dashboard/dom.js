@@ -8,6 +8,11 @@ export function h(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
 }
 
+/** Return an element of SVG, likewise. */
+export function svg(tag, attributes = {}, ...children) {
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
 function filled(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
@@ -34,8 +39,19 @@ export function renew(element, ...children) {
   fresh.forEach((node, at) => {
     if (node.nodeType === Node.TEXT_NODE ? node.isEqualNode(old[at]) : node === old[at] || node.isEqualNode(old[at])) return;
     keepOpen(old[at], node);
+    const place = focusedIn(old[at]);
     old[at].replaceWith(node);
+    if (place >= 0) stops(node)[place]?.focus({ preventScroll: true });
   });
+}
+
+/** Where in a node that is replaced the keyboard is: what takes its place there is focused. */
+function focusedIn(node) {
+  return node.contains(document.activeElement) ? stops(node).indexOf(document.activeElement) : -1;
+}
+
+function stops(node) {
+  return node instanceof Element ? [...node.querySelectorAll("a, button, summary, input, textarea, [tabindex]")] : [];
 }
 
 /** What was opened stays open. */

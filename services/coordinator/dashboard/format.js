@@ -36,22 +36,27 @@ export function bytes(size) {
   return size < 1000 ? `${size} B` : `${(size / 1e3).toFixed(1)} kB`;
 }
 
-/** 4.2 -> 4.2 s; 75 -> 1 min 15 s; 7500 -> 2 h 5 min; 200000 -> 2 d 7 h */
+/** 4.2 -> 4.2 s; 75 -> 1 min 15 s; 60 -> 1 min; 7500 -> 2 h 5 min; 200000 -> 2 d 7 h */
 export function duration(seconds) {
+  if (seconds === 0) return "0 s";
   if (seconds < 0.9995) return `${Math.round(Math.max(0, seconds) * 1000)} ms`;
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < MINUTE) return `${whole} s`;
-  if (whole < HOUR) return `${Math.floor(whole / MINUTE)} min ${whole % MINUTE} s`;
-  if (whole < DAY) return `${Math.floor(whole / HOUR)} h ${Math.floor((whole % HOUR) / MINUTE)} min`;
-  return `${Math.floor(whole / DAY)} d ${Math.floor((whole % DAY) / HOUR)} h`;
+  if (whole < HOUR) return both(Math.floor(whole / MINUTE), "min", whole % MINUTE, "s");
+  if (whole < DAY) return both(Math.floor(whole / HOUR), "h", Math.floor((whole % HOUR) / MINUTE), "min");
+  return both(Math.floor(whole / DAY), "d", Math.floor((whole % DAY) / HOUR), "h");
+}
+
+function both(large, unit, small, smaller) {
+  return small ? `${large} ${unit} ${small} ${smaller}` : `${large} ${unit}`;
 }
 
 /** How long ago, in whole steps that do not flicker. */
 export function ago(seconds) {
   if (seconds < 10) return "just now";
-  return `${duration(seconds < MINUTE ? 10 * Math.floor(seconds / 10) : MINUTE * Math.floor(seconds / MINUTE))} ago`
-    .replace(" 0 s ago", " ago");
+  const step = seconds < MINUTE ? 10 : MINUTE;
+  return `${duration(step * Math.floor(seconds / step))} ago`;
 }
 
 /** Seconds since 1970 -> 2026-11-25 20:44:54 */
@@ -68,4 +73,10 @@ export function clock(at) {
 export function short(text) {
   const [, kind, rest] = /^([a-z0-9]+:)?(.*)$/s.exec(text);
   return rest.length <= 12 ? text : `${kind ?? ""}${rest.slice(0, 10)}…`;
+}
+
+/** What the coordinator says, as a sentence. */
+export function sentence(text) {
+  const begun = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?:]$/.test(begun) ? begun : `${begun}.`;
 }

@@ -14,21 +14,27 @@ export async function every(seconds, refresh, signal) {
   });
 }
 
-/** Follow a run's log after the event `after`: `take(events)` is called with each piece of it, until `signal` is aborted. */
-export async function follow(runId, after, take, signal) {
-  let last = after;
+/**
+ * Follow a run's log from its beginning: `take(events)` is called with each piece of it, and without any now and then,
+ * until `signal` is aborted, or there is nothing more and `isOver()`.
+ */
+export async function follow(runId, take, signal, isOver) {
+  let after = 0;
   await untilOver(signal, async () => {
     await visible(signal);
-    const path = withQuery(`/v1/runs/${runId}/events`, { after: last, wait_seconds: LONGEST_POLL_SECONDS });
-    const page = await get(path, { signal, patience: PATIENCE_MS });
-    last = page.last;
-    if (page.events.length) await take(page.events);
+    const over = isOver();
+    const path = `/v1/runs/${encodeURIComponent(runId)}/events`;
+    const wait = over ? 0 : LONGEST_POLL_SECONDS;
+    const page = await get(withQuery(path, { after, wait_seconds: wait }), { signal, patience: PATIENCE_MS });
+    after = page.last;
+    await take(page.events);
+    return over && page.events.length === 0;
   });
 }
 
 async function untilOver(signal, step) {
   try {
-    while (!signal.aborted) await step();
+    while (!signal.aborted && !(await step()));
   } catch (error) {
     if (!signal.aborted && !(error instanceof Superseded)) throw error;
   }

@@ -12,6 +12,12 @@ export const session = {
   federation: null,
   version: null,
   ended: null,
+  ahead: 0,
+
+  /** The coordinator's time, by which all times of the API are, in seconds since 1970. */
+  now() {
+    return Date.now() / 1000 + session.ahead;
+  },
 
   get isOperator() {
     return session.you?.role === "operator";
@@ -56,8 +62,8 @@ export function signOut(ended = null) {
 }
 
 async function load() {
-  const { you, federation, version } = await get("/v1/federation");
-  Object.assign(session, { you, federation, version, ended: null });
+  const { you, federation, version, now } = await get("/v1/federation");
+  Object.assign(session, { you, federation, version, ended: null, ahead: now - Date.now() / 1000 });
   changed();
 }
 

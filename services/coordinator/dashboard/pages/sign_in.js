@@ -2,6 +2,7 @@
 
 import { notice } from "../components.js";
 import { h } from "../dom.js";
+import { sentence } from "../format.js";
 import { session, signIn } from "../session.js";
 
 export async function show(view) {
@@ -26,10 +27,10 @@ export async function show(view) {
   }
 
   view.put(h("div", { class: "narrow stack" },
-    session.ended && notice("warn", "You were signed out", h("p", {}, session.ended),
+    session.ended && notice("warn", "You were signed out", h("p", {}, sentence(session.ended)),
       h("p", {}, "Sign in again, and this page goes on where it was.")),
     h("form", { class: "card stack", onsubmit: submit },
-      h("div", {}, h("h1", {}, "Sign in"),
+      h("div", {}, h("h1", { tabindex: -1 }, "Sign in"),
         h("p", { class: "quiet" }, "With an operator’s or a viewer’s token of this coordinator.")),
       h("div", { class: "field" },
         h("label", { for: "token" }, "Token"), field,
@@ -43,6 +44,6 @@ export async function show(view) {
 
 function said(error) {
   if (error.status === 403) return "This token is for a machine: only operators and viewers may look.";
-  if (error.status === 401) return `This does not let you in: ${error.detail}.`;
+  if (error.status === 401) return sentence(error.detail);
   return error.detail ?? error.message;
 }
