@@ -35,6 +35,7 @@ def test_every_page_is_for_everybody(chromium: Browser, port: int, who: str, scr
     with looking(chromium, port, who, screen) as one:
         for address in PAGES:
             one.open(address)
+            one.drawn()
             found[address] = barriers(one.page)
             assert one.page.get_by_role("heading", level=1).count() == 1, address
     assert found == {address: [] for address in PAGES}

@@ -64,5 +64,6 @@ def test_no_page_is_wider_than_a_phone(chromium: Browser, port: int) -> None:
     with looking(chromium, port, screen=Screen("light", 390)) as one:
         for address in PAGES:
             one.open(address)
+            one.drawn()
             found[address] = barriers(one.page)
     assert found == {address: [] for address in PAGES}

@@ -52,6 +52,10 @@ class Looking:
         """Wait until the page (called ``ready``) has its data on the screen."""
         self.page.wait_for_selector(f'html[data-ready="{ready}"]' if ready else "html[data-ready]", state="attached")
 
+    def drawn(self) -> None:
+        """Wait until the page's charts are drawn, which come after its data."""
+        self.page.wait_for_selector(".plot[aria-busy]", state="detached")
+
 
 @contextmanager
 def looking(browser: Browser, port: int, who: str | None = "operator", screen: Screen = DESK) -> Iterator[Looking]:
