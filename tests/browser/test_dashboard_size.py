@@ -20,6 +20,7 @@ PAGES = (
     "federation",
     "runs",
     "runs/long",
+    "runs/long",
     "new-run",
     "agents",
     "agents?after=agent-0499",
@@ -29,7 +30,7 @@ PAGES = (
     "ask",
     "audit",
 )
-LOADS = 3
+LOADS = 5
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @pytest.mark.parametrize("address", PAGES)
 def test_every_page_is_there_in_a_second(chromium: Browser, port: int, address: str) -> None:
-    """From the address to the data on the screen, scripts and session included, as the median of three loads."""
+    """From the address to the data on the screen, scripts and session included, as the median of five loads."""
     with looking(chromium, port) as one:
         seconds = statistics.median(seconds_of(one, address) for _ in range(LOADS))
     assert seconds < 1

@@ -173,7 +173,7 @@ def test_a_token_that_has_ended_is_said_to_have(chromium: Browser, tmp_path: Pat
             clock.advance(86_400)
             one.page.get_by_role("link", name="Audit log").click()
             expect(one.page.get_by_role("heading", name="You were signed out")).to_be_visible()
-            expect(one.page.locator("main")).to_contain_text("the token of anna has ended on 2026-11-24")
+            expect(one.page.locator("main")).to_contain_text("token of anna has ended on 2026-11-24")
             sign_in(one, token_of("operator"))
             one.arrive("audit")
             context.changes.stop()

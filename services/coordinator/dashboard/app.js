@@ -7,7 +7,7 @@ import { clock, sentence } from "./format.js";
 import { onSession, session, signOut } from "./session.js";
 
 // Every page, once. `path` is what follows the # of the address, where ":" names a part that is handed to the page;
-// `nav` is its name in the navigation; `role`, who may open it, where not everybody who has signed in may.
+// `nav` is its name in the navigation, and `under` which other page is marked there; `role`, who may open it, where not everybody who has signed in may.
 //
 // A page's module exports `show(view, parts)`. It puts its nodes, which have one h1, into the page with `view.put(...)`
 // once it has data, and what it awaits before it returns is what is waited for. What it does later goes on until
@@ -16,7 +16,7 @@ const PAGES = [
   { path: "federation", nav: "Federation", load: () => import("./pages/federation.js") },
   { path: "runs", nav: "Runs", load: () => import("./pages/runs.js") },
   { path: "runs/:id", load: () => import("./pages/run.js") },
-  { path: "new-run", load: () => import("./pages/new_run.js") },
+  { path: "new-run", under: "runs", load: () => import("./pages/new_run.js") },
   { path: "agents", nav: "Agents", load: () => import("./pages/agents.js") },
   { path: "agents/invite", load: () => import("./pages/invite.js") },
   { path: "adapters", nav: "Adapters", load: () => import("./pages/adapters.js") },
@@ -100,7 +100,7 @@ function arrive(page) {
 }
 
 function markCurrent(page) {
-  const section = page?.path.split("/")[0];
+  const section = page?.under ?? page?.path.split("/")[0];
   for (const link of document.querySelectorAll("#nav a")) {
     const isCurrent = link.hash === `#/${section}`;
     if (isCurrent) link.setAttribute("aria-current", "page");
