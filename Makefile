@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo check docs fix test test-all bench-round bench-private bench-demo clean
+.PHONY: help install demo check docs fix test test-all bench-round bench-private bench-demo screenshots clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ bench-private: install ## figures of secure aggregation, beside Flower's
 
 bench-demo: install ## the demo task over three seeds, with its controls
 	$(BIN)/python -m bench.demo
+
+screenshots: install ## take the pictures of the dashboard's guide (needs chromium)
+	$(BIN)/python -m tests.browser.screenshots
 
 clean: ## remove what make made
 	rm -rf .venv runs site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
