@@ -34,9 +34,9 @@ ROUNDS = 2
 
 # Every kind of request that an agent makes in a run, by how updates are added up.
 KINDS = {
-    "PlaintextAggregation": {"question", "manifest", "adapter", "update"},
+    "PlaintextAggregation": {"question", "manifest", "adapter", "card", "update"},
     "SecureAggregation": {
-        *("question", "manifest", "adapter", "ready"),
+        *("question", "manifest", "adapter", "card", "ready"),
         *("keys", "shares", "masked", "consistency", "unmasking"),
     },
 }
