@@ -20,7 +20,6 @@ PAGES = (
     "federation",
     "runs",
     "runs/long",
-    "runs/long",
     "new-run",
     "agents",
     "agents?after=agent-0499",

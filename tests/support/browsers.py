@@ -26,13 +26,13 @@ SCREENS = (Screen("light", 1280), Screen("dark", 1280), Screen("light", 390), Sc
 
 
 @contextmanager
-def open_chromium() -> Iterator[Browser]:
-    """Open a browser without a window; skip the test where there is none."""
+def open_chromium(*options: str) -> Iterator[Browser]:
+    """Open a browser without a window, with these options; skip the test where there is none."""
     executable = shutil.which("chromium")
     if executable is None:
         pytest.skip("there is no chromium on the PATH: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", *options])
         yield browser
         browser.close()
 

@@ -80,6 +80,7 @@ export function digest(whole, what = "digest") {
 
 /** A button that copies a text; `what` it is, for who does not see the text beside it. */
 export function copyButton(text, what) {
+  if (!navigator.clipboard) return null; // over plain HTTP from another machine
   const button = h("button", { type: "button", class: "copy", "aria-label": `Copy ${what}`, onclick: copy }, "Copy");
   async function copy() {
     await navigator.clipboard.writeText(text);

@@ -1,6 +1,6 @@
 // The published adapters, newest first: what each scored, which one the agents hold, and how that is changed.
 
-import { all, change, get, getFile, withQuery } from "../api.js";
+import { change, get, getFile, withQuery } from "../api.js";
 import { badge, card, command, confirm, digest, empty, facts, pageHead, table, time } from "../components.js";
 import { h, renew, save } from "../dom.js";
 import { bytes, count, nats, percent } from "../format.js";
@@ -12,7 +12,7 @@ const A_PAGE = 50;
 
 export async function show(view) {
   const asked = { run_id: view.query.get("run"), before: view.query.get("before") };
-  const runs = await all("/v1/runs?limit=100", "runs", "before", view);
+  const { runs } = await get("/v1/runs?limit=100", view);
   const body = h("div", { class: "stack" });
   let shown = await load(view, asked);
   const draw = () => renew(body, ...parts(shown, asked));

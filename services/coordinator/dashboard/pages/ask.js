@@ -1,6 +1,6 @@
 // One prompt for four models: the LLM and the SLM of a run, as they were and as they are co-tuned.
 
-import { all, change, get, withQuery } from "../api.js";
+import { change, get, withQuery } from "../api.js";
 import { card, empty, notice, pageHead } from "../components.js";
 import { h, put } from "../dom.js";
 import { count, counted } from "../format.js";
@@ -17,7 +17,7 @@ export async function show(view) {
     return view.put(head, notice("", "This is for operators",
       h("p", {}, "What the co-tuned LLM says is as much its operator’s as its adapter is.")));
   }
-  const runs = (await all("/v1/runs?limit=100", "runs", "before", view)).filter(({ published }) => published);
+  const runs = (await get("/v1/runs?limit=100", view)).runs.filter(({ published }) => published);
   if (!runs.length) {
     return view.put(head, empty("No run has published an adapter yet: once one has, its models can be asked here."));
   }
