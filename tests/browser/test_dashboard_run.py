@@ -25,7 +25,7 @@ def test_a_run_is_made_signed_and_watched_to_its_end(chromium: Browser, tmp_path
         terms = make_run(one, tmp_path / "first.toml")
         start_run(one)
         fedcollm("runs", "sign", "first", "--terms", str(terms), *operator)
-        expect(one.page.get_by_role("heading", level=1)).to_contain_text("finished", timeout=60_000)
+        expect(region(one.page, "This run is finished")).to_be_visible(timeout=60_000)
         expect(region(one.page, "At a glance")).to_contain_text("3 of 3")
         assert one.complaints == []
         roll_back(one, tmp_path)

@@ -117,7 +117,7 @@ function drawShell() {
     h("li", {}, h("a", { href: `#/${page.path}` }, page.nav)));
   put(nav, h("ul", {}, ...links));
   if (you) {
-    put(who, h("span", {}, h("span", { class: "name" }, `${you.name} `), h("span", { class: "badge" }, you.role)),
+    put(who, h("span", {}, `${you.name} `, h("span", { class: "badge" }, you.role)),
       h("button", { type: "button", onclick: () => signOut() }, "Sign out"));
   }
   nav.hidden = who.hidden = !you;

@@ -34,7 +34,7 @@ export function chart(title, options) {
   let data = { series: [], rules: [], columns: [], rows: [] };
 
   function fill() {
-    put(numbers, details.open && table(title, data.columns, data.rows, { wide: true }));
+    put(numbers, details.open && table(`${title}: the numbers`, data.columns, data.rows, { wide: true }));
   }
 
   async function paint() {

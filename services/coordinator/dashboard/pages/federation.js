@@ -3,9 +3,10 @@
 import { get } from "../api.js";
 import { badge, card, digest, empty, facts, figures, pageHead, stateBadge, table, time } from "../components.js";
 import { h, renew } from "../dom.js";
-import { ago, count, counted, duration, short } from "../format.js";
+import { ago, count, duration } from "../format.js";
 import { every } from "../poll.js";
-import { runLink, runProgress } from "./run_parts.js";
+import { session } from "../session.js";
+import { runBadge, runLink, runProgress } from "./run_parts.js";
 
 const REFRESH_SECONDS = 5;
 const NEWEST = 5;
@@ -51,7 +52,8 @@ function agents({ agents: known }) {
     table("Agents by state", [{ name: "State" }, { name: "Agents", number: true }],
       states.map((state) => [stateBadge(state), count(known.states[state])])),
     h("p", { class: "small quiet" }, versions.length ? `Releases of those heard of: ${versions.join(", ")}. ` : "",
-      "An agent that trains is not heard of until it has finished."));
+      "An agent that trains is not heard of until it has finished."),
+    session.isOperator && h("p", {}, h("a", { href: "#/agents" }, "All agents")));
 }
 
 function workers({ workers: found, now }) {
@@ -72,7 +74,7 @@ function newest(runs) {
   if (!runs.length) return card("Newest runs", empty("There is no run yet."));
   return card("Newest runs",
     table("Newest runs", [{ name: "Run" }, { name: "State" }, { name: "Progress" }, { name: "Made" }],
-      runs.map((run) => [[runLink(run.id), run.terms.name && ` ${run.terms.name}`], stateBadge(run.state), runProgress(run), time(run.created_at)])),
+      runs.map((run) => [[runLink(run.id), run.terms.name && h("span", { class: "quiet" }, ` ${run.terms.name}`)], runBadge(run), runProgress(run), time(run.created_at)])),
     h("p", {}, h("a", { href: "#/runs" }, "All runs")));
 }
 

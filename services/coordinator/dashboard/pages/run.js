@@ -1,13 +1,14 @@
 // A run, live: what it is at, what it has learnt, and where its time goes.
 
 import { all, change, get } from "../api.js";
-import { confirm, figures, pageHead, stateBadge } from "../components.js";
+import { confirm, figures } from "../components.js";
 import { h, renew } from "../dom.js";
 import { bytes, count, duration } from "../format.js";
 import { every, follow } from "../poll.js";
 import { session } from "../session.js";
 import { runCharts } from "./run_charts.js";
-import { hasEnded, isStopped, liveRound, standing, troubles } from "./run_live.js";
+import { liveRound, phaseName, standing, troubles } from "./run_live.js";
+import { hasEnded, runBadge } from "./run_parts.js";
 import { adapterCard, logCard, roundTable, scoreFigure, termsCard } from "./run_tables.js";
 
 const EVENTS_A_PAGE = 500;
@@ -62,9 +63,9 @@ export async function show(view, { id }) {
 }
 
 function head(run, path, refresh) {
-  const state = isStopped(run) ? "stopped" : run.state;
-  return pageHead([`Run ${run.id} `, stateBadge(state), run.terms.name && h("span", { class: "lead" }, ` ${run.terms.name}`)],
-    session.isOperator && actions(run, path, refresh));
+  return h("div", { class: "head" },
+    h("div", { class: "row" }, h("h1", { tabindex: -1 }, `Run ${run.id}`), runBadge(run), h("span", { class: "lead" }, run.terms.name)),
+    session.isOperator && h("div", { class: "row" }, actions(run, path, refresh)));
 }
 
 function actions(run, path, refresh) {
@@ -102,9 +103,11 @@ function glance({ run, rounds, artefacts }) {
 
 /** Say to who does not see the page what has changed. */
 function tellNews(news, { run: before, rounds }, run, round) {
-  const told = [];
-  if (before && before.state !== run.state) told.push(`The run is ${run.state}.`);
-  const old = rounds.at(-1);
-  if (before && round && (old?.number !== round.number || old?.state !== round.state)) told.push(`Round ${round.number} is ${round.state}.`);
+  if (before === null) return;
+  const last = rounds.at(-1);
+  const told = [
+    before.state !== run.state && `The run is ${run.state}.`,
+    round && (last?.number !== round.number || phaseName(last) !== phaseName(round)) && `Round ${round.number}: ${phaseName(round)}.`,
+  ].filter(Boolean);
   if (told.length) news.textContent = told.join(" ");
 }

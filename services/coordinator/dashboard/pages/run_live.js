@@ -4,6 +4,7 @@ import { badge, card, command, notice, time } from "../components.js";
 import { h, renew } from "../dom.js";
 import { count, counted, duration } from "../format.js";
 import { session } from "../session.js";
+import { isStopped, waitsForSignature } from "./run_parts.js";
 
 const STAGES = {
   keys: "members announce their keys",
@@ -24,18 +25,10 @@ const PHASES = [
   { name: "Published", states: ["published"] },
 ];
 
-/** Whether a run has been prepared, and goes on once its operator has signed what it is. */
-export function waitsForSignature(run) {
-  return Boolean(run.base_scores) && !run.signed && !hasEnded(run);
-}
-
-export function hasEnded({ state }) {
-  return state === "finished" || state === "failed";
-}
-
-/** Whether a run was ended by its operator, which is no failure. */
-export function isStopped({ reason }) {
-  return (reason ?? "").startsWith("stopped: ");
+/** What a round is at, in words: its phase, or how it has ended. */
+export function phaseName(round) {
+  const phase = PHASES.find(({ states }) => states.includes(round.state));
+  return (phase?.name ?? round.state).toLowerCase();
 }
 
 /** What stands in the way of a run, or how it has ended, and what whoever looks can do; null where it just goes on. */
@@ -59,7 +52,7 @@ export function standing(run) {
     return notice("good", "This run is finished", h("p", {}, `All of its ${counted(run.terms.rounds, "round")} are published.`));
   }
   if (waitsForSignature(run)) {
-    return notice("warn", "It waits for the operator’s signature",
+    return notice("warn", "It waits to be signed",
       h("p", {}, "A worker has prepared it. On the machine with the operator’s key, with the operator’s own file of the terms:"),
       command(`fedcollm runs sign ${run.id} --terms FILE`),
       h("p", { class: "small" }, "The coordinator cannot sign: it has the public half of the key alone. The command compares ",

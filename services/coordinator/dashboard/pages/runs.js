@@ -1,10 +1,10 @@
 // The list of runs, page by page.
 
 import { get, withQuery } from "../api.js";
-import { empty, pageHead, stateBadge, table, time } from "../components.js";
+import { empty, pageHead, table, time } from "../components.js";
 import { h } from "../dom.js";
 import { session } from "../session.js";
-import { modelName, runLink, runProgress } from "./run_parts.js";
+import { modelName, runBadge, runLink, runProgress } from "./run_parts.js";
 
 const A_PAGE = 20;
 const COLUMNS = [{ name: "Run" }, { name: "State" }, { name: "Progress" }, { name: "LLM and SLM" }, { name: "Made" }];
@@ -29,7 +29,7 @@ function nothing(before) {
 function row(run) {
   return [
     [runLink(run.id), run.terms.name && h("span", { class: "quiet" }, ` ${run.terms.name}`)],
-    stateBadge(run.state),
+    runBadge(run),
     runProgress(run),
     `${modelName(run.terms.llm)}, ${modelName(run.terms.slm)}`,
     time(run.created_at),
