@@ -7,7 +7,7 @@ import { clock, sentence } from "./format.js";
 import { onSession, session, signOut } from "./session.js";
 
 // Every page, once. `path` is what follows the # of the address, where ":" names a part that is handed to the page;
-// `nav` is its name in the navigation, and `under` which other page is marked there; `role`, who may open it, where not everybody who has signed in may.
+// `nav` is its name in the navigation, if it is there, and `under` which other page is marked there.
 //
 // A page's module exports `show(view, parts)`. It puts its nodes, which have one h1, into the page with `view.put(...)`
 // once it has data, and what it awaits before it returns is what is waited for. What it does later goes on until

@@ -83,8 +83,8 @@ export function copyButton(text, what) {
   if (!navigator.clipboard) return null; // over plain HTTP from another machine
   const button = h("button", { type: "button", class: "copy", "aria-label": `Copy ${what}`, onclick: copy }, "Copy");
   async function copy() {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
+    const isCopied = await navigator.clipboard.writeText(text).then(() => true, () => false);
+    button.textContent = isCopied ? "Copied" : "Not copied";
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   }
   return button;

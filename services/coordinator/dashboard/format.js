@@ -36,11 +36,11 @@ export function bytes(size) {
   return size < 1000 ? `${size} B` : `${(size / 1e3).toFixed(1)} kB`;
 }
 
-/** 4.2 -> 4.2 s; 75 -> 1 min 15 s; 60 -> 1 min; 7500 -> 2 h 5 min; 200000 -> 2 d 7 h */
+/** 4.2 -> 4.2 s; 4 -> 4 s; 75 -> 1 min 15 s; 60 -> 1 min; 7500 -> 2 h 5 min; 200000 -> 2 d 7 h */
 export function duration(seconds) {
   if (seconds === 0) return "0 s";
   if (seconds < 0.9995) return `${Math.round(Math.max(0, seconds) * 1000)} ms`;
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  if (seconds < 9.95 && !Number.isInteger(seconds)) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < MINUTE) return `${whole} s`;
   if (whole < HOUR) return both(Math.floor(whole / MINUTE), "min", whole % MINUTE, "s");

@@ -1,8 +1,9 @@
 // What keeps a page up to date while somebody looks at it.
 
-import { get, pause, Superseded, withQuery } from "./api.js";
+import { ApiError, get, pause, Superseded, withQuery } from "./api.js";
 
 const LONGEST_POLL_SECONDS = 25;
+const AFTER_REFUSAL_MS = 10000;
 const PATIENCE_MS = 1000 * (LONGEST_POLL_SECONDS + 10);
 
 /** Call `refresh` every so many seconds while the page is visible, until `signal` is aborted. */
@@ -32,11 +33,16 @@ export async function follow(runId, take, signal, isOver) {
   });
 }
 
+/** Repeat a step until it returns true or `signal` is aborted; one that the coordinator refuses is tried again later. */
 async function untilOver(signal, step) {
-  try {
-    while (!signal.aborted && !(await step()));
-  } catch (error) {
-    if (!signal.aborted && !(error instanceof Superseded)) throw error;
+  while (!signal.aborted) {
+    try {
+      if (await step()) return;
+    } catch (error) {
+      if (signal.aborted || error instanceof Superseded) return;
+      if (!(error instanceof ApiError)) throw error;
+      await pause(AFTER_REFUSAL_MS, signal).catch(() => {});
+    }
   }
 }
 

@@ -39,8 +39,12 @@ function glance({ agents: known, workers: found, started_at: startedAt, now }, r
     ["Agents heard of lately", count(known.heard), `of ${count(approved)} approved`],
     ["Workers", count(found.length), atWork ? `${count(atWork)} at work` : "idle"],
     ["Runs under way", count(runs.filter((run) => run.state === "running").length), `of the newest ${count(runs.length)}`],
-    ["Coordinator up for", duration(Math.max(1, 60 * Math.floor((now - startedAt) / 60)))],
+    ["Coordinator up for", upFor(now - startedAt)],
   ));
+}
+
+function upFor(seconds) {
+  return seconds < 60 ? "under 1 min" : duration(60 * Math.floor(seconds / 60));
 }
 
 function agents({ agents: known }) {
