@@ -95,6 +95,8 @@ function arrive(page) {
     heading.focus({ preventScroll: true });
     scrollTo(0, 0);
   }
+  // The others' modules are there before they are needed, because a coordinator that is away has none to give.
+  if (isFirst) PAGES.forEach((each) => each.load().catch(() => {}));
   isFirst = false;
   root.dataset.ready = page?.path ?? "nothing";
 }
@@ -129,8 +131,6 @@ function drawShell() {
 onSession(() => {
   drawShell();
   navigate();
-  // Before they are wanted, so that a page can be opened, and waits for its data, while the coordinator is away.
-  if (session.you) for (const page of PAGES) page.load().catch(() => {});
 });
 
 onContact(({ isLost, heardAt }) => {
@@ -144,5 +144,4 @@ document.getElementById("skip").addEventListener("click", (event) => {
 });
 addEventListener("hashchange", navigate);
 
-// All pages are there before one is needed, because a coordinator that does not answer has no modules either.
-await Promise.all([session.resume(), ...PAGES.map((page) => page.load())]);
+await session.resume();

@@ -43,6 +43,7 @@ export function chart(title, options) {
     nothing.hidden = !isEmpty;
     if (isEmpty) return;
     plot.setAttribute("aria-busy", "true");
+    await painted(); // what else is on the page is seen first: plotly.js takes a moment to begin
     const Plotly = await load();
     if (!plot.isConnected) return;
     const look = palette();
@@ -71,6 +72,10 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     else shown.delete(section);
   }
 });
+
+function painted() {
+  return new Promise((resolve) => { requestAnimationFrame(() => setTimeout(resolve)); });
+}
 
 /** Load plotly.js, once. */
 function load() {

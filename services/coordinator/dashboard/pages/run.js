@@ -24,9 +24,8 @@ export async function show(view, { id }) {
   async function refresh() {
     const ended = known.rounds.findIndex((round) => round.ended_at === null);
     const kept = ended < 0 ? known.rounds : known.rounds.slice(0, ended);
-    const run = await get(path, view);
-    const [fresh, { artefacts }] = await Promise.all([
-      all(`${path}/rounds?after=${kept.at(-1)?.number ?? 0}`, "rounds", "after", view), get(`${path}/artefacts`, view)]);
+    const [run, fresh, { artefacts }] = await Promise.all([
+      get(path, view), all(`${path}/rounds?after=${kept.at(-1)?.number ?? 0}`, "rounds", "after", view), get(`${path}/artefacts`, view)]);
     tellNews(parts.news, known, run, fresh.at(-1));
     Object.assign(known, { run, rounds: [...kept, ...fresh], artefacts });
     draw();
