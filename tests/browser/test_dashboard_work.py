@@ -14,6 +14,7 @@ from bench.federation import ManualClock, token_of
 from services.client_agent.enrolment import enrol, read_invitation
 from services.coordinator.app import create_app
 from services.coordinator.context import Context
+from services.coordinator.presets import PRESETS, read_terms
 from services.coordinator.principals import Role
 from services.coordinator.tokens import KnownTokens, TokenEntry
 from shared.egress import TrafficCount
@@ -94,6 +95,29 @@ def test_a_bad_form_is_refused_field_by_field(chromium: Browser, port: int, cont
         one.arrive("draft")
     made = context.lifecycle.run("clinics")
     assert (made.state, made.terms.cohort.min_count, made.terms.training.optimiser.learning_rate) == ("draft", 3, 0.001)
+
+
+@pytest.mark.slow
+def test_the_file_of_a_drafts_terms_says_what_the_coordinator_has(
+    chromium: Browser, port: int, context: Context, tmp_path: Path
+) -> None:
+    """Of every preset, and of texts that TOML has to escape; so the command that signs finds no difference."""
+    with looking(chromium, port) as one:
+        for number, preset in enumerate(PRESETS):
+            run_id, file = f"from-{preset}", tmp_path / f"{preset}.toml"
+            one.open("new-run")
+            one.page.get_by_role("combobox", name="Begin with").select_option(preset)
+            one.page.get_by_label("Run id").fill(run_id)
+            region(one.page, "Task").get_by_label("Template").fill(
+                f'{number} "quoted" \\ é\x7f:\n\t{{question}}\nAnswer:'
+            )
+            region(one.page, "LoRA of the SLM").get_by_label("Targets").fill("q_proj, v_proj" if number else "")
+            one.page.get_by_role("button", name="Make the draft").click()
+            one.arrive("draft")
+            with one.page.expect_download() as download:
+                one.page.get_by_role("button", name=f"Download {run_id}.toml").click()
+            download.value.save_as(file)
+            assert read_terms(file) == context.lifecycle.run(run_id).terms
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ export async function show(view) {
       h("p", { class: "lead" }, "A draft of a run, under terms that never change afterwards. Nothing happens until it is started, ",
         "and no agent trains for it until it is signed with the operator’s key."),
       summary,
-      h("section", { class: "card", "aria-label": "Begin with" }, h("div", { class: "fields" }, id.node,
+      h("section", { class: "card", "aria-label": "Id and preset" }, h("div", { class: "fields" }, id.node,
         h("div", { class: "field" }, h("label", { for: "preset" }, "Begin with"), from,
           h("p", { class: "small quiet" }, "Fills in all that is below; change what is to be otherwise.")))),
       form.node,
