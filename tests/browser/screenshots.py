@@ -1,6 +1,6 @@
 """Pictures of every page of the dashboard, for its guide: ``python -m tests.browser.screenshots`` (`make screenshots`).
 
-A small federation whose clocks stand still, on the port that coordinators have: the same pages give the same pictures.
+A small federation whose clocks stand still: the same pages give the same pictures.
 """
 
 import io
@@ -27,7 +27,7 @@ from tests.support.seeded import MORNING, opened, small
 from tests.support.served import served
 
 FOLDER = Path("docs/screenshots")
-PORT = 8440
+ADDRESS = "https://coordinator.example:8440"
 SCREENS = {"light": Screen("light", 1280), "dark": Screen("dark", 1280), "phone": Screen("light", 390)}
 TALLEST = {1280: 1500, 390: 1700}
 COLOURS = 256
@@ -66,9 +66,15 @@ def drafted(one: Looking, _: Context) -> None:
     one.arrive("draft")
 
 
-def invited(one: Looking, _: Context) -> None:
-    """Invite an agent."""
+def inviting(one: Looking, _: Context) -> None:
+    """Say who is invited, and where; the page itself is at another port each time."""
     one.page.get_by_label("Agent", exact=True).fill("turku")
+    one.page.get_by_label("Address for the agent").fill(ADDRESS)
+
+
+def invited(one: Looking, context: Context) -> None:
+    """Invite an agent."""
+    inviting(one, context)
     one.page.get_by_label("I have compared it, and it is mine").check()
     one.page.get_by_role("button", name="Make the invitation").click()
     one.arrive("invited")
@@ -104,7 +110,7 @@ VIEWS: Mapping[str, tuple[str | None, str, Act]] = {
     "new-run-refused": ("operator", "new-run", refused),
     "new-run-made": ("operator", "new-run", drafted),
     "agents": ("operator", "agents", as_it_is),
-    "invite": ("operator", "agents/invite", as_it_is),
+    "invite": ("operator", "agents/invite", inviting),
     "invited": ("operator", "agents/invite", invited),
     "adapters": ("operator", "adapters", as_it_is),
     "card": ("operator", "adapters/triage-1/9", as_it_is),
@@ -121,7 +127,7 @@ def take(browser: Browser, name: str, screen: Screen) -> bytes:
         keep_key(Path(folder) / "coordinator.key", key_of("coordinator"))
         with opened(Path(folder), clock) as context:
             small(context, clock)
-            with served(create_app(context), PORT) as port, looking(browser, port, who, screen) as one:
+            with served(create_app(context)) as port, looking(browser, port, who, screen) as one:
                 one.page.clock.set_fixed_time(datetime.fromtimestamp(clock(), UTC))
                 one.open(address)
                 act(one, context)
