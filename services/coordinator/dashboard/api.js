@@ -20,7 +20,7 @@ export class ApiError extends Error {
 }
 
 /** Nobody answers; what was asked may or may not have been done. */
-export class Unreachable extends Error {
+class Unreachable extends Error {
   detail = "The coordinator does not answer, so that nobody knows whether this was done: look again once it does.";
 }
 

@@ -19,10 +19,12 @@ const shown = new Set();
  * A chart and its table, as an element with `draw(data)`, which is on the page by then. While it is drawn it is aria-busy.
  *
  * `title` names it, `x` and `y` are its axes with their units, and `nothing` is said while there is no number. `digits`
- * are those of a value, and `unit` what stands behind one. `data` is `{series, rules, rows, columns}`: series are
- * `{name, slot, x, y, low, high, points}` with a number of the palette as `slot`, `low` and `high` the ends of an
- * interval where there is one, and `points` where nothing joins them; rules are `{name, slot, y}`, a line each from side
- * to side; columns and rows are the table. `stacked` charts are bars, one upon the other.
+ * are those of a value, and `unit` what stands behind one. `stacked` charts are bars, one upon the other.
+ *
+ * `data` is `{series, rules, rows, columns, y}`: series are `{name, slot, x, y, low, high, points}` with a number of the
+ * palette as `slot`, `low` and `high` the ends of an interval where there is one, and `points` where nothing joins them;
+ * rules are `{name, slot, y}`, a line each from side to side; columns and rows are the table; `y` names that axis where
+ * it depends on the data.
  */
 export function chart(title, options) {
   const plot = h("div", { class: "plot", role: "img", "aria-label": title });
@@ -49,7 +51,7 @@ export function chart(title, options) {
     const look = palette();
     const traces = [...data.series.flatMap((series) => tracesOf(series, look, options)),
       ...data.rules.map((rule) => ruleOf(rule, look, spanOf(data.series), options))];
-    await Plotly.react(plot, traces, layoutOf(look, data, options), CONFIG);
+    await Plotly.react(plot, traces, layoutOf(look, data, { ...options, y: data.y ?? options.y }), CONFIG);
     plot.removeAttribute("aria-busy");
   }
 

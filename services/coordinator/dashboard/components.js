@@ -6,7 +6,7 @@ import { dateTime, sentence, short } from "./format.js";
 let made = 0;
 
 /** Return an id that nothing else on the page has. */
-export function freshId(word) {
+function freshId(word) {
   made += 1;
   return `${word}-${made}`;
 }
@@ -79,7 +79,7 @@ export function digest(whole, what = "digest") {
 }
 
 /** A button that copies a text; `what` it is, for who does not see the text beside it. */
-export function copyButton(text, what) {
+function copyButton(text, what) {
   if (!navigator.clipboard) return null; // over plain HTTP from another machine
   const button = h("button", { type: "button", class: "copy", "aria-label": `Copy ${what}`, onclick: copy }, "Copy");
   async function copy() {

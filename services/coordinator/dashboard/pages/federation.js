@@ -78,7 +78,8 @@ function newest(runs) {
   if (!runs.length) return card("Newest runs", empty("There is no run yet."));
   return card("Newest runs",
     table("Newest runs", [{ name: "Run" }, { name: "State" }, { name: "Progress" }, { name: "Made" }],
-      runs.map((run) => [[runLink(run.id), run.terms.name && h("span", { class: "quiet" }, ` ${run.terms.name}`)], runBadge(run), runProgress(run), time(run.created_at)])),
+      runs.map((run) => [[runLink(run.id), run.terms.name && h("span", { class: "quiet" }, ` ${run.terms.name}`)],
+        runBadge(run), runProgress(run), time(run.created_at)])),
     h("p", {}, h("a", { href: "#/runs" }, "All runs")));
 }
 

@@ -9,7 +9,7 @@ import { session } from "../session.js";
 import { runCharts } from "./run_charts.js";
 import { liveRound, phaseName, standing, troubles } from "./run_live.js";
 import { hasEnded, runBadge } from "./run_parts.js";
-import { adapterCard, logCard, roundTable, scoreFigure, termsCard } from "./run_tables.js";
+import { adapterCard, logCard, roundTable, scoreFigure, secondsOf, termsCard } from "./run_tables.js";
 
 const EVENTS_A_PAGE = 500;
 
@@ -72,31 +72,45 @@ function actions(run, path, refresh) {
     if (await confirm({ label, ...dialog })) await refresh();
   } }, label);
   if (hasEnded(run)) return [];
+  const isDraft = run.state === "draft";
+  const pausing = {
+    title: `Pause run ${run.id}?`,
+    text: "It hands out no work and no rounds until it is resumed. Updates are still taken.",
+    action: () => change("POST", `${path}/pause`),
+  };
+  const starting = {
+    title: `${isDraft ? "Start" : "Resume"} run ${run.id}?`,
+    text: isDraft ? "A worker prepares it. Its first round opens once you have signed what came of it."
+      : "It goes on where it was; an open round has its whole time again.",
+    action: () => change("POST", `${path}/start`),
+  };
   return [
-    run.state === "running"
-      ? ask("Pause", null, { title: `Pause run ${run.id}?`, text: "It hands out no work and no rounds until it is resumed. Updates are still taken.",
-        action: () => change("POST", `${path}/pause`) })
-      : ask(run.state === "draft" ? "Start" : "Resume", "primary", { title: `${run.state === "draft" ? "Start" : "Resume"} run ${run.id}?`,
-        text: run.state === "draft" ? "A worker prepares it. Its first round opens once you have signed what came of it." : "It goes on where it was; an open round has its whole time again.",
-        action: () => change("POST", `${path}/start`) }),
-    ask("Cancel", "danger", { title: `End run ${run.id} for good?`, danger: true, label: "End it for good", reason: "Why? Everybody who looks at the run reads this.",
+    run.state === "running" ? ask("Pause", null, pausing) : ask(isDraft ? "Start" : "Resume", "primary", starting),
+    ask("Cancel", "danger", {
+      title: `End run ${run.id} for good?`,
+      danger: true,
+      label: "End it for good",
+      reason: "Why? Everybody who looks at the run reads this.",
       text: "The round that is under way is aborted. What was published stays.",
-      action: (reason) => change("POST", `${path}/cancel`, { reason }) }),
+      action: (reason) => change("POST", `${path}/cancel`, { reason }),
+    }),
   ];
 }
 
 function glance({ run, rounds, artefacts }) {
   const published = rounds.filter((round) => round.state === "published");
   const last = published.at(-1)?.scores;
-  const spent = rounds.filter((round) => round.ended_at !== null).map((round) => round.ended_at - round.opened_at);
+  const spent = rounds.filter((round) => round.ended_at !== null).map(secondsOf);
   const size = artefacts.find((each) => each.name === "slm-adapter")?.bytes;
   const right = run.terms.task.kind === "completion" ? "right tokens" : "right answers";
   return h("section", { class: "card", "aria-label": "At a glance" }, figures(
     ["Rounds published", count(published.length), `of ${count(run.terms.rounds)}`],
     scoreFigure(`SLM, ${right}`, last?.slm ?? run.base_scores?.slm, last && run.base_scores?.slm),
     scoreFigure(`LLM, ${right}`, last?.llm ?? run.base_scores?.llm, last && run.base_scores?.llm),
-    ["A round takes", spent.length ? duration(spent.reduce((sum, each) => sum + each, 0) / spent.length) : "–", null, spent.length ? "on average" : "none has ended yet"],
-    ["SLM’s adapter", size ? bytes(size) : "–", null, size ? "to each agent, and an update of that size back, each round" : "none yet"],
+    ["A round takes", spent.length ? duration(spent.reduce((sum, each) => sum + each, 0) / spent.length) : "–", null,
+      spent.length ? "on average" : "none has ended yet"],
+    ["SLM’s adapter", size ? bytes(size) : "–", null,
+      size ? "to each agent, and an update of that size back, each round" : "none yet"],
   ));
 }
 

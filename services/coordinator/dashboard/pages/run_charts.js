@@ -13,7 +13,7 @@ const CURVES = [
 const BASES = [{ key: "slm", name: "base SLM", slot: 1 }, { key: "llm", name: "base LLM", slot: 3 }];
 
 /** Where a round's time goes: each part, and the states that it is made of. */
-export const PARTS = [
+const PARTS = [
   { name: "Agents train", states: ["open"], slot: 1 },
   { name: "Masking", states: ["keys", "shares", "masked", "consistency", "unmasking"], slot: 4 },
   { name: "Waiting for a worker", states: ["aggregated"], slot: 5 },
@@ -22,7 +22,7 @@ export const PARTS = [
 ];
 
 /** The seconds of a part of a round. */
-export function secondsOf(round, part) {
+function secondsOf(round, part) {
   return part.states.reduce((sum, state) => sum + (round.seconds[state] ?? 0), 0);
 }
 
@@ -45,6 +45,7 @@ function accuracies(run, rounds) {
   const base = run.base_scores;
   const chance = base?.slm.chance ?? 0;
   return {
+    y: run.terms.task.kind === "completion" ? "Right tokens (%)" : "Right answers (%)",
     ...scored(run, rounds, (score) => 100 * score.accuracy, (score) => score.interval?.map((end) => 100 * end),
       (score) => (score.interval ? `${percent(score.accuracy)} (${interval(score.interval)})` : percent(score.accuracy))),
     rules: [...rulesOf(base, (score) => 100 * score.accuracy), ...(chance ? [{ name: "guessing", y: 100 * chance }] : [])],

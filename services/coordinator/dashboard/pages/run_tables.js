@@ -32,10 +32,15 @@ export function roundTable() {
   return section;
 }
 
+/** How long a round took, up to the state that it is in. */
+export function secondsOf(round) {
+  return Object.values(round.seconds).reduce((sum, each) => sum + each, 0);
+}
+
 function roundRow(round) {
   const { scores } = round;
   const share = (score) => score && percent(score.accuracy);
-  const spent = Object.values(round.seconds).reduce((sum, each) => sum + each, 0);
+  const spent = secondsOf(round);
   return [count(round.number), stateBadge(round.state), updates(round), share(scores?.slm_aggregated), share(scores?.slm), share(scores?.llm),
     scores && nats(scores.slm.loss), spent > 0 && duration(spent),
     round.slm_adapter && digest(round.slm_adapter)];
