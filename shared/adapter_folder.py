@@ -94,16 +94,34 @@ def copy_adapter(source: Path, into: Path) -> None:
             shutil.copyfile(source / name, into / name)
 
 
+def adapter_config_in(folder: Path) -> dict[str, JsonValue]:
+    """Return what the configuration of an adapter says.
+
+    Raises:
+        ModelUnreadable: it is none.
+    """
+    try:
+        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise ModelUnreadable(f"{folder / CONFIG} is no adapter's configuration: fetch the adapter again")
+    return said
+
+
+def readme_in(folder: Path) -> str | None:
+    """Return what the README beside an adapter says, if there is one."""
+    file = folder / README
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
+
+
 def named_base(folder: Path) -> str:
     """Return the base model that the configuration names.
 
     Raises:
         ModelUnreadable: it names none.
     """
-    try:
-        name = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (ValueError, KeyError, TypeError):
-        name = None
+    name = adapter_config_in(folder).get("base_model_name_or_path")
     if not isinstance(name, str):
         raise ModelUnreadable(f"{folder / CONFIG} names no base model: name it with --base")
     return name

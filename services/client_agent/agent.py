@@ -7,8 +7,7 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 
 import structlog
 from structlog.contextvars import bind_contextvars, unbind_contextvars
@@ -16,34 +15,24 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 from services.client_agent.attempts import AttemptMember
 from services.client_agent.audit_watch import AuditWatch
 from services.client_agent.coordinator_client import CoordinatorClient
+from services.client_agent.declined import Declined
 from services.client_agent.policy import Policy
 from services.client_agent.state import DAY_SECONDS, StateFolder, StoredUpdate
 from services.client_agent.status import Phase, Status
 from services.client_agent.trainer import Progress, Trainer, TrainingOrder
 from shared.adapter_folder import card_files
 from shared.errors import (
-    AttemptRefused,
-    CardInvalid,
-    CertificateExpired,
     DigestMismatch,
     FedCoLLMError,
-    FederationMismatch,
-    KeyInvalid,
-    ManifestMismatch,
-    ManifestUnsigned,
-    ModelError,
     NotFound,
-    PolicyRefused,
     RemoteProblem,
     RoundClosed,
-    SignatureInvalid,
-    TooFewExamples,
     UpdateConflict,
 )
 from shared.protocol.attempts import Summons
 from shared.protocol.codec import blob_bytes, flat_numbers, require_file
 from shared.protocol.manifest import Manifest, manifest_digest
-from shared.protocol.messages import LONGEST_POLL_SECONDS, MOST_DECLINED, Assignment, PublishedAdapter
+from shared.protocol.messages import LONGEST_POLL_SECONDS, Assignment, PublishedAdapter
 from shared.protocol.rounds import data_seed
 from shared.protocol.secagg.attempt import fewest_parties, layout_digest
 from shared.protocol.secagg.coding import clipped
@@ -57,21 +46,6 @@ LEAST_POLL_SECONDS = 1.0
 ASKED_KEPT = 64
 
 TOO_LATE = frozenset({RoundClosed.code, UpdateConflict.code, NotFound.code})
-
-# What this agent cannot do for a run, or what it will not.
-REFUSALS = (
-    ModelError,
-    TooFewExamples,
-    PolicyRefused,
-    AttemptRefused,
-    ManifestUnsigned,
-    ManifestMismatch,
-    SignatureInvalid,
-    CardInvalid,
-    CertificateExpired,
-    FederationMismatch,
-    KeyInvalid,
-)
 
 log = structlog.get_logger()
 
@@ -104,12 +78,13 @@ class Agent:
         self._slm = slm
         self._pause = pause
         self._clock = clock
-        self._audit = AuditWatch(state, status)
+        self._audit = AuditWatch(state.audit, status)
         self._manifest: Manifest | None = None
-        self._declined: dict[str, str] = {}  # with the code of the reason, in the order in which they were
+        self._declined = Declined()
         self._asked: deque[Assignment | Summons] = deque(maxlen=ASKED_KEPT)
-        if state.published is not None:
-            status.hold(state.published)
+        held = state.settled()
+        if held is not None:
+            status.hold(held)
 
     async def run(self) -> None:
         """Take part until cancelled; an error of one step is shown and the next step tried after a pause."""
@@ -136,13 +111,10 @@ class Agent:
         self._state.journal.forget_older(self._clock() - DAY_SECONDS)
         held = self._state.published
         digest = held.digest if held else None
-        wanted = await self._coordinator.wanted(digest, self._declined, wait_seconds=wait_seconds)
+        wanted = await self._coordinator.wanted(digest, self._declined.told, wait_seconds=wait_seconds)
         self._status.answered = True
         self._audit.see(wanted.audit)
-        if wanted.published is not None and wanted.published != held:
-            bind_contextvars(run_id=wanted.published.run_id, round=wanted.published.round)
-            with self._willing(wanted.published.run_id):
-                await self._receive(wanted.published)
+        unheld = None if wanted.published is None else await self._hold(wanted.published)
         if wanted.summons is not None:
             place = wanted.summons.place
             bind_contextvars(run_id=place.run_id, round=place.round)
@@ -150,6 +122,8 @@ class Agent:
         elif wanted.assignment is not None:
             bind_contextvars(run_id=wanted.assignment.run_id, round=wanted.assignment.round)
             await self._in_time(wanted.assignment.run_id, self._take_part(wanted.assignment))
+        if unheld is not None:  # told last: no round waits for an adapter that cannot be held
+            raise unheld
         self._status.succeed()
         asked = wanted.summons or wanted.assignment
         if asked is None or asked in self._asked:
@@ -157,23 +131,9 @@ class Agent:
         self._asked.append(asked)
         return True
 
-    @contextmanager
-    def _willing(self, run_id: str) -> Iterator[None]:
-        """Do something for a run; one that this agent cannot work for, or will not, comes last from then on."""
-        try:
-            yield
-        except REFUSALS as error:
-            # Tried again when nobody else wants this agent: what was wrong may have been put right meanwhile.
-            self._declined.pop(run_id, None)
-            self._declined[run_id] = error.code
-            if len(self._declined) > MOST_DECLINED:
-                del self._declined[next(iter(self._declined))]
-            raise
-        self._declined.pop(run_id, None)
-
     async def _in_time(self, run_id: str, doing: Awaitable[None]) -> None:
         """Do something for a round, which may be over before it is done."""
-        with self._willing(run_id):
+        with self._declined.unless_done(run_id):
             try:
                 await doing
             except RemoteProblem as problem:
@@ -187,12 +147,25 @@ class Agent:
         self._status.enter(Phase.MASKING, run_id=place.run_id, round_number=place.round)
         await self._member.answer(summons)
 
+    async def _hold(self, published: PublishedAdapter) -> FedCoLLMError | None:
+        """Hold the adapter that agents are to hold, with its card; return why that is not possible, if it is not."""
+        if published == self._state.published and self._state.has_card:
+            return None
+        bind_contextvars(run_id=published.run_id, round=published.round)
+        try:
+            with self._declined.unless_done(published.run_id, holding=True):
+                await self._receive(published)
+        except FedCoLLMError as error:
+            return error
+        return None
+
     async def _receive(self, published: PublishedAdapter) -> None:
         """Fetch theta^t, the adapter after co-tuning, and make it the one that this organisation uses."""
         self._status.enter(Phase.RECEIVING, run_id=published.run_id, round_number=published.round)
         manifest = await self._fetch_manifest(published.run_id)
         await self._fetch(published.digest, manifest)
         card = await self._coordinator.card(published)
+        self._audit.see_of_card(card.card.head)
         # The manifest names the SLM as the coordinator knows it; whoever loads the adapter here needs this machine's.
         config = manifest.adapter_config | {"base_model_name_or_path": self._slm}
         self._state.keep_published(published, config, card_files(card, "slm-adapter"))
@@ -228,6 +201,7 @@ class Agent:
     async def _train(self, assignment: Assignment, manifest: Manifest) -> StoredUpdate:
         self._status.enter(Phase.TRAINING, run_id=assignment.run_id, round_number=assignment.round)
         await self._fetch(assignment.adapter, manifest)
+        self._state.forget_adapters_but(assignment.adapter)
         # By the signed manifest and not by what the coordinator says: no two rounds have the same update summed.
         seed = data_seed(manifest.run_id, manifest.seed, assignment.round, self._name)
         order = TrainingOrder(

@@ -7,7 +7,7 @@ keeps every head, and whoever verifies the log with them sees which of them is n
 
 import structlog
 
-from services.client_agent.state import AuditContradiction, StateFolder
+from services.client_agent.audit_heads import AuditContradiction, AuditHeads
 from services.client_agent.status import Status
 from shared.errors import AuditBroken, SignatureInvalid
 from shared.protocol.audit import SignedHead, require_head
@@ -20,12 +20,12 @@ log = structlog.get_logger()
 class AuditWatch:
     """The newest head that this agent was told, and what contradicts it."""
 
-    def __init__(self, state: StateFolder, status: Status) -> None:
-        self._state = state
+    def __init__(self, heads: AuditHeads, status: Status) -> None:
+        self._heads = heads
         self._status = status
-        self._known = self._told = state.audit_head
-        if state.audit_contradiction is not None:
-            status.audit_broken = state.audit_contradiction.why
+        self._known = self._told = heads.newest
+        if (contradiction := heads.contradiction) is not None:
+            status.audit_broken = contradiction.why
 
     def see(self, told: SignedHead | None) -> None:
         """Remember a head; or say, and go on saying, why it cannot be of the log that this agent knows."""
@@ -33,14 +33,25 @@ class AuditWatch:
             return
         self._told = told
         why = NOT_TOLD if told is None else _contradiction(told, self._known)
-        if told is not None and why is None:
+        if why is not None:
+            self._break(told, why)
+        elif told is not None:
             self._known = told
-            self._state.keep_audit_head(told)
+            self._heads.keep(told)
+
+    def see_of_card(self, head: SignedHead) -> None:
+        """Remember a head that a model card shows, which need not be the newest; or say that it is of another log."""
+        known = self._known
+        if known is not None and (head.key, head.head.federation) != (known.key, known.head.federation):
+            self._break(head, f"a model card shows another audit log: {_contradiction(head, known)}")
             return
+        self._heads.keep_older(head)
+
+    def _break(self, told: SignedHead | None, why: str) -> None:
         log.error("agent.audit_broken", detail=why)
         self._status.audit_broken = why
-        if self._known is not None and self._state.audit_contradiction is None:
-            self._state.keep_audit_contradiction(AuditContradiction(known=self._known, told=told, why=why))
+        if self._known is not None and self._heads.contradiction is None:
+            self._heads.keep_contradiction(AuditContradiction(known=self._known, told=told, why=why))
 
 
 def _contradiction(told: SignedHead, known: SignedHead | None) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from shared.errors import CardInvalid
 from shared.protocol.attempts import AttemptPlace, DealtShares, ReleasedShares, SignedSurvivors
 from shared.protocol.card import SignedCard, require_card
 from shared.protocol.manifest import Manifest, SignedManifest, require_manifest
@@ -54,6 +55,12 @@ class CoordinatorClient:
         path = f"/v1/runs/{published.run_id}/rounds/{published.round}/card"
         signed = await self._transport.call("GET", path, SignedCard)
         require_card(signed, operator_key=self._operator_key, digest=published.digest)
+        card = signed.card
+        if (card.federation, card.run_id, card.round) != (self._federation, published.run_id, published.round):
+            raise CardInvalid(
+                f"for round {published.round} of run {published.run_id} came the model card of round {card.round} of "
+                f"run {card.run_id} in {card.federation}: the adapter is not used"
+            )
         return signed
 
     async def fetch_adapter(self, digest: str, into: Path, *, size: int) -> int:

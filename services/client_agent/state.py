@@ -28,11 +28,12 @@ import numpy as np
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from services.client_agent.attempt_journal import AttemptJournal, round_of
+from services.client_agent.audit_heads import AuditHeads
 from services.client_agent.peft_folder import export_adapter
 from services.client_agent.trainer import LocalEvaluation
+from shared.adapter_folder import CARD, WEIGHTS
 from shared.errors import AttemptRefused, PolicyRefused
-from shared.folders import appending, is_whole, owned, sync, write_whole
-from shared.protocol.audit import SignedHead
+from shared.folders import is_whole, owned, sync, write_whole
 from shared.protocol.digests import Digest
 from shared.protocol.messages import Assignment, PublishedAdapter
 from shared.protocol.names import RoundNumber, RunId
@@ -43,10 +44,6 @@ from shared.protocol.tensors import Array
 from shared.protocol.terms import FROZEN
 
 DAY_SECONDS = 86_400.0
-BROKEN_AUDIT = "audit-broken.json"
-
-# Some 180,000 heads. A coordinator that tells more gets no newer ones kept, and no older ones away.
-MOST_HEADS_BYTES = 1 << 26
 
 # An agent that takes part in more runs at once than this trains some updates again.
 RUNS_KEPT = 4
@@ -108,29 +105,13 @@ class Spent(BaseModel):
 SPENT = TypeAdapter(dict[str, Spent])
 
 
-class AuditContradiction(BaseModel):
-    """Why a head that was told cannot be of the log whose head is known: with both signatures, for others to see."""
-
-    known: SignedHead
-    told: SignedHead | None
-    why: str
-    model_config = FROZEN
-
-
-def audit_contradiction_in(folder: Path) -> AuditContradiction | None:
-    """Return two heads that cannot be of one log, if the agent of this state folder was told such."""
-    try:
-        return AuditContradiction.model_validate_json((folder / BROKEN_AUDIT).read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-
-
 class StateFolder:
     """The state of one agent."""
 
     def __init__(self, root: Path) -> None:
         """Use (and make) the folder ``root``."""
         self._root = root
+        self.audit = AuditHeads(root)
         self._adapters = root / "adapters"
         self._updates = root / "updates"
         self._adapters.mkdir(parents=True, exist_ok=True)
@@ -151,30 +132,13 @@ class StateFolder:
         except (FileNotFoundError, ValidationError):
             return None
 
-    @property
-    def audit_head(self) -> SignedHead | None:
-        """The newest head of the coordinator's audit log; None before the first, or where the file was damaged."""
-        try:
-            return SignedHead.model_validate_json((self._root / "audit-head.json").read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return None
-
-    def keep_audit_head(self, head: SignedHead) -> None:
-        """Remember a head of the coordinator's audit log, beside those before it while there is room for them."""
-        heads = self._root / "audit-heads.jsonl"
-        if not heads.exists() or heads.stat().st_size < MOST_HEADS_BYTES:
-            with appending(heads) as (_, append):
-                append(head.model_dump_json().encode())
-        write_whole(self._root / "audit-head.json", head.model_dump_json().encode())
-
-    @property
-    def audit_contradiction(self) -> AuditContradiction | None:
-        """Two heads that cannot be of one log, if this agent was told such."""
-        return audit_contradiction_in(self._root)
-
-    def keep_audit_contradiction(self, found: AuditContradiction) -> None:
-        """Keep two heads that cannot be of one log, until somebody takes the file away."""
-        write_whole(self._root / BROKEN_AUDIT, found.model_dump_json().encode())
+    def settled(self) -> PublishedAdapter | None:
+        """Return what this agent holds, as it starts; a kill may have left another adapter's weights in the folder."""
+        published = self.published
+        if published is None or is_whole(self.peft_folder / WEIGHTS, published.digest):
+            return published
+        (self._root / "published.json").unlink()
+        return None
 
     def adapter(self, digest: str) -> Path:
         """Return where the adapter named ``digest`` lies or will lie."""
@@ -200,10 +164,21 @@ class StateFolder:
         sync(file)
         export_adapter(self.peft_folder, file, adapter_config, beside)
         write_whole(self._root / "published.json", published.model_dump_json().encode())
-        for other in self._adapters.iterdir():
-            if other != file:
-                other.unlink()
+        self.forget_adapters_but(published.digest)
         self.journal.forget(published.run_id, below=published.round + 1)
+
+    @property
+    def has_card(self) -> bool:
+        """Whether the adapter that this agent holds has its model card beside it."""
+        return (self.peft_folder / CARD).is_file()
+
+    def forget_adapters_but(self, digest: str) -> None:
+        """Delete all adapters but this one and the one that this agent holds."""
+        held = self.published
+        kept = {self.adapter(each) for each in (digest, held and held.digest) if each}
+        for other in self._adapters.iterdir():
+            if other not in kept:
+                other.unlink()
 
     def update_file(self, run_id: str, number: int) -> Path:
         """Return where the update of a round lies or will lie."""

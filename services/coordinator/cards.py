@@ -1,18 +1,20 @@
 """Model cards of published rounds (docs/protocol.md, "Model cards"): put together from the store, and signed."""
 
+import re
+
 from services.coordinator.manifest import manifest_of
 from services.coordinator.ports import Store
 from services.coordinator.records import Round, Run
 from services.coordinator.transaction import Transaction
 from shared.errors import NotFound
 from shared.protocol.audit import AuditHead, sign_head
-from shared.protocol.card import PUBLISHED, BaseModelOfCard, ModelCard, RoundOfCard, SignedCard, sign_card
+from shared.protocol.card import MOST_ROUNDS, PUBLISHED, BaseModelOfCard, ModelCard, RoundOfCard, SignedCard, sign_card
 from shared.protocol.identity import IdentityKey
 from shared.protocol.manifest import SignedManifest
 from shared.protocol.rounds import RoundState
 from shared.protocol.work import PreparedModel
 
-KEPT = 64
+KEPT = 8
 
 
 class Cards:
@@ -56,10 +58,9 @@ class Cards:
             llm_lora=run.terms.llm_lora,
             cotuning=run.terms.cotuning,
             gate=run.terms.gate,
-            rounds=tuple(_round(one) for one in rounds if one.number <= published.number),
+            rounds=tuple(_round(one) for one in rounds if one.number <= published.number)[-MOST_ROUNDS:],
             base_scores=run.prepared.scores,
             scores=published.scores,
-            evaluation=published.evaluation,
             error_bound=published.error_bound,
             published_at=published.entered[RoundState.PUBLISHED],
             audit=line,
@@ -69,20 +70,19 @@ class Cards:
 
 def _base(name: str, model: PreparedModel) -> BaseModelOfCard:
     """Name a base model as a hub does, or by its folder alone: where that lies is the worker's own business."""
-    owner, _, model_name = name.rpartition("/")
+    owner, _, model_name = name.rstrip("/").rpartition("/")
     on_hub = owner and "/" not in owner and not owner.startswith(".")
-    return BaseModelOfCard(name=name if on_hub else model_name, digest=model.base_digest, licence=model.licence)
+    said = re.sub(r"[^A-Za-z0-9._+/-]", "-", name if on_hub else model_name).lstrip("._+/-")
+    return BaseModelOfCard(name=said[:256] or "unnamed", digest=model.base_digest, licence=model.licence)
 
 
 def _round(one: Round) -> RoundOfCard:
-    assert one.aggregate is not None  # noqa: S101 - our own invariant: a published round has all three
-    assert one.slm_candidate is not None  # noqa: S101
+    assert one.slm_candidate is not None  # noqa: S101 - our own invariant: a published round has both
     assert one.llm_candidate is not None  # noqa: S101
     return RoundOfCard(
         number=one.number,
         updates=one.accepted,
         began_from=one.slm_adapter,
-        aggregate=one.aggregate,
         slm_adapter=one.slm_candidate,
         llm_adapter=one.llm_candidate,
     )

@@ -18,6 +18,9 @@ MOST_WAITING = 8
 KEPT_SECONDS = 600.0
 # As long as any worker may take for it; then it is put to another one.
 ASKED_SECONDS = 120.0
+MOST_TRIES = 2  # a question may be what kills its workers
+NOBODY_ANSWERED = "no worker has answered in time: look at the worker's log, or ask for fewer tokens"
+ENDED = frozenset({QuestionState.ANSWERED, QuestionState.FAILED})
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class _Asked:
     by: str
     since: float
     state: QuestionState = QuestionState.WAITING
+    tries: int = 0
     answers: Answers = field(default_factory=dict)
     reason: str | None = None
 
@@ -68,7 +72,7 @@ class Questions:
         )
         with self._lock:
             self._forget()
-            if len(self._waiting()) >= MOST_WAITING:
+            if sum(asked.state not in ENDED for asked in self._asked.values()) >= MOST_WAITING:
                 raise TooManyRequests(f"{MOST_WAITING} questions are waiting already: ask again in a while", 10)
             self._asked[question.id] = _Asked(question, run.id, run.published_round, by, self._clock())
             view = self._view(question.id)
@@ -90,7 +94,8 @@ class Questions:
             self._forget()
             for question_id in self._waiting():
                 asked = self._asked[question_id]
-                self._asked[question_id] = replace(asked, state=QuestionState.ASKED, since=self._clock())
+                tried = replace(asked, state=QuestionState.ASKED, tries=asked.tries + 1, since=self._clock())
+                self._asked[question_id] = tried
                 return asked.question
             return None
 
@@ -98,7 +103,7 @@ class Questions:
         """Take a worker's answers, or why there are none; once is enough, and nobody may be waiting any more."""
         with self._lock:
             asked = self._asked.get(question_id)
-            if asked is None or asked.state in {QuestionState.ANSWERED, QuestionState.FAILED}:
+            if asked is None or asked.state in ENDED:
                 return
             if isinstance(outcome, QuestionAnswered):
                 asked = replace(asked, state=QuestionState.ANSWERED, answers=outcome.answers)
@@ -117,7 +122,11 @@ class Questions:
             if now - asked.since > KEPT_SECONDS:
                 del self._asked[each]
             elif asked.state is QuestionState.ASKED and now - asked.since > ASKED_SECONDS:
-                self._asked[each] = replace(asked, state=QuestionState.WAITING, since=now)
+                self._asked[each] = (
+                    replace(asked, state=QuestionState.FAILED, reason=NOBODY_ANSWERED, since=now)
+                    if asked.tries >= MOST_TRIES
+                    else replace(asked, state=QuestionState.WAITING, since=now)
+                )
 
     def _view(self, question_id: str) -> QuestionView:
         asked, waiting = self._asked[question_id], self._waiting()

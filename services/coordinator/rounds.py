@@ -4,7 +4,7 @@ Decisions are the protocol room's; this file applies them to the store. It holds
 call may be the first after a restart. No HTTP, no torch.
 """
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
@@ -30,9 +30,12 @@ from shared.errors import (
     VersionConflict,
 )
 from shared.protocol.manifest import manifest_digest
+from shared.protocol.membership import UNWILLING
 from shared.protocol.messages import Assignment, PublishedAdapter, Wanted
 from shared.protocol.rounds import STAGES, RoundEvent, RoundState, RunState, Verdict, data_seed, verdict
 from shared.protocol.work import CotuneTask
+
+NONE: Mapping[str, str] = {}
 
 log = structlog.get_logger()
 
@@ -59,10 +62,10 @@ class RoundEngine:
 
     # --- agents -------------------------------------------------------------------------------------------------
 
-    def wanted(self, agent: str, declined: Collection[str] = ()) -> Wanted:
+    def wanted(self, agent: str, declined: Mapping[str, str] = NONE) -> Wanted:
         """Return the oldest round that waits for this agent, and the adapter that it is to hold.
 
-        Runs that the agent has declined, because its SLM is not theirs, come last, and their adapters not at all.
+        Runs that the agent has declined come last; ``declined`` has a word for the reason of each.
         """
         with self._store.read() as tx:
             adapter = held(tx, declined)
@@ -259,10 +262,14 @@ def _decide(run: Run, current: Round, now: float) -> Verdict:
     )
 
 
-def held(tx: Transaction, declined: Collection[str] = ()) -> PublishedAdapter | None:
-    """Return the adapter that agents are to hold: the one that an operator has pinned, else the newest."""
+def held(tx: Transaction, declined: Mapping[str, str] = NONE) -> PublishedAdapter | None:
+    """Return the adapter that an agent is to hold: the one that an operator has pinned, else the newest.
+
+    Of runs whose adapters the agent cannot use, none is: a run that it only takes no part in is no such run.
+    """
+    unusable = [run_id for run_id, reason in declined.items() if reason != UNWILLING]
     pinned = tx.adapters.pinned()
-    return tx.adapters.newest(declined) if pinned is None or pinned.run_id in declined else pinned
+    return tx.adapters.newest(unusable) if pinned is None or pinned.run_id in unusable else pinned
 
 
 def published(run: Run) -> PublishedAdapter | None:

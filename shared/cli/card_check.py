@@ -5,10 +5,13 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from shared.adapter_folder import WEIGHTS, read_card, require_adapter
+from shared.adapter_folder import CARD, README, WEIGHTS, adapter_config_in, read_card, readme_in, require_adapter
+from shared.errors import CardInvalid
 from shared.folders import file_digest
 from shared.protocol.card import SignedCard, require_card
+from shared.protocol.card_text import card_text
 from shared.protocol.identity import PublicKey, fingerprint
+from shared.protocol.lora import require_lora
 from shared.protocol.messages import ArtefactName
 from shared.protocol.names import PrincipalName, RoundNumber, RunId
 from shared.protocol.terms import FROZEN
@@ -37,6 +40,14 @@ def checked_card(folder: Path, *, operator_key: str) -> tuple[SignedCard, Checke
     signed = read_card(require_adapter(folder))
     card = signed.card
     adapter = require_card(signed, operator_key=operator_key, digest=file_digest(folder / WEIGHTS))
+    manifest = card.manifest.manifest
+    config = adapter_config_in(folder)
+    if adapter == "slm-adapter":
+        require_lora(config, manifest.layout, manifest.slm_lora)
+    else:  # whose layout no manifest has
+        require_lora(config, {}, card.llm_lora)
+    if readme_in(folder) != card_text(card, adapter):
+        raise CardInvalid(f"{folder / README} does not say what {CARD} says: fetch the adapter again")
     return signed, CheckedCard(
         adapter=adapter,
         federation=card.federation,

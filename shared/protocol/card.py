@@ -8,28 +8,33 @@ audit log that says so, with the head that the log had then.
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from shared.errors import CardInvalid
 from shared.protocol.audit import AuditEntry, SignedHead, entry_hash, require_head
 from shared.protocol.digests import Digest
 from shared.protocol.identity import IdentityKey, PublicKey, Signature, require_signature
 from shared.protocol.manifest import SignedManifest, require_manifest
-from shared.protocol.messages import AgentsEvaluation, ArtefactName, BaseScores, RoundScores
-from shared.protocol.names import PrincipalName, RunId
+from shared.protocol.messages import ArtefactName, BaseScores, Finite, RoundScores
+from shared.protocol.names import Licence, PrincipalName, RunId
 from shared.protocol.terms import FROZEN, CotuningTerms, GateTerms, LoraTerms
 
 PUBLISHED = "round.published"
+
+# So that a card stays some kilobytes: how a run of a thousand rounds began is in its audit log.
+MOST_ROUNDS = 50
+# The last second of the year 9999, after which there are no dates.
+LAST_MOMENT = 253_402_300_799
 
 _KIND = "model-card"
 
 
 class BaseModelOfCard(BaseModel):
-    """A base model, as the worker knows it; ``licence`` is what its own card says, where it says one."""
+    """A base model, as the worker knows it; ``licence`` is what was read from its own card, if anything was."""
 
-    name: str
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+/-]{0,255}$")]
     digest: Digest
-    licence: str | None
+    licence: Licence | None
     model_config = FROZEN
 
 
@@ -39,17 +44,17 @@ class RoundOfCard(BaseModel):
     number: Annotated[int, Field(ge=1)]
     updates: Annotated[int, Field(ge=0)]
     began_from: Digest
-    aggregate: Digest
     slm_adapter: Digest
     llm_adapter: Digest
     model_config = FROZEN
 
 
 class ModelCard(BaseModel):
-    """The card of the adapters that one round has published; ``rounds`` are that round and those before it.
+    """The card of the adapters that one round has published; ``rounds`` are that round and the newest before it.
 
     A round that was refused or aborted has changed no adapter, and is not among them. ``error_bound`` is how far the
-    mean may be from that of the clipped updates, where these were masked.
+    mean may be from that of the clipped updates, where these were masked. Of the agents' own evaluations nothing is in
+    it, for all agents read it, and of a sum of three two know the third's part.
     """
 
     federation: PrincipalName
@@ -61,12 +66,11 @@ class ModelCard(BaseModel):
     llm_lora: LoraTerms
     cotuning: CotuningTerms
     gate: GateTerms
-    rounds: Annotated[tuple[RoundOfCard, ...], Field(min_length=1)]
+    rounds: Annotated[tuple[RoundOfCard, ...], Field(min_length=1, max_length=MOST_ROUNDS)]
     base_scores: BaseScores
     scores: RoundScores
-    evaluation: AgentsEvaluation | None
-    error_bound: float | None
-    published_at: float
+    error_bound: Finite | None
+    published_at: Annotated[float, Field(ge=0, le=LAST_MOMENT)]
     audit: AuditEntry
     head: SignedHead
     model_config = FROZEN
@@ -136,7 +140,8 @@ def _require_audit(card: ModelCard, what: str) -> None:
     entry, head = card.audit, card.head.head
     require_head(card.head, known=None)
     last = card.rounds[-1]
-    said = (entry.action, entry.subject, entry.detail.get("slm_adapter"), entry.detail.get("llm_adapter"))
+    llm_adapter = entry.detail.get("llm_adapter", last.llm_adapter)  # rounds of older releases did not say it
+    said = (entry.action, entry.subject, entry.detail.get("slm_adapter"), llm_adapter)
     if said != (PUBLISHED, f"run/{card.run_id}/round/{card.round}", last.slm_adapter, last.llm_adapter):
         raise CardInvalid(f"{what} shows a line of the audit log that does not say that these adapters were published")
     if (entry_hash(entry), entry.seq, card.federation) != (head.hash, head.seq, head.federation):

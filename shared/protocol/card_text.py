@@ -64,12 +64,6 @@ def _accuracies(card: ModelCard) -> Iterator[str]:
         ("LLM after co-tuning", scores.llm),
     ):
         yield f"| {name} | {_accuracy(score)} | {score.loss:.4f} |"
-    if card.evaluation is not None:
-        told = card.evaluation
-        yield (
-            f"\nThe organisations' own examples, {told.examples:,} in all, before the round: accuracy "
-            f"{told.accuracy:.1%}, loss {told.loss:.4f}. Only this sum is known."
-        )
 
 
 def _training(card: ModelCard) -> Iterator[str]:
@@ -119,7 +113,6 @@ def _origin(card: ModelCard) -> Iterator[str]:
         (f"base of the LLM, `{card.llm.name}`, {_licence(card.llm.licence)}", card.llm.digest),
         ("tokenizer of both", manifest.tokenizer_digest),
         ("SLM adapter before the round", last.began_from),
-        ("mean of the updates", last.aggregate),
         ("SLM adapter, published", last.slm_adapter),
         ("LLM adapter, published", last.llm_adapter),
         (f"audit log, entry {card.audit.seq}", card.audit.hash),
@@ -128,7 +121,7 @@ def _origin(card: ModelCard) -> Iterator[str]:
 
 
 def _licence(stated: str | None) -> str:
-    return f"licence {stated}" if stated else "which states no licence"
+    return f"licence {stated}" if stated else "of which no licence was read"
 
 
 def _accuracy(score: Score) -> str:

@@ -28,6 +28,11 @@ OneTimeToken: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9
 Moment: TypeAlias = Annotated[int, Field(ge=0, lt=2**53)]
 
 
+# What an agent says of a run that it declines where a reason would tell of its data or its policy: that it takes no
+# part in it, or that it does not hold its adapters either.
+UNWILLING, UNUSABLE = "unwilling", "unusable"
+
+
 class MemberState(StrEnum):
     """How far an agent has come: a token, a key, the operator's signature; or none of them any more."""
 
@@ -136,8 +141,8 @@ class RoundPlace(BaseModel):
 class Heard(BaseModel):
     """What an agent has said when it last asked what is wanted: since then it works, waits, or is gone.
 
-    ``declines`` are the runs that it will not or cannot work for, each with the code of the reason; ``assigned`` is the
-    round that it was given to train for, if it was.
+    ``declines`` are the runs that it will not or cannot work for, each with the code of the reason or a word for
+    it; ``assigned`` is the round that it was given to train for, if it was.
     """
 
     at: float

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from shared.protocol.digests import Digest
 from shared.protocol.messages import BaseScores, Finite, Message, RoundScores, WaitSeconds
-from shared.protocol.names import RunId
+from shared.protocol.names import Licence, RunId
 from shared.protocol.questions import Answers, QuestionId
 from shared.protocol.tensors import LayoutSent
 from shared.protocol.terms import FROZEN, RunTerms, Seed
@@ -60,7 +60,7 @@ class PreparedModel(BaseModel):
     adapter: Digest
     layout: LayoutSent
     adapter_config: dict[str, JsonValue]
-    licence: str | None = None
+    licence: Licence | None = None
     model_config = FROZEN
 
 

@@ -38,6 +38,7 @@ from shared.errors import (
 )
 from shared.protocol.digests import digest_of
 from shared.protocol.manifest import MANIFEST, Manifest, SignedManifest
+from shared.protocol.membership import UNWILLING
 from shared.protocol.messages import LONGEST_POLL_SECONDS, MOST_DECLINED, Wanted
 from shared.protocol.rounds import RoundState, RunState, data_seed
 from shared.transport import Transport, WithoutSocket
@@ -345,11 +346,11 @@ async def test_of_declined_runs_the_newest_are_told(tmp_path: Path, clock: Manua
         ada = everybody.agents["ada"]
         declined = [f"{number:064}" for number in range(MOST_DECLINED + 50)]
         for run_id in [*declined, declined[60]]:
-            with pytest.raises(PolicyRefused), ada._willing(run_id):
+            with pytest.raises(PolicyRefused), ada._declined.unless_done(run_id):
                 raise PolicyRefused("no")
         await ada.step(wait_seconds=0)
-        assert list(ada._declined) == [*declined[50:60], *declined[61:], declined[60]]
-        assert everybody.context.presence.agent("ada").declines[declined[60]] == PolicyRefused.code
+        assert list(ada._declined.told) == [*declined[50:60], *declined[61:], declined[60]]
+        assert everybody.context.presence.agent("ada").declines[declined[60]] == UNWILLING
         assert everybody.statuses["ada"].sent.bytes < 8192
 
 
@@ -622,7 +623,7 @@ async def test_an_agent_trains_for_nothing_that_its_operator_has_not_signed(
         with pytest.raises(error, match=f"run {RUN}"):
             await ada.step(wait_seconds=0)
         assert trainer.trainings == 0
-        assert list(ada._declined) == [RUN]
+        assert list(ada._declined.told) == [RUN]
         honest = make_agent("ada", client_of(everybody.transports["ada"]), InProcess(trainer), state, Status(), slm=SLM)
         await honest.step(wait_seconds=0)
         assert trainer.trainings == 1

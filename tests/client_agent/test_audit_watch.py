@@ -9,8 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from bench.federation import ManualClock
+from services.client_agent.audit_heads import MOST_HEADS_BYTES, AuditContradiction
 from services.client_agent.audit_watch import AuditWatch
-from services.client_agent.state import MOST_HEADS_BYTES, AuditContradiction, StateFolder
+from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
 from shared.protocol.audit import AuditHead, SignedHead, sign_head
 from shared.protocol.digests import digest_of
@@ -32,7 +33,7 @@ def see(folder: Path, *told: SignedHead | None) -> tuple[Status, list[dict[str, 
     """Let an agent that starts on ``folder`` be told this, and return what it shows and logs."""
     status = Status()
     with capture_logs() as lines:
-        watch = AuditWatch(StateFolder(folder), status)
+        watch = AuditWatch(StateFolder(folder).audit, status)
         for one in told:
             watch.see(one)
     return status, list(lines)
@@ -43,8 +44,8 @@ def test_the_newest_head_is_remembered(tmp_path: Path) -> None:
     for told in ([None, None], [head(1), head(1), head(3)], [head(3), head(7)]):
         status, lines = see(tmp_path, *told)
         assert (status.audit_broken, lines) == (None, [])
-    assert StateFolder(tmp_path).audit_head == head(7)
-    assert StateFolder(tmp_path).audit_contradiction is None
+    assert StateFolder(tmp_path).audit.newest == head(7)
+    assert StateFolder(tmp_path).audit.contradiction is None
 
 
 def test_every_head_is_kept_as_evidence(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_every_head_is_kept_as_evidence(tmp_path: Path) -> None:
     os.truncate(file, MOST_HEADS_BYTES)
     see(tmp_path, head(9))
     assert file.stat().st_size == MOST_HEADS_BYTES
-    assert StateFolder(tmp_path).audit_head == head(9)
+    assert StateFolder(tmp_path).audit.newest == head(9)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +79,8 @@ def test_a_log_that_was_cut_or_rewritten_is_told_loudly(told: SignedHead | None,
     assert why in str(status.audit_broken)
     assert [(line["event"], line["log_level"]) for line in lines] == [("agent.audit_broken", "error")]
     assert status.view().audit_broken == status.audit_broken
-    assert StateFolder(tmp_path).audit_head == head(3)
-    kept = StateFolder(tmp_path).audit_contradiction
+    assert StateFolder(tmp_path).audit.newest == head(3)
+    kept = StateFolder(tmp_path).audit.contradiction
     assert kept == AuditContradiction(known=head(3), told=told, why=str(status.audit_broken))
 
 
@@ -89,7 +90,7 @@ def test_what_was_seen_once_stays_said(tmp_path: Path) -> None:
     status, lines = see(tmp_path, head(8), head(9))
     assert lines == []
     assert "ends at entry 2" in str(status.audit_broken)
-    assert StateFolder(tmp_path).audit_head == head(9)
+    assert StateFolder(tmp_path).audit.newest == head(9)
 
 
 async def test_every_answer_tells_an_agent_the_head(tmp_path: Path, clock: ManualClock) -> None:
@@ -97,7 +98,7 @@ async def test_every_answer_tells_an_agent_the_head(tmp_path: Path, clock: Manua
     async with federation(tmp_path, clock) as everybody:
         await everybody.start(RUN, terms_of())
         await everybody.finish(RUN)
-        assert StateFolder(tmp_path / "ada").audit_head == everybody.context.audit.head()
+        assert StateFolder(tmp_path / "ada").audit.newest == everybody.context.audit.head()
         assert {status.audit_broken for status in everybody.statuses.values()} == {None}
 
 

@@ -12,10 +12,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bench.federation import FEDERATION, key_of, sign
+from services.client_agent.audit_heads import AuditContradiction
 from services.client_agent.cli.app import app
 from services.client_agent.cli.doctor import PACKAGES
 from services.client_agent.egress_ledger import ledger_folder, months, read
-from services.client_agent.state import AuditContradiction, StateFolder
+from services.client_agent.state import StateFolder
 from services.coordinator.app import create_app
 from services.coordinator.context import Context
 from shared.cli.console import ExitCode
@@ -291,7 +292,7 @@ def test_an_audit_log_that_contradicted_itself_is_a_warning(installed: Installat
     assert installed.findings()["audit log"][0] == "ok"
     head = context.audit.head()
     found = AuditContradiction(known=head, told=None, why="the audit log was cut")
-    StateFolder(installed.folder / "state").keep_audit_contradiction(found)
+    StateFolder(installed.folder / "state").audit.keep_contradiction(found)
     verdict, said = installed.findings()["audit log"]
     assert (verdict, said.startswith("the audit log was cut")) == ("warning", True)
 

@@ -28,6 +28,9 @@ def test_a_card_leads_from_round_to_round(played: Context) -> None:
     assert signed.card.rounds[1].began_from == signed.card.rounds[0].slm_adapter
     assert [one.updates for one in signed.card.rounds] == [2, 2]
     assert require_card(signed, operator_key=OPERATOR, digest=signed.card.rounds[-1].llm_adapter) == "llm-adapter"
+    first = played.cards.card(RUN, 1)  # rolled back to
+    assert [one.number for one in first.card.rounds] == [1]
+    assert require_card(first, operator_key=OPERATOR, digest=first.card.rounds[0].slm_adapter) == "slm-adapter"
     with pytest.raises(CardInvalid, match="is of the adapters"):
         require_card(signed, operator_key=OPERATOR, digest=signed.card.rounds[0].slm_adapter)
 
@@ -61,3 +64,30 @@ def test_only_so_many_cards_are_kept_at_hand(played: Context, monkeypatch: pytes
     played.cards.card(RUN, 3)
     assert played.cards.card(RUN, 1) == first
     assert len(played.cards._made) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("/srv/models/small/", "small"),
+        ("../kleine Größe", "kleine-Gr--e"),
+        ("owner/a](b)", "owner/a--b-"),
+        ("...", "unnamed"),
+    ],
+)
+def test_a_name_is_said_so_that_it_can_be_written_down(name: str, said: str, context: Context) -> None:
+    """Whatever the worker's folder is called."""
+    begin(context, terms_of(slm=name))
+    play_round(context, 1)
+    assert context.cards.card(RUN, 1).card.slm.name == said
+
+
+def test_a_card_stays_short(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many rounds it has the newest."""
+    monkeypatch.setattr("services.coordinator.cards.MOST_ROUNDS", 2)
+    begin(context, terms_of(rounds=3))
+    for number in (1, 2, 3):
+        play_round(context, number)
+    signed = context.cards.card(RUN, 3)
+    assert [one.number for one in signed.card.rounds] == [2, 3]
+    assert require_card(signed, operator_key=OPERATOR, digest=theta_of(context)) == "slm-adapter"

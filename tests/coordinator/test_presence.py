@@ -50,7 +50,7 @@ async def test_an_operator_sees_who_was_heard_of_and_why_one_declines(context: C
     """An agent that trains was given a round; one that declines says by which code; a silent one says nothing."""
     begin(context)
     await ask(context, "ada")
-    await ask(context, "bob", {"declined": f"{RUN}:policy_refused"})
+    await ask(context, "bob", {"declined": f"{RUN}:unwilling"})
     ada, bob, cleo = (await listed(context)).agents[:3]
     assert ada.heard is not None
     assert (ada.heard.at, ada.heard.version, ada.heard.assigned) == (
@@ -59,7 +59,7 @@ async def test_an_operator_sees_who_was_heard_of_and_why_one_declines(context: C
         RoundPlace(run_id=RUN, round=1),
     )
     assert bob.heard is not None
-    assert bob.heard.declines == {RUN: "policy_refused"}
+    assert bob.heard.declines == {RUN: "unwilling"}
     assert cleo.heard is None
 
 

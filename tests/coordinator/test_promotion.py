@@ -3,6 +3,7 @@ import pytest
 from bench.federation import ManualClock
 from services.coordinator.context import Context
 from shared.errors import NotFound
+from shared.protocol.membership import UNUSABLE, UNWILLING
 from shared.protocol.published import AdapterList, Promotion
 from tests.support.federations import RUN, begin, client, play_round, run_of, terms_of, theta_of
 
@@ -34,10 +35,13 @@ async def test_agents_hold_the_newest_until_an_operator_chooses_another(publishe
     assert published.rounds.wanted("ada").published == newest
 
 
-def test_an_agent_that_declines_the_run_of_the_chosen_adapter_is_not_given_it(published: Context) -> None:
-    """It could not use it: it holds the newest of the runs that it takes part in."""
-    published.promotion.pin(RUN, 1, actor="operator")
-    assert published.rounds.wanted("ada", {RUN}).published is None
+@pytest.mark.parametrize(("reason", "is_given"), [(UNWILLING, True), (UNUSABLE, False), ("base_model_mismatch", False)])
+def test_an_agent_is_given_what_it_can_use(reason: str, is_given: bool, published: Context) -> None:  # noqa: FBT001
+    """One that only takes no part in a run goes back with the others; one whose SLM is another has no use for it."""
+    earlier = published.promotion.pin(RUN, 1, actor="operator").held
+    assert published.rounds.wanted("ada", {RUN: reason}).published == (earlier if is_given else None)
+    newest = published.promotion.unpin(actor="operator").held
+    assert published.rounds.wanted("ada", {RUN: reason}).published == (newest if is_given else None)
 
 
 def test_rounds_go_on_from_their_own_newest_adapter(published: Context) -> None:

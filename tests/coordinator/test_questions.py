@@ -3,7 +3,7 @@ import pytest
 from bench.federation import ManualClock
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.context import Context
-from services.coordinator.questions import ASKED_SECONDS, KEPT_SECONDS, MOST_WAITING
+from services.coordinator.questions import ASKED_SECONDS, KEPT_SECONDS, MOST_WAITING, NOBODY_ANSWERED
 from shared.errors import NotFound, RunConflict, TooManyRequests
 from shared.protocol.questions import ModelName, QuestionRequest, QuestionState, QuestionView
 from shared.protocol.work import LeaseAnswer, LeaseRequest, QuestionAnswered, QuestionFailed
@@ -74,7 +74,7 @@ def test_what_cannot_be_answered_says_why(prepared: Context) -> None:
 
 
 def test_a_question_that_a_worker_has_dropped_is_put_to_the_next(prepared: Context, clock: ManualClock) -> None:
-    """A worker that was killed keeps nobody waiting for ever; nothing is kept for long either."""
+    """Once: it may be what kills workers. Nobody waits for ever, and nothing is kept for long."""
     asked = prepared.questions.ask(WHY, by="operator")
     assert prepared.questions.next() is not None
     assert prepared.questions.next() is None
@@ -82,6 +82,10 @@ def test_a_question_that_a_worker_has_dropped_is_put_to_the_next(prepared: Conte
     again = prepared.questions.next()
     assert again is not None
     assert again.id == asked.id
+    clock.advance(ASKED_SECONDS + 1)
+    assert prepared.questions.next() is None
+    found = prepared.questions.question(asked.id, by="operator")
+    assert (found.state, found.reason) == (QuestionState.FAILED, NOBODY_ANSWERED)
     clock.advance(KEPT_SECONDS + 1)
     with pytest.raises(NotFound):
         prepared.questions.question(asked.id, by="operator")
@@ -91,6 +95,7 @@ def test_only_so_many_wait(prepared: Context) -> None:
     """Each is told how many are before it, and the next one to come back later."""
     places = [prepared.questions.ask(WHY, by="operator").before for _ in range(MOST_WAITING)]
     assert places == list(range(MOST_WAITING))
+    assert prepared.questions.next() is not None  # it waits for its answer all the same
     with pytest.raises(TooManyRequests):
         prepared.questions.ask(WHY, by="operator")
 

@@ -264,11 +264,11 @@ def test_what_an_agent_declined_comes_last_and_brings_no_adapter(context: Contex
     clock.advance(1)
     begin(context, terms_of(seed=7), run_id="second")
     assert context.rounds.wanted("ada").assignment.run_id == RUN
-    assert context.rounds.wanted("ada", {RUN}).assignment.run_id == "second"
+    assert context.rounds.wanted("ada", {RUN: "base_model_mismatch"}).assignment.run_id == "second"
     submit(context, "ada", run_id="second")
-    assert context.rounds.wanted("ada", {RUN}).assignment.run_id == RUN
-    assert context.rounds.wanted("ada", {RUN}).published is None
-    assert context.rounds.wanted("ada", {"second"}).published == run_of(context).published
+    assert context.rounds.wanted("ada", {RUN: "base_model_mismatch"}).assignment.run_id == RUN
+    assert context.rounds.wanted("ada", {RUN: "base_model_mismatch"}).published is None
+    assert context.rounds.wanted("ada", {"second": "base_model_mismatch"}).published == run_of(context).published
 
 
 def test_artefacts_are_what_was_published_last(context: Context) -> None:

@@ -2,16 +2,25 @@ import hashlib
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from bench.no_op import lora_of
 from shared.errors import CardInvalid, FedCoLLMError, FederationMismatch, ManifestUnsigned, SignatureInvalid
 from shared.protocol.audit import NOTHING, AuditEntry, AuditHead, sealed, sign_head
-from shared.protocol.card import BaseModelOfCard, ModelCard, RoundOfCard, SignedCard, require_card, sign_card
+from shared.protocol.card import (
+    MOST_ROUNDS,
+    BaseModelOfCard,
+    ModelCard,
+    RoundOfCard,
+    SignedCard,
+    require_card,
+    sign_card,
+)
 from shared.protocol.card_text import card_text
 from shared.protocol.digests import digest_of
 from shared.protocol.identity import IdentityKey
 from shared.protocol.manifest import MANIFEST, Manifest, SignedManifest
-from shared.protocol.messages import AgentsEvaluation, BaseScores, RoundScores, Score
+from shared.protocol.messages import BaseScores, RoundScores, Score
 from shared.protocol.terms import RunTerms, TaskTerms
 from tests.support.federations import LORA, SLM_LAYOUT, terms_of
 
@@ -47,7 +56,6 @@ def of(number: int, **changes: Any) -> RoundOfCard:  # noqa: ANN401 - fields dif
         "number": number,
         "updates": 4,
         "began_from": THETA[number - 1],
-        "aggregate": digest_of(f"mean {number}".encode()),
         "slm_adapter": THETA[number],
         "llm_adapter": OMEGA[number],
     }
@@ -87,7 +95,6 @@ def card(*, entry: AuditEntry | None = None, head: dict[str, Any] | None = None,
         "rounds": (of(1), of(2), of(3)),
         "base_scores": BaseScores(slm=SCORE, llm=SCORE),
         "scores": RoundScores(slm_aggregated=SCORE, slm=SCORE, llm=SCORE),
-        "evaluation": None,
         "error_bound": None,
         "published_at": 1_800_000_000.0,
         "audit": entry,
@@ -122,6 +129,7 @@ def test_a_card_is_of_two_adapters() -> None:
         ({"entry": line(action="round.refused")}, CardInvalid),
         ({"entry": line(detail={"slm_adapter": THETA[3], "llm_adapter": OMEGA[2]})}, CardInvalid),
         ({"entry": line(detail={})}, CardInvalid),
+        ({"entry": line(detail={"llm_adapter": OMEGA[3]})}, CardInvalid),
         ({"entry": line().model_copy(update={"actor": "somebody"})}, CardInvalid),
         ({"head": {"seq": 41}}, CardInvalid),
         ({"head": {"hash": digest_of(b"another")}}, CardInvalid),
@@ -164,7 +172,7 @@ def test_a_card_reads_as_text() -> None:
     assert "Guessing would score 25.0%" in text
     assert "Published 2027-01-15 08:00 UTC" in text
     assert "licence apache-2.0" in text
-    assert "states no licence" in text
+    assert "no licence was read" in text
     assert THETA[3] in text
     assert "with 4 updates in the mean" in text
     assert "Each organisation's update (`PlaintextAggregation`)" in text
@@ -185,7 +193,6 @@ def test_a_card_says_what_secure_aggregation_hid() -> None:
         rounds=(of(1, updates=3), of(2), of(3)),
         scores=RoundScores(slm_aggregated=score, slm=score, llm=score),
         error_bound=1.5e-7,
-        evaluation=AgentsEvaluation(examples=120, accuracy=0.5, loss=1.0),
         gate=terms.gate.model_copy(update={"enabled": False}),
     )
     text = card_text(told, "slm-adapter")
@@ -195,6 +202,29 @@ def test_a_card_says_what_secure_aggregation_hid() -> None:
     assert "with 3 to 4 updates in the mean" in text
     assert "answers' tokens predicted right" in text
     assert "| SLM after co-tuning (published) | 75.0% | 0.5000 |" in text
-    assert "The organisations' own examples, 120 in all" in text
     assert "is refused): off." in text
     assert "exact mean" not in card_text(told.model_copy(update={"error_bound": None}), "slm-adapter")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"published_at": 1e12},
+        {"published_at": -1.0},
+        {"error_bound": float("nan")},
+        {"rounds": tuple(of(1) for _ in range(MOST_ROUNDS + 1))},
+        {"rounds": ()},
+        {"slm": {"name": "small\n# A heading", "digest": SLM, "licence": None}},
+        {"slm": {"name": "small](https://elsewhere.test)", "digest": SLM, "licence": None}},
+        {"slm": {"name": "small", "digest": SLM, "licence": "mit\n<script>"}},
+    ],
+)
+def test_a_card_that_cannot_be_written_down_is_none(wrong: dict[str, Any]) -> None:
+    """A coordinator that answers so puts no text of its own beside an adapter, and ends no agent."""
+    with pytest.raises(ValidationError):
+        ModelCard.model_validate({**card().model_dump(), **wrong})
+
+
+def test_a_card_of_a_round_of_an_older_release_is_one() -> None:
+    """Its line of the audit log says the SLM's adapter alone."""
+    assert check(sign_card(COORDINATOR, card(entry=line(detail={"slm_adapter": THETA[3]})))) == "slm-adapter"

@@ -211,7 +211,7 @@ ON_THE_WIRE: dict[str, BaseModel] = {
                 heard=Heard(
                     at=1_700_000_050.0,
                     version="1.0",
-                    declines={"other": "policy_refused"},
+                    declines={"other": "unwilling"},
                     assigned=RoundPlace(run_id="run", round=2),
                 ),
             ),

@@ -22,7 +22,7 @@ from services.coordinator.settings import Settings
 from services.coordinator.tokens import Tokens
 from services.coordinator.transaction import Transaction
 from shared.protocol.manifest import MANIFEST
-from shared.protocol.membership import CERTIFICATE, MembershipCertificate, MemberState
+from shared.protocol.membership import CERTIFICATE, UNWILLING, MembershipCertificate, MemberState
 from shared.protocol.messages import AgentsEvaluation, BaseScores, RoundScores, Score
 from shared.protocol.rounds import RoundEvent, RunEvent
 from shared.protocol.terms import RunTerms
@@ -226,7 +226,7 @@ def small(context: Context, clock: ManualClock) -> None:
 
     playing(context, clock, play)
     for name in MEMBERS[:5]:
-        declines = {"letters-1": "policy_refused"} if name == "oulu" else {}
+        declines = {"letters-1": UNWILLING} if name == "oulu" else {}
         context.presence.agent_asks(name, version="0.0.9" if name == "lund" else release(), declines=declines)
         clock.advance(2)
     context.presence.worker_asks("worker", "gpu-1", version=release())

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import typer
 
+from services.client_agent.audit_heads import AuditHeads
 from services.client_agent.cli.enrol import code_of
 from services.client_agent.cli.status import AgentFile
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.egress_ledger import EgressLedger
 from services.client_agent.settings import Settings
-from services.client_agent.state import audit_contradiction_in
 from shared.cli.checks import folder, ownership, packages, port, private, threads
 from shared.cli.console import AsJson, ExitCode, telling
 from shared.cli.reachability import PATIENCE_SECONDS, reaching
@@ -172,7 +172,7 @@ def _key(settings: Settings) -> Finding:
 
 def _audit_log(state_dir: Path) -> Finding:
     """Look whether the coordinator has ever shown this agent an audit log that cannot be the one that it knows."""
-    found = audit_contradiction_in(state_dir)
+    found = AuditHeads(state_dir).contradiction
     if found is None:
         return ok("nothing contradicts what this agent was told of it")
     return warning(

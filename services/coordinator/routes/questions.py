@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 
 from services.coordinator.context import AnyContext
+from services.coordinator.questions import ENDED
 from services.coordinator.routes.problems import problems
 from services.coordinator.routes.runs import Operator
 from shared.errors import NotFound, RunConflict
 from shared.protocol.messages import WaitSeconds
-from shared.protocol.questions import QuestionId, QuestionRequest, QuestionState, QuestionView
+from shared.protocol.questions import QuestionId, QuestionRequest, QuestionView
 
 router = APIRouter(prefix="/questions", tags=["questions"])
 
@@ -30,7 +31,7 @@ async def get_question(
     return await context.changes.poll(
         lambda: context.questions.question(question_id, by=operator.name),
         who=operator.name,
-        ready=lambda view: view.state in {QuestionState.ANSWERED, QuestionState.FAILED},
+        ready=lambda view: view.state in ENDED,
         wait_seconds=wait_seconds,
         gone=connection.is_disconnected,
     )

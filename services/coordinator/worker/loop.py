@@ -59,6 +59,7 @@ from shared.transport import Transport
 
 HEARTBEATS_A_LEASE = 6  # so that a few may be late, or lost, before the lease is
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
+ALIVE_SECONDS = 10.0  # of the minute within which a health check wants to see it
 OF_THIS_MACHINE = (BaseModelMismatch, MemoryTooSmall, ModelUnreadable, TokenizerMismatch)
 REFUSED_FOR_GOOD = frozenset({BlobTooLarge.code, LayoutMismatch.code, MessageInvalid.code, ValuesNotFinite.code})
 
@@ -143,15 +144,16 @@ class Worker:
         """Put a question to the models; neither it nor what they say is logged."""
         log.info("question.asked", question=question.id)
         try:
-            answers = await asyncio.to_thread(
-                self._cotuner.ask,
-                question.terms,
-                prepared=question.prepared,
-                slm=await self._fetch(question.slm_adapter),
-                llm=await self._fetch(question.llm_adapter),
-                prompt=question.prompt,
-                max_new_tokens=question.max_new_tokens,
-            )
+            async with self._seen_alive():
+                answers = await asyncio.to_thread(
+                    self._cotuner.ask,
+                    question.terms,
+                    prepared=question.prepared,
+                    slm=await self._fetch(question.slm_adapter),
+                    llm=await self._fetch(question.llm_adapter),
+                    prompt=question.prompt,
+                    max_new_tokens=question.max_new_tokens,
+                )
             outcome: QuestionAnswered | QuestionFailed = QuestionAnswered(answers=answers)
         except TransportError:
             raise
@@ -163,6 +165,22 @@ class Worker:
             outcome = QuestionFailed(code="internal", message=f"the worker failed: {type(error).__name__}")
         self._tally.questions[outcome.kind] += 1
         await self._transport.call("PUT", f"/v1/work/questions/{question.id}", Accepted, body=outcome)
+
+    @asynccontextmanager
+    async def _seen_alive(self) -> AsyncIterator[None]:
+        """Show that this worker is alive while it is not heard of: a question has no heartbeats."""
+
+        async def show() -> None:
+            while True:
+                await self._pause(ALIVE_SECONDS)
+                self._alive.touch()
+
+        task = asyncio.create_task(show())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _do(self, lease: Lease, require_lease: Callable[[], None]) -> None:
         began = self._clock()

@@ -10,21 +10,22 @@ import { session } from "../session.js";
 const REFRESH_SECONDS = 10;
 const A_PAGE = 100;
 
-// What an agent means that declines a run by one of these codes; troubleshooting has them all.
+// What an agent means that declines a run by one of these words; troubleshooting has all codes. That its data or its policy
+// do not allow it is all that an agent says of either.
 const MEANINGS = {
-  policy_refused: "its own policy does not allow it",
-  manifest_unsigned: "the run is not signed",
-  manifest_mismatch: "the run is not what was signed",
-  signature_invalid: "the signature is not its operator’s",
-  certificate_expired: "a certificate is over",
-  federation_mismatch: "the run is another federation’s",
+  unwilling: "its data or its own policy do not allow it to take part",
+  unusable: "its own policy does not allow it to hold the adapter",
   base_model_mismatch: "its SLM is another one",
   tokenizer_mismatch: "its tokenizer is another one",
-  layout_mismatch: "the adapter does not fit its SLM",
-  model_unreadable: "its SLM cannot be read",
-  memory_too_small: "its memory is too small",
-  too_few_examples: "it has too few examples",
-  attempt_refused: "it would not take part in an attempt",
+  lora_mismatch: "the adapter is not the LoRA that was signed",
+  lora_target_missing: "its SLM has no such modules",
+  manifest_unsigned: "the run is not signed",
+  manifest_mismatch: "the run is not what was signed",
+  signature_invalid: "a signature is not its operator’s",
+  card_invalid: "the adapter’s model card does not hold together",
+  certificate_expired: "a certificate is over",
+  federation_mismatch: "the run is another federation’s",
+  key_invalid: "a key of an attempt is none",
 };
 
 export async function show(view) {
