@@ -176,7 +176,7 @@ async def test_a_request_that_is_refused_is_logged_with_what_it_is_about(context
         with capture_logs() as lines:
             await http.put(f"/v1/runs/{RUN}/rounds/1/update", content=blob, headers=announcing(blob))
     (refused,) = [line for line in lines if line["event"] == "request.refused"]
-    assert (refused["run_id"], refused["round"], refused["agent"]) == (RUN, "1", "ada")
+    assert (refused["run_id"], refused["round"], refused["agent"]) == (RUN, 1, "ada")
     assert refused["code"] == "values_not_finite"
 
 

@@ -57,6 +57,7 @@ BROKEN_OFF = frozenset({BodyTooSlow.code, UploadSuperseded.code})
 MAX_JSON_BYTES = 1 << 20
 
 # What stands in paths, by the names that the log has for it.
+MOST_DIGITS = 7
 LOGGED_AS = {"run_id": "run_id", "number": "round", "job_id": "job"}
 
 log = structlog.get_logger()
@@ -142,11 +143,14 @@ def _answer(
     return JSONResponse(document.model_dump(mode="json"), status, headers=fields, media_type=PROBLEM_TYPE)
 
 
-def _about(request: Request) -> dict[str, str]:
+def _about(request: Request) -> dict[str, str | int]:
     """Return what the log says of a request: who sent it, a principal or an address, and what it is about."""
     known: Principal | None = getattr(request.state, "who", None)
     address = request.client.host if request.client else "unknown"
-    named = {LOGGED_AS[name]: value for name, value in request.path_params.items() if name in LOGGED_AS}
+    params = request.path_params
+    named: dict[str, str | int] = {LOGGED_AS[name]: value for name, value in params.items() if name in LOGGED_AS}
+    if (number := params.get("number", "")).isdecimal() and len(number) <= MOST_DIGITS:  # this may be no round's
+        named["round"] = int(number)
     if known is not None and known.role is Role.AGENT:
         named["agent"] = known.name
     return {"path": request.url.path, "who": known.name if known else address, **named}
