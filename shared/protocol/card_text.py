@@ -70,8 +70,10 @@ def _training(card: ModelCard) -> Iterator[str]:
     manifest, cotuning = card.manifest.manifest, card.cotuning
     training = manifest.training
     yield "## How it was trained\n"
-    yield f"- Rounds that published an adapter: {len(card.rounds)}, with " + _updates(card) + " updates in the mean."
-    yield f"- Of each round an organisation needed one update; {manifest.cohort.min_count} or more made it."
+    before = len(card.rounds) - 1
+    and_before = f" and {before} before it that published one" if before else ", the first that published one"
+    yield f"- The adapter is of this round{and_before}, with {_updates(card)} updates in the mean."
+    yield f"- In a round each organisation sends one update; {manifest.cohort.min_count} or more of them make the mean."
     yield (
         f"- Each organisation: {training.epochs} epochs a round, batches of {training.batch_size}, learning rate "
         f"{training.optimiser.learning_rate:g}, LoRA of rank {manifest.slm_lora.rank}."

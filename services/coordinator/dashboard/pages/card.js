@@ -24,7 +24,7 @@ function what({ run_id, manifest: { manifest }, published_at, rounds }) {
     ["LLM adapter", digest(llm_adapter, "LLM adapter’s digest")]));
 }
 
-function accuracies({ base_scores, scores, evaluation, manifest: { manifest } }) {
+function accuracies({ base_scores, scores, manifest: { manifest } }) {
   const ofExamples = manifest.task.kind === "multiple_choice";
   const rows = [["SLM before any tuning", base_scores.slm], ["SLM after aggregation", scores.slm_aggregated],
     ["SLM after co-tuning, published", scores.slm], ["LLM before any tuning", base_scores.llm], ["LLM after co-tuning", scores.llm]];
@@ -34,9 +34,7 @@ function accuracies({ base_scores, scores, evaluation, manifest: { manifest } })
       scores.slm.chance ? `; guessing would score ${percent(scores.slm.chance)}.` : "."),
     table("Accuracy and loss of the models", [{ name: "Model" }, { name: "Accuracy", number: true }, { name: "95 % interval", number: true },
       { name: "Loss a token", number: true }],
-    rows.map(([name, score]) => [name, percent(score.accuracy), score.interval ? interval(score.interval) : "–", nats(score.loss)])),
-    evaluation && h("p", {}, `The organisations’ own ${count(evaluation.examples)} examples, before the round: accuracy `,
-      `${percent(evaluation.accuracy)}, loss ${nats(evaluation.loss)}. Only this sum is known.`));
+    rows.map(([name, score]) => [name, percent(score.accuracy), score.interval ? interval(score.interval) : "–", nats(score.loss)])));
 }
 
 function training({ manifest: { manifest }, cotuning, llm_lora, gate, rounds }) {
@@ -44,7 +42,7 @@ function training({ manifest: { manifest }, cotuning, llm_lora, gate, rounds }) 
   const updates = rounds.map((each) => each.updates);
   const [least, most] = [Math.min(...updates), Math.max(...updates)];
   return card("How it was trained", facts(
-    ["Rounds", `${count(rounds.length)} that published an adapter`],
+    ["Rounds", rounds.length === 1 ? "the first that published an adapter" : `this one and ${counted(rounds.length - 1, "round")} before it that published an adapter`],
     ["Updates in a mean", least === most ? count(least) : `${count(least)} to ${count(most)}`],
     ["Smallest cohort", count(cohort.min_count)],
     ["Each organisation", `${counted(local.epochs, "epoch")} a round, batches of ${count(local.batch_size)}, learning rate ${local.optimiser.learning_rate}`],
@@ -66,18 +64,18 @@ function reading({ manifest: { manifest }, error_bound }) {
 }
 
 function bases({ slm, llm, manifest: { manifest } }) {
-  const row = (what, { name, digest: whole, licence }) => [what, name, licence ?? "none stated", digest(whole, `digest of the base ${what}`)];
+  const row = (what, { name, digest: whole, licence }) => [what, name, licence ?? "none was read", digest(whole, `digest of the base ${what}`)];
   return card("Base models", table("Base models and tokenizer", [{ name: "What" }, { name: "Name" }, { name: "Licence" }, { name: "Digest" }],
     [row("SLM", slm), row("LLM", llm), ["Tokenizer", "of both", "–", digest(manifest.tokenizer_digest, "tokenizer’s digest")]]));
 }
 
 function lineage({ run_id, rounds }) {
-  const columns = [{ name: "Round" }, { name: "Updates", number: true }, { name: "Beginning" }, { name: "Mean" }, { name: "SLM adapter" }, { name: "LLM adapter" }];
+  const columns = [{ name: "Round" }, { name: "Updates", number: true }, { name: "Beginning" }, { name: "SLM adapter" }, { name: "LLM adapter" }];
   const part = (each, whole, what) => digest(whole, `${what} of round ${each.number}`);
   return card("Lineage",
     h("p", {}, "Each round began from what the one before has published. A round that was refused or aborted has changed nothing, and is not here."),
     table(`Rounds of ${run_id} that led here`, columns, rounds.toReversed().map((each) =>
-      [count(each.number), count(each.updates), part(each, each.began_from, "beginning"), part(each, each.aggregate, "mean"),
+      [count(each.number), count(each.updates), part(each, each.began_from, "beginning"),
         part(each, each.slm_adapter, "SLM adapter"), part(each, each.llm_adapter, "LLM adapter")])));
 }
 
