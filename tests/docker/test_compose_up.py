@@ -166,7 +166,8 @@ def test_a_copy_of_the_agents_folder_takes_the_place_of_an_agent(compose: Compos
     invite, approve = re.findall(r"`docker compose exec coordinator (fedcollm agents [^`]+)`", PAGE)
     compose("exec", "-T", "coordinator", *invite.split())
     (copy / "clinic.invitation").write_text(compose.read("coordinator", "clinic.invitation"))
-    (override,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    (override,) = (block for block in blocks if f"{MAIN['name']}_public" in block)
     override = override.replace(f"{MAIN['name']}_", f"{compose.name}_")
     (copy / "docker-compose.override.yml").write_text(override)
     for path in (copy, *copy.rglob("*")):
