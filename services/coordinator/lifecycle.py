@@ -181,6 +181,7 @@ def _round_view(tx: Transaction, current: Round) -> RoundView:
         state=current.state,
         reason=current.reason,
         opened_at=current.entered["open"],
+        since=current.since,
         ended_at=current.entered[current.state] if ended else None,
         accepted=current.accepted,
         refused=current.refused,

@@ -49,7 +49,7 @@ def restart_clock(tx: Transaction, run: Run, now: float, *, actor: str) -> None:
     """Give an open round or a stage its time again: a pause, or the coordinator's absence, was not the agents'."""
     current = tx.live_round(run)
     if current is not None and current.state in {RoundState.OPEN, *STAGES}:
-        tx.change_round(current, actor=actor, entered={**current.entered, current.state: now})
+        tx.change_round(current, actor=actor, restarted={**current.restarted, current.state: now})
 
 
 def order(tx: Transaction, run: Run, task: Task, now: float) -> None:

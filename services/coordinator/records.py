@@ -44,7 +44,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Round:
-    """A round; ``slm_adapter`` and ``llm_adapter`` are what it starts from, ``entered`` when it came into a state."""
+    """A round; ``slm_adapter`` and ``llm_adapter`` are what it starts from, ``entered`` when it came into a state.
+
+    ``restarted`` is when a state's time began anew, after a pause or while no coordinator ran.
+    """
 
     run_id: str
     number: int
@@ -65,6 +68,12 @@ class Round:
     total_count: int | None = None
     error_bound: float | None = None
     evaluation: AgentsEvaluation | None = None
+    restarted: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def since(self) -> float:
+        """Since when the time of the round's state counts, for what ends it."""
+        return max(self.entered[self.state], self.restarted.get(self.state, 0.0))
 
 
 def seconds_by_state(entered: Mapping[str, float]) -> dict[str, float]:

@@ -134,7 +134,7 @@ class RoundEngine:
                 cohort = run.terms.cohort
                 reason = (
                     f"only {current.accepted} of at least {cohort.min_count} agents had an update "
-                    f"after {now - current.entered['open']:.0f} seconds"
+                    f"after {now - current.since:.0f} seconds"
                 )
                 came_to_nothing(tx, run, current, RoundEvent.ABORT, reason, now=now)
             if decision is not Verdict.CLOSE:
@@ -254,7 +254,7 @@ def _decide(run: Run, current: Round, now: float) -> Verdict:
         return Verdict.CLOSE if current.accepted >= cohort.min_count else Verdict.GIVE_UP
     return verdict(
         current.accepted,
-        now - current.entered["open"],
+        now - current.since,
         min_count=cohort.min_count,
         max_count=cohort.max_count,
         min_seconds=0 if current.attempt else cohort.min_seconds,

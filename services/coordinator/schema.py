@@ -59,6 +59,7 @@ rounds = Table(
     Column("error_bound", Float),
     Column("evaluation", Text),
     Column("entered", JSON, nullable=False),
+    Column("restarted", JSON, nullable=False, server_default="{}"),
 )
 
 updates = Table(

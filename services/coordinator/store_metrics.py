@@ -138,7 +138,7 @@ def _live(tx: Transaction, now: float) -> Iterator[Family]:
         current = tx.live_round(run) if run.state is RunState.RUNNING else None
         if current is not None:
             place = [run.id, current.state.value]
-            age.add_metric(place, now - current.entered[current.state])
+            age.add_metric(place, now - current.since)
             seconds = _limit_seconds(run, current)
             if seconds is not None:
                 limit.add_metric(place, seconds)

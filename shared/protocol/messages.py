@@ -117,13 +117,17 @@ class AgentsEvaluation(BaseModel):
 
 
 class RoundView(BaseModel):
-    """A round as anybody may see it: counts, never who; the adapters are those that it has published."""
+    """A round as anybody may see it: counts, never who; the adapters are those that it has published.
+
+    ``since`` is when the time of its state began, or began anew after a pause or a restart of the coordinator.
+    """
 
     run_id: RunId
     number: int
     state: RoundState
     reason: str | None
     opened_at: float
+    since: float
     ended_at: float | None
     accepted: int
     refused: int

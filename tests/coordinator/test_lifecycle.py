@@ -15,6 +15,7 @@ from tests.support.federations import (
     events_of,
     kinds,
     lease,
+    play_round,
     result_of,
     run_of,
     submit,
@@ -116,6 +117,22 @@ def test_work_that_was_handed_out_before_a_pause_may_be_handed_in(context: Conte
     assert context.work.lease("worker", "worker") is None
     context.lifecycle.start(RUN, actor="operator")
     assert work(context).task.kind == "evaluate"
+
+
+def test_a_pause_is_in_the_times_that_are_told(context: Context, clock: ManualClock) -> None:
+    """The round has been open since it was opened, whatever its clock says to what ends it."""
+    begin(context)
+    opened = clock()
+    clock.advance(40)
+    context.lifecycle.pause(RUN, actor="operator")
+    clock.advance(100)
+    context.lifecycle.start(RUN, actor="operator")
+    (view,) = context.lifecycle.rounds(RUN).rounds
+    assert (view.opened_at, view.since) == (opened, opened + 140)
+    clock.advance(5)
+    play_round(context, 1)
+    (view,) = context.lifecycle.rounds(RUN).rounds
+    assert view.seconds["open"] == 145
 
 
 def test_a_pause_is_not_the_agents_time(context: Context, clock: ManualClock) -> None:

@@ -113,6 +113,7 @@ ON_THE_WIRE: dict[str, BaseModel] = {
         state=RoundState.PUBLISHED,
         reason=None,
         opened_at=1_700_000_000.0,
+        since=1_700_000_003.5,
         ended_at=1_700_000_003.5,
         accepted=4,
         refused=1,

@@ -109,7 +109,7 @@ def _running(cohort: CohortTerms, rounds: Sequence[RoundView], spent: Spent, *, 
 def _updates(cohort: CohortTerms, current: RoundView, *, now: float) -> str:
     """Say what an open round waits for, by the closing rule (docs/protocol.md step 5)."""
     least, said = cohort.min_count, f"{current.accepted} of {cohort.max_count} updates"
-    waited = now - current.opened_at
+    waited = now - current.since
     closes, gives_up = (duration(max(0.0, end - waited)) for end in (cohort.min_seconds, cohort.max_seconds))
     if current.accepted >= cohort.max_count:
         return said

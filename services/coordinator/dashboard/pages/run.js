@@ -35,7 +35,7 @@ export async function show(view, { id }) {
     const { run, rounds, events, artefacts } = known;
     renew(parts.head, head(run, path, refresh));
     renew(parts.standing, standing(run));
-    parts.live.draw(run, rounds, events);
+    parts.live.draw(run, rounds);
     renew(parts.figures, glance(known));
     parts.measured.hidden = rounds.length === 0;
     renew(parts.troubles, troubles(rounds));

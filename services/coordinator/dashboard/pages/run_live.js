@@ -65,30 +65,23 @@ export function standing(run) {
   return null;
 }
 
-/** The round that is under way, as an element with `draw(run, rounds, events)` and `tick()`, which moves its timers. */
+/** The round that is under way, as an element with `draw(run, rounds)` and `tick()`, which moves its timers. */
 export function liveRound() {
   const section = h("div", {});
   let known = null;
 
-  section.draw = (run, rounds, events) => {
+  section.draw = (run, rounds) => {
     const round = rounds.at(-1);
     known = run.state === "running" && round && !ENDED.has(round.state)
-      ? { run, round, since: sinceOf(round, events) } : null;
+      ? { run, round } : null;
     section.tick();
   };
   section.tick = () => {
     if (known === null) return renew(section);
-    const elapsed = Math.max(0, session.now() - known.since);
+    const elapsed = Math.max(0, session.now() - known.round.since);
     renew(section, card(`Round ${count(known.round.number)}`, steps(known, elapsed), h("div", { class: "gather" }, detail(known, elapsed))));
   };
   return section;
-}
-
-/** When a round came into its state. */
-function sinceOf(round, events) {
-  if (round.state === "open") return round.opened_at;
-  const entered = events.findLast((event) => event.round === round.number && event.kind === `round.${round.state}`);
-  return entered?.at ?? round.opened_at + Object.values(round.seconds).reduce((sum, each) => sum + each, 0);
 }
 
 function steps({ run, round }, elapsed) {
