@@ -4,12 +4,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 import structlog
-from alembic import command
-from alembic.config import Config
 
 from services.coordinator.rows import Rows
 from services.coordinator.transaction import Transaction
@@ -20,6 +18,12 @@ from shared.protocol.audit import AuditEntry
 OF_AGENTS = ("update.", "attempt.refused", "attempt.accused")
 
 log = structlog.get_logger()
+
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 class SqlStore:
@@ -82,23 +86,41 @@ def open_store(path: Path, clock: Callable[[], float], notify: Callable[[], None
         write = connection.get_execution_options().get("write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
-    migrate(engine)
+    if _version(engine) != newest_version():
+        migrate(engine)
     return SqlStore(engine, clock, notify)
+
+
+def newest_version() -> str:
+    """Return the version of the newest schema: migrations are files that are numbered."""
+    return max(file.name for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))[:4]
+
+
+def _version(engine: sa.Engine) -> str | None:
+    """Return the version of the database's schema; None if there is no schema yet."""
+    with engine.connect() as connection, connection.begin():
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        version: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        return version
 
 
 def migrate(engine: sa.Engine) -> None:
     """Bring the database to the newest schema."""
+    from alembic import command  # noqa: PLC0415 - 11 MB, which a database that is up to date need not cost
+
     config = migrations()
     with engine.connect().execution_options(write=True) as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
-def migrations() -> Config:
+def migrations() -> "Config":
     """Return alembic's configuration, but for the connection to use."""
+    from alembic.config import Config  # noqa: PLC0415 - as in ``migrate``
+
     config = Config()
-    scripts = str(Path(__file__).parent / "migrations")
-    config.set_main_option("script_location", scripts.replace("%", "%%"))  # which alembic would expand
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))  # which alembic would expand
     return config
 
 

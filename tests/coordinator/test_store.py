@@ -7,11 +7,12 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from bench.federation import ManualClock
 from services.coordinator import schema
 from services.coordinator.records import Blob, Job, JobState, Round, Run, Update
-from services.coordinator.store import SqlStore, open_store
+from services.coordinator.store import SqlStore, migrations, newest_version, open_store
 from shared.errors import IllegalTransition, NotFound, StorageFull, VersionConflict
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import RoundScores
@@ -299,3 +300,18 @@ def test_runs_are_listed_newest_first(store: SqlStore) -> None:
         assert [run.id for run in tx.runs()] == ["later", "run"]
         assert [run.id for run in tx.runs(limit=1)] == ["later"]
         assert [run.id for run in tx.runs(states=(RunState.DRAFT,))] == ["run"]
+
+
+def test_a_database_that_is_up_to_date_is_not_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that alembic takes memory only after an upgrade; a database that is behind is brought up."""
+    path = tmp_path / "coordinator.db"
+    open_store(path, lambda: 0.0, lambda: None).close()
+    migrated: list[sa.Engine] = []
+    monkeypatch.setattr("services.coordinator.store.migrate", migrated.append)
+    open_store(path, lambda: 0.0, lambda: None).close()
+    assert migrated == []
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0006'")
+    open_store(path, lambda: 0.0, lambda: None).close()
+    assert len(migrated) == 1
+    assert newest_version() == ScriptDirectory.from_config(migrations()).get_current_head()
