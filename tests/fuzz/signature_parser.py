@@ -54,6 +54,8 @@ SEEDS = (
     SIGNED_ANEW + _HONEST.replace(b'"@path"', b'"@path" "@path"'),
     SIGNED_ANEW + _HONEST.replace(b'"content-digest"', b'"content-digest";sf;bs;key="sha-256"'),
     AS_IT_IS + b'GET\n/\nSignature-Input: fedcollm=();keyid="ada"\nSignature: fedcollm=::',
+    AS_IT_IS + _HONEST.replace(b'"@method"', b'"@signature-params"'),
+    SIGNED_ANEW + _HONEST.replace(b'"@method"', b'"@signature-params"'),
 )
 
 
@@ -86,8 +88,8 @@ def _signed(method: str, path: str, fields: list[tuple[str, str]]) -> list[tuple
             covered_component_ids=list(components),
             signature_params=components.params,
         )
-    except (HTTPMessageSignaturesException, ValueError, LookupError, TypeError, AttributeError):
-        return fields
+    except (HTTPMessageSignaturesException, ValueError, LookupError, TypeError, AttributeError, AssertionError):
+        return fields  # what the library itself does not sign
     signature = to_field_bytes(ADA.private.sign(base.encode()))
     return [(name, value) for name, value in fields if name.lower() != "signature"] + [("Signature", signature)]
 
