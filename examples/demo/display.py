@@ -31,7 +31,7 @@ def agents_table(watched: Watched) -> Table:
         table.add_row(
             name,
             status.error or status.phase,
-            str(status.round or ""),
+            str(status.round or status.last_round or ""),
             _progress(status),
             "" if status.loss is None else f"{status.loss:.2f}",
             size(status.sent_bytes),

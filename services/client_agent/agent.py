@@ -80,7 +80,7 @@ class Agent:
         self._clock = clock
         self._audit = AuditWatch(state.audit, status)
         self._manifest: Manifest | None = None
-        self._declined = Declined()
+        self._declined = Declined(status.declined, clock=clock)
         self._asked: deque[Assignment | Summons] = deque(maxlen=ASKED_KEPT)
         held = state.settled()
         if held is not None:
@@ -146,6 +146,7 @@ class Agent:
         place = summons.place
         self._status.enter(Phase.MASKING, run_id=place.run_id, round_number=place.round)
         await self._member.answer(summons)
+        self._status.worked()
 
     async def _hold(self, published: PublishedAdapter) -> FedCoLLMError | None:
         """Hold the adapter that agents are to hold, with its card; return why that is not possible, if it is not."""
@@ -187,6 +188,7 @@ class Agent:
         if update is None:
             update = await self._train(assignment, manifest)
         self._status.enter(Phase.SENDING, run_id=run_id, round_number=number)
+        self._status.worked()
         if manifest.aggregation == "SecureAggregation":
             await self._coordinator.say_ready(run_id, number)
             log.info("agent.ready", run_id=run_id, round=number)

@@ -1,12 +1,15 @@
 """Which runs an agent declines, and what it says of why: nothing that depends on its data or on its own policy.
 
+Its own organisation sees the whole reason, on the status page and in the log.
 The operator chooses what runs ask for. If a refusal said that there are too few examples, or which rule of the policy
 was broken, a row of runs would find out how many there are, and how strict it is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
+from services.client_agent.status import DeclinedRun
 from shared.errors import (
     AttemptRefused,
     BaseModelMismatch,
@@ -46,10 +49,17 @@ REFUSALS = (*TOLD, ModelError, TooFewExamples, PolicyRefused, AttemptRefused)
 
 
 class Declined:
-    """The runs that come last, newest refusal last, each with the word that the coordinator is told."""
+    """The runs that come last."""
 
-    def __init__(self) -> None:
-        self.told: dict[str, str] = {}
+    def __init__(self, runs: dict[str, DeclinedRun], *, clock: Callable[[], float]) -> None:
+        """Keep them in ``runs``, by run, newest refusal last; ``clock`` gives the seconds since 1970."""
+        self._runs = runs
+        self._clock = clock
+
+    @property
+    def told(self) -> dict[str, str]:
+        """Of each run the word that the coordinator is told."""
+        return {run_id: run.told for run_id, run in self._runs.items()}
 
     @contextmanager
     def unless_done(self, run_id: str, *, holding: bool = False) -> Iterator[None]:
@@ -60,12 +70,18 @@ class Declined:
         try:
             yield
         except REFUSALS as error:
-            self.told.pop(run_id, None)
-            self.told[run_id] = _word(error, holding=holding)
-            if len(self.told) > MOST_DECLINED:
-                del self.told[next(iter(self.told))]
+            self._runs.pop(run_id, None)
+            self._runs[run_id] = DeclinedRun(
+                run_id=run_id,
+                code=error.code,
+                reason=str(error),
+                at=datetime.fromtimestamp(self._clock(), UTC),
+                told=_word(error, holding=holding),
+            )
+            if len(self._runs) > MOST_DECLINED:
+                del self._runs[next(iter(self._runs))]
             raise
-        self.told.pop(run_id, None)
+        self._runs.pop(run_id, None)
 
 
 def _word(error: FedCoLLMError, *, holding: bool) -> str:

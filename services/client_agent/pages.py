@@ -126,5 +126,12 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-ENVIRONMENT.filters |= {"bytes": _bytes, "in_utc": in_utc, "number": _number, "time": _time, "with_code": _with_code}
+ENVIRONMENT.filters |= {
+    "advice": advice_on,
+    "bytes": _bytes,
+    "in_utc": in_utc,
+    "number": _number,
+    "time": _time,
+    "with_code": _with_code,
+}
 ENVIRONMENT.globals |= {"query": _query, "nothing": nothing, "NOT_COVERED": NOT_COVERED}

@@ -41,12 +41,27 @@ IN_WORDS: Mapping[Phase, str] = {
 }
 
 
+class DeclinedRun(BaseModel):
+    """A run that an agent declines: why, and when it refused it last.
+
+    All that the coordinator hears of the reason is the word ``told``.
+    """
+
+    run_id: str
+    code: str
+    reason: str
+    at: AwareDatetime
+    told: str
+    model_config = FROZEN
+
+
 @dataclass
 class Status:
     """The agent writes it, the status page reads it; nothing of it leaves the machine.
 
     ``started_at`` and ``answered_at`` are when the agent was started and when the coordinator has answered last, in
-    seconds since 1970; ``trained_steps`` and ``trained_seconds`` are the last training's.
+    seconds since 1970; ``trained_steps`` and ``trained_seconds`` are the last training's. ``declined`` is by run, the
+    newest refusal last.
     """
 
     state_dir: Path | None = None
@@ -57,6 +72,8 @@ class Status:
     phase: Phase = Phase.STARTING
     run_id: str | None = None
     round: int | None = None
+    last_run_id: str | None = None
+    last_round: int | None = None
     step: int = 0
     steps: int = 0
     loss: float | None = None
@@ -66,17 +83,21 @@ class Status:
     received_bytes: int = 0
     rounds_taken_part: int = 0
     holding: PublishedAdapter | None = None
+    declined: dict[str, DeclinedRun] = field(default_factory=dict)
     error: str | None = None
     failures: Counter[str] = field(default_factory=Counter)
     trouble: str | None = None
     audit_broken: str | None = None
 
     def enter(self, phase: Phase, *, run_id: str | None = None, round_number: int | None = None) -> None:
-        """Begin something."""
+        """Begin something, for a round unless it is to wait."""
         self.phase = phase
         self.step = self.steps = 0
-        if run_id is not None:
-            self.run_id, self.round = run_id, round_number
+        self.run_id, self.round = run_id, round_number
+
+    def worked(self) -> None:
+        """Report that an update for this round was trained, or a stage of it answered: no mere look at it."""
+        self.last_run_id, self.last_round = self.run_id, self.round
 
     def advance(self, step: int, steps: int, loss: float) -> None:
         """Report a training step."""
@@ -123,6 +144,8 @@ class Status:
             phase=self.phase,
             run_id=self.run_id,
             round=self.round,
+            last_run_id=self.last_run_id,
+            last_round=self.last_round,
             step=self.step,
             steps=self.steps,
             loss=self.loss,
@@ -132,6 +155,7 @@ class Status:
             received_bytes=self.received_bytes,
             rounds_taken_part=self.rounds_taken_part,
             holding=self.holding,
+            declined=tuple(reversed(self.declined.values())),
             error=self.problem,
             audit_broken=self.audit_broken,
         )
@@ -139,6 +163,9 @@ class Status:
 
 class StatusView(BaseModel):
     """The status page's JSON; ``loss`` is the newest step's and ``mean_loss`` the last training's, in nats.
+
+    ``run_id`` and ``round`` say for what it does something, or has failed; ``last_run_id`` and ``last_round`` for what
+    it has trained or answered last. ``declined`` begins with the newest refusal.
 
     ``state_dir`` tells one agent of a machine from another. ``audit_broken`` says why the coordinator's audit log is
     not to be trusted, if this agent has seen that.
@@ -150,6 +177,8 @@ class StatusView(BaseModel):
     phase: Phase
     run_id: str | None
     round: int | None
+    last_run_id: str | None
+    last_round: int | None
     step: int
     steps: int
     loss: float | None
@@ -159,6 +188,7 @@ class StatusView(BaseModel):
     received_bytes: int
     rounds_taken_part: int
     holding: PublishedAdapter | None
+    declined: tuple[DeclinedRun, ...]
     error: str | None
     audit_broken: str | None
     model_config = FROZEN

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from services.client_agent.status import Status
 from services.client_agent.status_page import create_status_page
-from tests.support.agents import ADA, failing, training, waiting
+from tests.support.agents import ADA, declining, failing, training, waiting
 from tests.support.browsers import barriers
 from tests.support.served import served
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 PAGES = ("", "policy", "ledger", "ledger?kind=update")
 
 
-@pytest.fixture(params=[waiting, training, failing, Status], ids=lambda make: make.__name__.lower())
+@pytest.fixture(params=[waiting, training, declining, failing, Status], ids=lambda make: make.__name__.lower())
 def served_at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Where an agent serves its pages; the last one has just been started."""
     with served(create_status_page(request.param(tmp_path), ADA)) as port:

@@ -19,6 +19,7 @@ from services.client_agent.trainer import Progress, Trained, TrainingOrder
 from shared.adapter_folder import WEIGHTS
 from shared.credentials import BearerToken
 from shared.errors import (
+    AttemptRefused,
     BaseModelMismatch,
     DigestMismatch,
     FedCoLLMError,
@@ -36,6 +37,7 @@ from shared.errors import (
     Unreachable,
     ValuesNotFinite,
 )
+from shared.protocol.attempts import AttemptPlace, Summons, UnmaskingWanted
 from shared.protocol.digests import digest_of
 from shared.protocol.manifest import MANIFEST, Manifest, SignedManifest
 from shared.protocol.membership import UNWILLING
@@ -233,6 +235,56 @@ async def test_an_agent_recovers_from_a_failure(tmp_path: Path, clock: ManualClo
         await everybody.agents["ada"].step(wait_seconds=0)
         assert (await everybody.rounds(RUN)).rounds[0].accepted == 1
         assert everybody.statuses["ada"].view().error is None
+
+
+async def test_why_a_run_was_declined_stays_on_the_page(tmp_path: Path, clock: ManualClock) -> None:
+    """Also when nothing is wanted any more: it has not worked for that run, and lists it until it has."""
+    async with with_ada(InProcess(NoOpTrainer()), tmp_path, clock) as everybody:
+        status, client = everybody.statuses["ada"], client_of(everybody.transports["ada"])
+        refusing = make_agent(
+            *("ada", client, InProcess(NoOpTrainer()), StateFolder(tmp_path / "other"), status),
+            policy=Policy(allow_plaintext=False),
+            slm=SLM,
+            clock=clock,
+        )
+        await opened(everybody)
+        with pytest.raises(PolicyRefused):
+            await refusing.step(wait_seconds=0)
+        status.succeed()
+        status.enter(Phase.WAITING)
+        view = status.view()
+        assert (view.run_id, view.last_run_id, view.error) == (None, None, None)
+        (run,) = view.declined
+        assert (run.run_id, run.code, run.told, run.at.timestamp()) == (RUN, "policy_refused", UNWILLING, clock())
+        assert run.reason.startswith("policy.allow_plaintext is false")
+        refusing._policy = Policy(allow_plaintext=True)
+        await refusing.step(wait_seconds=0)
+        assert status.view().declined == ()
+        assert (status.last_run_id, status.last_round) == (RUN, 1)
+
+
+async def test_an_attempt_that_is_refused_was_not_worked_for(tmp_path: Path, clock: ManualClock) -> None:
+    """One that is answered was, also by an agent that has trained before it was started anew."""
+
+    class Member:
+        def __init__(self) -> None:
+            self.refusals = [AttemptRefused("this agent has signed no survivors")]
+
+        async def answer(self, _: Summons) -> None:
+            if self.refusals:
+                raise self.refusals.pop()
+
+    summons = UnmaskingWanted(place=AttemptPlace(run_id=RUN, round=2, attempt=1), signatures={})
+    summoned = Wanted(assignment=None, summons=summons, published=None)
+    status = Status()
+    asking = Answering(clock, 1.0, summoned, summoned)
+    agent = make_agent("ada", asking, FailingTrainer(), StateFolder(tmp_path), status, slm=SLM, clock=clock)
+    agent._member = Member()
+    with pytest.raises(AttemptRefused):
+        await agent.step(wait_seconds=0)
+    assert (status.last_run_id, [run.code for run in status.view().declined]) == (None, ["attempt_refused"])
+    await agent.step(wait_seconds=0)
+    assert (status.last_run_id, status.last_round, status.view().declined) == (RUN, 2, ())
 
 
 async def test_a_run_for_another_slm_keeps_no_agent_from_its_own(tmp_path: Path, clock: ManualClock) -> None:

@@ -23,7 +23,7 @@ from shared.cli.console import ExitCode
 from shared.ml.adapters import adapter_config, adapter_tensors
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PublishedAdapter
-from tests.support.agents import ADA
+from tests.support.agents import ADA, declining
 from tests.support.members import IDENTITY
 from tests.support.served import served
 from tests.support.tiny_models import tiny_directory, tiny_lora
@@ -80,6 +80,18 @@ def test_the_status_is_what_the_status_page_says(folder: Path):
     assert "2.00 MB" in text.stdout
     assert f"page      http://127.0.0.1:{port}" in text.stdout
     assert StatusView.model_validate_json(document.stdout) == status.view()
+
+
+def test_the_status_says_which_runs_are_declined_and_why(folder: Path):
+    """In the lines and in the document, the newest refusal first; what it has worked for last is another thing."""
+    status = declining(folder / "state")
+    with served(create_status_page(status, ADA)) as port:
+        option = configured(folder, status_port=port)
+        text, document = agent("status", *option), agent("status", *option, "--json")
+    said = "run third, 2026-11-25 12:00:00 UTC: policy_refused: policy.smallest_cohort is 5, and run third has sums"
+    assert f"declined  {said}" in text.stdout
+    assert "doing     waiting\nworked    last for round 60 of run clinics\n" in text.stdout
+    assert [run["run_id"] for run in json.loads(document.stdout)["declined"]] == ["third", "other-model"]
 
 
 def test_the_settings_of_this_folder_are_the_agents(folder: Path, monkeypatch: pytest.MonkeyPatch):

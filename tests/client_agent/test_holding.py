@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from services.client_agent.agent import Agent
 from services.client_agent.cli.app import app
 from services.client_agent.declined import Declined
 from services.client_agent.state import StateFolder
-from services.client_agent.status import Status
+from services.client_agent.status import DeclinedRun, Status
 from shared.adapter_folder import CARD, README, WEIGHTS, read_card
 from shared.errors import (
     BaseModelMismatch,
@@ -228,13 +229,16 @@ def test_weights_that_a_kill_left_of_another_adapter_are_not_held(tmp_path: Path
     ],
 )
 def test_what_is_said_of_a_refusal_depends_on_no_data_and_no_policy(
-    error: FedCoLLMError, doing: str, word: str
+    error: FedCoLLMError, doing: str, word: str, clock: ManualClock
 ) -> None:
-    """Else an operator could find out how many examples there are, run by run."""
-    declined = Declined()
+    """Else an operator could find out how many examples there are, run by run; this organisation sees all of it."""
+    runs: dict[str, DeclinedRun] = {}
+    declined = Declined(runs, clock=clock)
     with pytest.raises(type(error)), declined.unless_done("run", holding=doing == "holding"):
         raise error
     assert declined.told == {"run": word}
+    at = datetime.fromtimestamp(clock(), UTC)
+    assert runs == {"run": DeclinedRun(run_id="run", code=error.code, reason=str(error), at=at, told=word)}
     with declined.unless_done("run"):
         pass
-    assert declined.told == {}
+    assert declined.told == runs == {}

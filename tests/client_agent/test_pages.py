@@ -19,7 +19,7 @@ from shared.errors.advice import advice_on
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PublishedAdapter
 from shared.web import HEADERS, STYLE
-from tests.support.agents import ADA
+from tests.support.agents import ADA, declining
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -75,6 +75,15 @@ def test_trouble_is_said_with_its_code_and_cannot_act():
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert" not in page
     assert "No answer yet" in page_of(Status())
+
+
+def test_a_run_that_is_declined_is_said_with_its_reason(tmp_path: Path):
+    """The rule in words, what to do, and when, in UTC; where none is declined nothing is said of it."""
+    page = page_of(declining(tmp_path))
+    section = page.split("Runs that it declines")[1].split("</section>")[0]
+    for said in ("policy.smallest_cohort is 5", str(advice_on("policy_refused")).split()[0], "2026-11-25 12:00:00 UTC"):
+        assert said in section
+    assert "Runs that it declines" not in page_of(Status())
 
 
 def test_a_broken_audit_log_comes_before_all_else():

@@ -7,9 +7,10 @@ from bench.federation import FEDERATION
 from services.client_agent.egress_ledger import EgressLedger, ledger_folder, months
 from services.client_agent.pages import Installation
 from services.client_agent.policy import Policy
-from services.client_agent.status import Phase, Status
+from services.client_agent.status import DeclinedRun, Phase, Status
 from shared.egress import NO_BODY, Egress, TrafficCount
 from shared.protocol.digests import digest_of
+from shared.protocol.membership import UNWILLING
 from shared.protocol.messages import PublishedAdapter
 
 ADA = Installation("ada", FEDERATION, "https://coordinator.example:8440", Policy())
@@ -33,7 +34,9 @@ def waiting(folder: Path) -> Status:
             head_bytes=612,
         )
     status = Status(folder, started_at=NOON.timestamp(), answered_at=NOON.timestamp())
-    status.enter(Phase.WAITING, run_id="clinics", round_number=60)
+    status.enter(Phase.SENDING, run_id="clinics", round_number=60)
+    status.worked()
+    status.enter(Phase.WAITING)
     status.hold(PublishedAdapter(run_id="clinics", round=60, digest=DIGEST))
     return status
 
@@ -43,6 +46,20 @@ def training(folder: Path) -> Status:
     status = Status(folder, started_at=NOON.timestamp(), answered_at=NOON.timestamp())
     status.enter(Phase.TRAINING, run_id="clinics", round_number=1)
     status.advance(3, 40, 1.25)
+    return status
+
+
+def declining(folder: Path) -> Status:
+    """Return an agent that waits, and declines runs: by its policy, and for a long reason with no gap in it."""
+    status = waiting(folder)
+    policy = "policy.smallest_cohort is 5, and run third has sums of as few as 3"
+    for refusal in (
+        DeclinedRun(
+            run_id="other-model", code="base_model_mismatch", reason=DIGEST * 3, at=NOON, told="base_model_mismatch"
+        ),
+        DeclinedRun(run_id="third", code="policy_refused", reason=policy, at=NOON, told=UNWILLING),
+    ):
+        status.declined[refusal.run_id] = refusal
     return status
 
 

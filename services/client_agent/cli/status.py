@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from services.client_agent.ledger_report import in_utc
 from services.client_agent.settings import Settings, page_url
 from services.client_agent.status import Phase, StatusView
 from shared.cli.console import AsJson, ExitCode, or_here, size, telling
@@ -64,11 +65,15 @@ def _lines(view: StatusView) -> Iterator[str]:
     step = f", step {view.step} of {view.steps}" if view.steps else ""
     loss = f", loss {view.loss:.3f}" if view.steps and view.loss is not None else ""
     yield f"doing     {view.phase}{at}{step}{loss}"
+    if view.last_run_id:
+        yield f"worked    last for round {view.last_round} of run {view.last_run_id}"
     yield f"rounds    {view.rounds_taken_part} taken part in since it was started"
     holding = view.holding
     yield "holding   " + (f"round {holding.round} of run {holding.run_id}, {holding.digest}" if holding else "nothing")
     yield f"sent      {size(view.sent_bytes)} in {view.sent_requests} requests"
     yield f"received  {size(view.received_bytes)}"
+    for run in view.declined:
+        yield f"declined  run {run.run_id}, {in_utc(run.at)} UTC: {run.code}: {run.reason}"
     if view.error:
         yield f"trouble   {view.error}"
     if view.audit_broken:
