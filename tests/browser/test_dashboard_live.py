@@ -51,7 +51,7 @@ def test_the_phases_of_a_round_are_seen_as_it_goes(
     with looking(chromium, port, "viewer") as one:
         one.open("runs/triage-2")
         live = region(one.page, "Round 5")
-        expect(live).to_contain_text("4 of 6 agents ready, and 4 are enough.")
+        expect(live).to_contain_text("4 ready: 4 are needed, 6 at most.")
         assert step(one.page) == "Agents train"
         with context.store.write() as tx:
             player = Player(context, tx, clock)
@@ -73,7 +73,7 @@ def test_a_run_that_waits_for_its_signature_says_how_it_is_signed(
         waits = region(one.page, "It waits to be signed")
         expect(waits).to_contain_text("fedcollm runs sign letters-1 --terms FILE")
         sign(context, "letters-1")
-        expect(region(one.page, "Round 1")).to_contain_text("0 of 6 agents ready")
+        expect(region(one.page, "Round 1")).to_contain_text("0 ready")
         expect(waits).to_be_hidden()
 
 

@@ -67,3 +67,12 @@ def test_a_keyboard_is_enough(chromium: Browser, port: int) -> None:
         one.arrive("audit")
         expect(one.page.get_by_role("heading", name="Audit log", level=1)).to_be_focused()
         expect(one.page).to_have_title("Audit log · northern-clinics · FedCoLLM")
+
+
+def test_a_viewer_is_shown_no_command_that_would_refuse_them(chromium: Browser, port: int) -> None:
+    """Fetching a run's adapter is for operators; checking one that somebody has fetched is for everybody."""
+    with looking(chromium, port, "viewer") as one:
+        for address in ("adapters", "adapters/triage-1/9"):
+            one.open(address)
+            expect(one.page.locator("main")).not_to_contain_text("adapters pull")
+        expect(one.page.locator("main")).to_contain_text("fedcollm adapters verify DIR")

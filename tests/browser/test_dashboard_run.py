@@ -65,7 +65,7 @@ def roll_back(one: Looking, folder: Path) -> None:
     page = one.page
     published = {agent: StateFolder(folder / agent) for agent in AGENTS}
     one.open("adapters")
-    page.get_by_role("button", name="Let agents hold first, round 1").click()
+    page.get_by_role("button", name="Let agents hold it: first, round 1").click()
     page.get_by_role("dialog").get_by_role("button", name="Let agents hold it").click()
     expect(region(page, "What the agents hold")).to_contain_text("first, round 1")
     until(page, lambda: {held_round(one) for one in published.values()} == {1})

@@ -61,7 +61,7 @@ def seconds_of(one: Looking, address: str) -> float:
 def test_no_page_is_wider_than_a_phone(chromium: Browser, port: int) -> None:
     """Neither long lists nor large numbers go over the edge, and axe finds nothing in them."""
     found = {}
-    with looking(chromium, port, screen=Screen("light", 390)) as one:
+    with looking(chromium, port, screen=Screen("light", 360)) as one:
         for address in PAGES:
             one.open(address)
             one.drawn()

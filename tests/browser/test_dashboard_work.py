@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from services.coordinator.presets import PRESETS, read_terms
 from services.coordinator.principals import Role
 from services.coordinator.tokens import KnownTokens, TokenEntry
 from shared.egress import TrafficCount
-from shared.protocol.identity import IdentityKey
+from shared.protocol.identity import IdentityKey, fingerprint
 from shared.protocol.membership import Invitation, MemberState
 from shared.transport import tell_nobody
 from tests.support.dashboard import Looking, elsewhere, fedcollm, looking, region
@@ -58,7 +59,8 @@ def test_signing_in_shows_the_federation(chromium: Browser, port: int) -> None:
         one.open("federation")
         expect(one.page.get_by_role("navigation", name="Pages")).to_be_hidden()
         sign_in(one, "fct_of-nobody")
-        expect(one.page.get_by_role("alert")).to_contain_text("no token that this coordinator knows")
+        expect(one.page.get_by_role("alert")).to_contain_text("This coordinator does not know the token")
+        expect(one.page.get_by_label("Token")).to_be_focused()
         sign_in(one, token_of("viewer"))
         one.arrive("federation")
         expect(one.page.get_by_role("heading", level=1)).to_contain_text("northern-clinics")
@@ -71,9 +73,13 @@ def test_a_bad_form_is_refused_field_by_field(chromium: Browser, port: int, cont
         one.open("new-run")
         page = one.page
         page.get_by_label("Run id").fill("Clinics")
+        page.get_by_label("Name", exact=True).fill("Clinics: all")
         page.get_by_role("button", name="Make the draft").click()
+        expect(page.get_by_role("heading", name="2 things are to be put right")).to_be_visible()
         expect(page.get_by_label("Run id")).to_have_attribute("aria-invalid", "true")
+        expect(region(page, "The run")).to_contain_text("Letters, digits, spaces, dots, dashes and underscores")
         page.get_by_label("Run id").fill("clinics")
+        page.get_by_label("Name", exact=True).fill("Clinics")
         region(page, "Cohort").get_by_label("Min count").fill("two")
         region(page, "LoRA of the SLM").get_by_label("Rank").fill("0")
         region(page, "Training, at the agents").get_by_label("Learning rate").evaluate(
@@ -82,19 +88,37 @@ def test_a_bad_form_is_refused_field_by_field(chromium: Browser, port: int, cont
         page.get_by_role("button", name="Make the draft").click()
         expect(page.get_by_role("heading", name="3 things are to be put right")).to_be_visible()
         expect(region(page, "Cohort").get_by_label("Min count")).to_have_attribute("aria-invalid", "true")
-        page.get_by_role("link", name="Learning rate: Input should be less than or equal to 10").click()
+        page.get_by_role("link", name=re.compile("Training, optimiser: learning rate .* Too large: 10 is the")).click()
         rate = region(page, "Training, at the agents").get_by_label("Learning rate")
         expect(rate).to_be_focused()
         rate.fill("0.001")
         region(page, "Cohort").get_by_label("Min count").fill("9")
         region(page, "LoRA of the SLM").get_by_label("Rank").fill("8")
         page.get_by_role("button", name="Make the draft").click()
-        expect(region(page, "Cohort")).to_contain_text("the minimum count or time of a cohort is above its maximum")
+        expect(region(page, "Cohort")).to_contain_text("The minimum count or time of a cohort is above its maximum")
         region(page, "Cohort").get_by_label("Min count").fill("3")
         page.get_by_role("button", name="Make the draft").click()
         one.arrive("draft")
     made = context.lifecycle.run("clinics")
     assert (made.state, made.terms.cohort.min_count, made.terms.training.optimiser.learning_rate) == ("draft", 3, 0.001)
+
+
+@pytest.mark.slow
+def test_a_run_is_made_like_another(chromium: Browser, port: int, context: Context) -> None:
+    """The form begins with that run's terms; while nobody answers it says that, and that nothing in it is wrong."""
+    with looking(chromium, port) as one:
+        page = one.page
+        one.open("runs/triage-1")
+        page.get_by_role("link", name="New run like this").click()
+        one.arrive("new-run")
+        page.get_by_label("Run id").fill("triage-3")
+        page.route("**/v1/runs/triage-3", lambda route: route.abort())
+        page.get_by_role("button", name="Make the draft").click()
+        expect(region(page, "Nobody answers")).to_contain_text("look again once it does")
+        page.unroute("**/v1/runs/triage-3")
+        page.get_by_role("button", name="Make the draft").click()
+        one.arrive("draft")
+    assert context.lifecycle.run("triage-3").terms == context.lifecycle.run("triage-1").terms
 
 
 @pytest.mark.slow
@@ -133,6 +157,7 @@ def test_an_invitation_lets_an_agent_in(chromium: Browser, tmp_path: Path) -> No
         one.open("agents")
         page.get_by_role("link", name="Invite an agent").click()
         one.arrive("agents/invite")
+        clock.advance(3600)
         page.get_by_label("Agent", exact=True).fill("dora")
         page.get_by_label("I have compared it, and it is mine").check()
         page.get_by_role("button", name="Make the invitation").click()
@@ -141,6 +166,7 @@ def test_an_invitation_lets_an_agent_in(chromium: Browser, tmp_path: Path) -> No
             page.get_by_role("button", name="Download dora.invitation").click()
         file = tmp_path / "dora.invitation"
         download.value.save_as(file)
+        assert read_invitation(file).expires_at == int(clock()) + 86_400
         assert enrolled(read_invitation(file)) is MemberState.PENDING
         one.open("agents")
         row = page.get_by_role("row").filter(has_text="dora")
@@ -178,13 +204,13 @@ def enrolled(invitation: Invitation) -> MemberState:
 
 @pytest.mark.slow
 def test_a_token_that_has_ended_is_said_to_have(chromium: Browser, tmp_path: Path) -> None:
-    """Whoever looked is signed out with the reason, and goes on where they were with another token."""
+    """Whoever worked is signed out with the reason, and goes on where they were with another token."""
     clock = ManualClock(MORNING)
     ends = datetime.fromtimestamp(MORNING + 12 * 3600, UTC)
     never = datetime(9999, 1, 1, tzinfo=UTC)
     tokens = KnownTokens(
         {
-            "anna": TokenEntry.of("fct_annas", Role.VIEWER, not_after=ends),
+            "anna": TokenEntry.of("fct_annas", Role.OPERATOR, not_after=ends),
             "operator": TokenEntry.of(token_of("operator"), Role.OPERATOR, not_after=never),
         }
     )
@@ -194,27 +220,43 @@ def test_a_token_that_has_ended_is_said_to_have(chromium: Browser, tmp_path: Pat
             one.open("federation")
             sign_in(one, "fct_annas")
             one.arrive("federation")
+            one.open("new-run")
+            one.page.get_by_role("combobox", name="Begin with").select_option("qwen")
+            one.page.get_by_label("Run id").fill("clinics")
+            region(one.page, "The run").get_by_label("Rounds").fill("7")
+            region(one.page, "Gate").get_by_role("checkbox").uncheck()
             clock.advance(86_400)
-            one.page.get_by_role("link", name="Audit log").click()
+            one.page.get_by_role("button", name="Make the draft").click()
             expect(one.page.get_by_role("heading", name="You were signed out")).to_be_visible()
             expect(one.page.locator("main")).to_contain_text("token of anna has ended on 2026-11-24")
             sign_in(one, token_of("operator"))
-            one.arrive("audit")
+            one.arrive("new-run")
+            expect(one.page.get_by_label("Run id")).to_have_value("clinics")
+            expect(one.page.get_by_role("combobox", name="Begin with")).to_have_value("qwen")
+            expect(region(one.page, "The run").get_by_label("Rounds")).to_have_value("7")
+            expect(region(one.page, "Gate").get_by_role("checkbox")).not_to_be_checked()
             context.changes.stop()
 
 
 @pytest.mark.slow
 def test_a_coordinator_that_goes_away_and_comes_back(chromium: Browser, context: Context) -> None:
-    """It is said to be away, and since when; what was on the screen stays there; once it is back, all goes on."""
+    """It is said to be away, and since when; what was on the screen stays there; once it is back, a click goes on."""
     with looking(chromium, 0) as one:
         with served(create_app(context)) as port:
             one.url = f"http://127.0.0.1:{port}"
+            one.page.clock.install()
             one.open("adapters")
+        one.page.clock.pause_at(datetime.now(UTC) + timedelta(minutes=1))  # from here on nothing happens by itself
         one.page.get_by_role("link", name="Audit log").click()
         banner = one.page.get_by_text("The coordinator does not answer. Last heard")
         expect(banner).to_be_visible()
         expect(one.page.get_by_role("heading", name="Adapters", level=1)).to_be_visible()
+        one.page.clock.run_for(400)
+        expect(one.page.get_by_text("Loading…")).to_be_visible()
         with served(create_app(context), port):
+            one.page.get_by_role("link", name="Audit log").click()
             one.arrive("audit")
             expect(banner).to_be_hidden()
             expect(one.page.get_by_role("heading", name="Audit log", level=1)).to_be_visible()
+            expect(one.page.get_by_text("Loading…")).to_be_hidden()
+            expect(region(one.page, "Its newest entry")).to_contain_text(fingerprint(context.audit.head().key))

@@ -38,7 +38,7 @@ def open_chromium(*options: str) -> Iterator[Browser]:
 
 
 def barriers(page: Page) -> list[str]:
-    """Return what axe finds, and how far the page is wider than its screen."""
+    """Return what axe finds, which tables are cut, and how far the page is wider than its screen."""
     found = [
         f"{each['id']}: {each['help']}: {node['html']}"
         for each in Axe().run(page).response["violations"]
@@ -46,4 +46,7 @@ def barriers(page: Page) -> list[str]:
     ]
     root = "document.documentElement"
     over = page.evaluate(f"{root}.scrollWidth - {root}.clientWidth")
-    return [*found, *([f"{over} pixels wider than the screen"] if over else [])]
+    cut = page.locator(".scroll:not([tabindex])").evaluate_all(
+        "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => `cut: ${one.innerText.slice(0, 60)}`)"
+    )
+    return [*found, *cut, *([f"{over} pixels wider than the screen"] if over else [])]

@@ -1,6 +1,7 @@
 // The one way to the coordinator: its public API, with the token of whoever has signed in.
 
 import { session, signOut, token } from "./session.js";
+import { hasSha256, sha256 } from "./sha256.js";
 
 const PROTOCOL = "1";
 const FIRST_PAUSE_MS = 1000;
@@ -81,13 +82,20 @@ export function pause(milliseconds, signal) {
   });
 }
 
+/** Wait, but no longer than until somebody clicks, who does not want to wait. */
+async function pauseOrClick(milliseconds, signal) {
+  const over = new AbortController();
+  const clicked = new Promise((resolve) => { addEventListener("click", resolve, { once: true, signal: over.signal }); });
+  await Promise.race([pause(milliseconds, signal), clicked]).finally(() => over.abort());
+}
+
 async function persistent(path, options) {
   for (let wait = FIRST_PAUSE_MS; ; wait = Math.min(2 * wait, LONGEST_PAUSE_MS)) {
     try {
       return await once(path, options);
     } catch (error) {
       if (error.status === 429) await pause(1000 * error.after, options.signal);
-      else if (error instanceof Unreachable) await pause(wait, options.signal);
+      else if (error instanceof Unreachable) await pauseOrClick(wait, options.signal);
       else throw error;
     }
   }
@@ -100,7 +108,7 @@ async function once(path, { method = "GET", body, signal, patience = PATIENCE_MS
   if (content !== undefined) {
     headers["Content-Type"] = "application/json";
     // Over plain HTTP from another machine a browser has no digests, and the coordinator asks no token for one.
-    if (crypto.subtle) headers["Content-Digest"] = `sha-256=:${await digest(content)}:`;
+    if (hasSha256()) headers["Content-Digest"] = `sha-256=:${btoa(String.fromCharCode(...(await sha256(content))))}:`;
   }
   const over = AbortSignal.any([AbortSignal.timeout(patience), ...(signal ? [signal] : [])]);
   let response;
@@ -143,9 +151,4 @@ function tell(isLost) {
   if (contact.isLost === isLost) return;
   contact.isLost = isLost;
   for (const listener of listeners) listener(contact);
-}
-
-async function digest(text) {
-  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
-  return btoa(String.fromCharCode(...bytes));
 }

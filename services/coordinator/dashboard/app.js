@@ -4,6 +4,7 @@ import { ApiError, Superseded, onContact } from "./api.js";
 import { notice } from "./components.js";
 import { h, put } from "./dom.js";
 import { clock, sentence } from "./format.js";
+import { fillIn, keep } from "./kept.js";
 import { onSession, session, signOut } from "./session.js";
 
 // Every page, once. `path` is what follows the # of the address, where ":" names a part that is handed to the page;
@@ -25,12 +26,15 @@ const PAGES = [
   { path: "audit", nav: "Audit log", load: () => import("./pages/audit.js") },
 ];
 const HOME = "federation";
+const SAID_AFTER_MS = 300;
 const SIGN_IN = { path: "sign-in", load: () => import("./pages/sign_in.js") };
 
 const root = document.documentElement;
 const main = document.getElementById("main");
+const loading = document.getElementById("loading");
 let leaving = new AbortController();
 let isFirst = true;
+let shownAt = null;
 
 /** Return the page that an address asks for, and the parts of it that have names. */
 function pageAt(hash) {
@@ -61,7 +65,9 @@ async function navigate() {
   const [page, parts] = session.you ? pageAt(location.hash) : [SIGN_IN, {}];
   delete root.dataset.ready;
   main.setAttribute("aria-busy", "true");
+  closeDialogs();
   markCurrent(page);
+  const loaded = sayLoading(signal);
   const view = {
     signal,
     query: new URLSearchParams(location.hash.split("?")[1]),
@@ -76,7 +82,22 @@ async function navigate() {
   }
   if (signal.aborted) return;
   main.removeAttribute("aria-busy");
+  loaded();
+  shownAt = location.hash;
+  if (session.you) fillIn(main, shownAt);
   arrive(page);
+}
+
+/** The page before stays until the one that was asked for is there: say so, if that takes long enough to wonder. Returns what ends that. */
+function sayLoading(signal) {
+  const timer = setTimeout(() => main.hasChildNodes() && put(loading, "Loading…"), SAID_AFTER_MS);
+  const loaded = () => { clearTimeout(timer); put(loading); };
+  signal.addEventListener("abort", loaded, { once: true });
+  return loaded;
+}
+
+function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
 }
 
 function failure(error) {
@@ -129,6 +150,7 @@ function drawShell() {
 }
 
 onSession(() => {
+  if (session.ended) keep(main, shownAt);
   drawShell();
   navigate();
 });

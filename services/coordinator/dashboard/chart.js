@@ -31,7 +31,7 @@ export function chart(title, options) {
   const legend = h("ul", { class: "legend" });
   const nothing = h("div", { class: "empty" }, h("p", {}, options.nothing));
   const numbers = h("div", {});
-  const details = h("details", { ontoggle: () => fill() }, h("summary", {}, "The numbers"), numbers);
+  const details = h("details", { ontoggle: () => { fill(); section.paint(); } }, h("summary", {}, "The numbers"), numbers);
   const section = h("section", { class: "card chart", "aria-label": title }, h("h2", {}, title), legend, plot, nothing, details);
   let data = { series: [], rules: [], columns: [], rows: [] };
 

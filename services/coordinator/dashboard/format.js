@@ -75,6 +75,13 @@ export function short(text) {
   return rest.length <= 12 ? text : `${kind ?? ""}${rest.slice(0, 10)}…`;
 }
 
+/** A value of an entry in a log: no longer than people read. */
+export function written(value) {
+  if (typeof value === "number") return Number.isInteger(value) ? count(value) : String(Number(value.toPrecision(4)));
+  if (typeof value === "object") return JSON.stringify(value, (_, each) => (typeof each === "number" ? Number(each.toPrecision(4)) : each));
+  return /^(sha256|ed25519):/.test(value) ? short(value) : String(value);
+}
+
 /** What the coordinator says, as a sentence. */
 export function sentence(text) {
   const begun = text.charAt(0).toUpperCase() + text.slice(1);

@@ -52,7 +52,7 @@ export class SchemaForm {
       field?.mark(messages);
       if (group) put(group, messages.join(" "));
       const target = field?.control ?? group?.closest(".card");
-      return { title: field?.title ?? this.#title(where), message, go: target && (() => go(target)) };
+      return { title: field ? this.#telling(field) : this.#title(where), message, go: target && (() => go(target)) };
     });
   }
 
@@ -84,6 +84,14 @@ export class SchemaForm {
     return real ? { ...real, description: schema.description, examples: schema.examples } : schema;
   }
 
+  /** A field's title and, where others are called so too, the parts of the form that it stands in. */
+  #telling({ name, title }) {
+    if ([...this.fields.values()].filter((other) => other.title === title).length === 1) return title;
+    const parents = name.split(".").slice(0, -1);
+    const parts = parents.map((_, at) => this.#title(parents.slice(0, at + 1).join(".")).split(",")[0]);
+    return `${parts.map((part, at) => (at ? begunSmall(part) : part)).join(", ") || this.#title("")}: ${begunSmall(title)}`;
+  }
+
   #title(path) {
     return this.titles[path] ?? path.split(".").at(-1).split("_").map((word) => ACRONYMS[word] ?? word).join(" ")
       .replace(/^./, (letter) => letter.toUpperCase());
@@ -93,7 +101,7 @@ export class SchemaForm {
 /** One value: its label, its control, what it is for, and what is wrong with it. */
 class Field {
   constructor(name, title, schema, isRequired) {
-    Object.assign(this, { title, schema });
+    Object.assign(this, { name, title, schema });
     const id = `field-${name.replaceAll(".", "-")}`;
     this.control = control(schema, { id, name, autocomplete: "off", spellcheck: "false",
       "aria-required": isRequired ? "true" : null, "aria-describedby": `${id}-help ${id}-fault` });
@@ -155,6 +163,10 @@ function limits(schema) {
   const from = schema.minimum === undefined ? `above ${count(low)}` : count(low);
   if (high === undefined || high > LARGEST) return sentence(`${from} or more.`);
   return sentence(`${from} to ${schema.maximum === undefined ? "below " : ""}${count(high)}.`);
+}
+
+function begunSmall(text) {
+  return text.replace(/^./, (letter) => letter.toLowerCase());
 }
 
 function sentence(text) {

@@ -41,7 +41,7 @@ function parts({ adapters, next, promotion }, asked) {
         ? table("Published adapters, newest first", COLUMNS, adapters.map((each) => row(each, promotion)))
         : empty("Nothing was published yet: a round publishes an adapter once it was aggregated, co-tuned and evaluated."),
       pager(next, asked)),
-    card("As PEFT directories", h("p", {}, "A download is the weights alone. The command fetches a run’s newest adapter with its ",
+    session.isOperator && card("As PEFT directories", h("p", {}, "A download is the weights alone. The command fetches a run’s newest adapter with its ",
       "adapter_config.json, or merges it into its base model."), command("fedcollm adapters pull RUN slm-adapter --out DIR"))];
 }
 
@@ -75,7 +75,7 @@ function row(adapter, { held: now, pinned }) {
       h("a", { href: `#/adapters/${run_id}/${round}`, "aria-label": `Card of ${name}` }, "Card"),
       h("button", { type: "button", "data-save": adapter.slm_adapter, "aria-label": `Download ${name}` }, "Download"),
       session.isOperator && !(isHeld && pinned)
-        ? h("button", { type: "button", "data-hold": `${run_id}:${round}`, "aria-label": `Let agents hold ${name}` }, "Let agents hold it") : null)];
+        ? h("button", { type: "button", "data-hold": `${run_id}:${round}`, "aria-label": `Let agents hold it: ${name}` }, "Let agents hold it") : null)];
 }
 
 function filter(runs, { run_id }) {

@@ -61,7 +61,7 @@ function parts({ agents, now }, list, after) {
     h("p", { class: "small quiet" }, "An agent that trains is not heard of until it has finished."));
   if (list === null) {
     return [counts, card("Releases", releases(versions)),
-      notice("", "Who they are is for operators", h("p", {}, "A viewer sees how many agents there are, and not which."))];
+      notice("", "Who they are is for operators", h("p", {}, "A viewer sees how many agents there are, and not which: their names are in the audit log."))];
   }
   const pending = list.agents.filter(({ state }) => state === "pending");
   return [counts, pending.length ? approval(pending) : null,

@@ -1,6 +1,6 @@
 // One prompt for four models: the LLM and the SLM of a run, as they were and as they are co-tuned.
 
-import { change, get, withQuery } from "../api.js";
+import { change, get, Superseded, withQuery } from "../api.js";
 import { card, empty, notice, pageHead } from "../components.js";
 import { h, put } from "../dom.js";
 import { count, counted } from "../format.js";
@@ -46,7 +46,7 @@ export async function show(view) {
       put(answers, view_.state === "failed" ? notice("bad", "No answers", h("p", {}, view_.reason)) : four(view_.answers));
       document.documentElement.dataset.ready = "answered";
     } catch (error) {
-      if (view.signal.aborted) return;
+      if (view.signal.aborted || error instanceof Superseded) return;
       put(said);
       put(answers, notice("bad", "This did not work", h("p", {}, error.detail ?? error.message)));
     } finally {

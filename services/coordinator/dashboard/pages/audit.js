@@ -3,13 +3,14 @@
 import { get, withQuery } from "../api.js";
 import { card, command, digest, empty, facts, pageHead, table, time } from "../components.js";
 import { h, put } from "../dom.js";
-import { count, short } from "../format.js";
+import { count, written } from "../format.js";
+import { fingerprint, hasSha256 } from "../sha256.js";
 
-const DIGEST = /^(sha256|ed25519):/;
 const A_PAGE = 50;
 
 export async function show(view) {
   const head = await get("/v1/audit/head", view);
+  const told = hasSha256() ? await fingerprint(head.key) : null;
   const newest = head.head.seq;
   const last = Math.min(newest, Number(view.query.get("last")) || newest);
   const first = Math.max(1, last - A_PAGE + 1);
@@ -28,7 +29,7 @@ export async function show(view) {
   }
 
   draw();
-  view.put(pageHead("Audit log"), h("div", { class: "stack" }, newestEntry(head),
+  view.put(pageHead("Audit log"), h("div", { class: "stack" }, newestEntry(head, told),
     h("section", { class: "card stack", "aria-label": "Entries" },
       h("div", { class: "row" }, h("h2", {}, newest ? `Entries ${count(first)} to ${count(last)}` : "Entries"), pager("Pages of entries, above", first, last, newest)),
       h("div", { class: "field" }, h("label", { for: "text" }, "Show only entries with"), text,
@@ -39,25 +40,26 @@ export async function show(view) {
 const COLUMNS = [{ name: "Number" }, { name: "When" }, { name: "Who" }, { name: "What" }, { name: "To what" }, { name: "Details" }];
 
 function row({ seq, at, actor, action, subject, detail }) {
-  return [count(seq), time(at), actor, h("code", { class: "nowrap" }, action), h("span", { class: "anywhere" }, subject), details(detail)];
+  return [count(seq), time(at), h("span", { class: "nowrap" }, actor), h("code", { class: "nowrap" }, action), h("span", { class: "anywhere" }, subject), details(detail)];
 }
 
 function details(detail) {
   const pairs = Object.entries(detail).filter(([, value]) => value !== null && value !== "");
   if (!pairs.length) return "–";
   return h("ul", { class: "plain small" }, pairs.map(([name, value]) =>
-    h("li", {}, h("span", { class: "quiet" }, `${name}: `), h("span", { class: "anywhere" }, written(value)))));
+    h("li", {}, h("span", { class: "quiet" }, `${name}: `), short(value))));
 }
 
-function written(value) {
-  if (typeof value === "object") return JSON.stringify(value);
-  return DIGEST.test(value) ? h("code", { title: value }, short(value)) : String(value);
+function short(value) {
+  const whole = typeof value === "object" ? JSON.stringify(value) : String(value);
+  return h(/^(sha256|ed25519):/.test(whole) ? "code" : "span", { class: "anywhere", title: whole }, written(value));
 }
 
-function newestEntry({ head, key }) {
+function newestEntry({ head, key }, told) {
   return card("Its newest entry",
     facts(["Number", count(head.seq)], ["When", head.seq ? time(head.at) : "–"], ["Hash", digest(head.hash, "hash")],
-      ["Signed by", digest(key, "coordinator’s key")]),
+      ["Signed by", digest(key, "coordinator’s key")],
+      told && ["Its fingerprint", h("code", {}, told)]),
     h("p", {}, "Each entry’s hash covers the one before it, and the coordinator signs the newest. Whoever remembers a head sees whether anything before ",
       "it was changed. This page checks nothing, since it comes from the coordinator too; the command does, and remembers what it has seen."),
     command("fedcollm audit verify"));

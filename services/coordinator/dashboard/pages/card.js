@@ -4,6 +4,7 @@ import { get } from "../api.js";
 import { card, command, digest, facts, pageHead, table, time } from "../components.js";
 import { h, save } from "../dom.js";
 import { count, counted, interval, nats, percent } from "../format.js";
+import { session } from "../session.js";
 
 export async function show(view, { run, round }) {
   const signed = await get(`/v1/runs/${encodeURIComponent(run)}/rounds/${encodeURIComponent(round)}/card`, view);
@@ -83,6 +84,8 @@ function checking({ audit, run_id }) {
   return card("How to check it",
     h("p", {}, "The operator has signed the manifest, and the coordinator the card and entry ",
       h("a", { href: `#/audit?last=${audit.seq}` }, count(audit.seq)),
-      " of its audit log. The first command writes the adapter with its card into a folder, and the second compares weights, signatures and digests there; it asks nobody."),
-    command(`fedcollm adapters pull ${run_id} slm-adapter --out DIR`), command("fedcollm adapters verify DIR"));
+      " of its audit log. ",
+      session.isOperator ? "The first command writes the adapter with its card into a folder, and the second " : "In a folder that an operator has fetched, the command ",
+      "compares weights, signatures and digests; it asks nobody."),
+    session.isOperator && command(`fedcollm adapters pull ${run_id} slm-adapter --out DIR`), command("fedcollm adapters verify DIR"));
 }

@@ -1,28 +1,30 @@
 // An agent is invited: the file that its organisation is given.
 
-import { change, get } from "../api.js";
+import { change, get, Superseded } from "../api.js";
 import { command, facts, notice, pageHead, time } from "../components.js";
 import { h, put, save } from "../dom.js";
-import { canInvite, invitation } from "../invitation.js";
+import { invitation } from "../invitation.js";
 import { session } from "../session.js";
+import { hasSha256 } from "../sha256.js";
 
+const NAME_RULE = "Letters, digits, dots, dashes and underscores; 64 at most, and a letter or a digit first.";
 const NAME = "[A-Za-z0-9][A-Za-z0-9._\\-]{0,63}";
 const MOST_HOURS = 720;
 
 export async function show(view) {
   const head = pageHead("Invite an agent");
   if (!session.isOperator) return view.put(head, notice("", null, h("p", {}, "Operators invite agents.")));
-  if (!canInvite()) return view.put(head, onTheCommandLine());
+  if (!hasSha256()) return view.put(head, onTheCommandLine());
   const federation = await get("/v1/federation", view);
-  const name = field("agent", "Agent", "Letters, digits, dots, dashes and underscores; 64 at most. It is called so from then on.",
-    { pattern: NAME, maxlength: 64, required: true });
+  const name = field("agent", "Agent", `${NAME_RULE} It is called so from then on.`,
+    { pattern: NAME, title: NAME_RULE, maxlength: 64, required: true });
   const hours = field("hours", "Hours", `How long the invitation is good: 1 to ${MOST_HOURS}.`,
     { type: "number", min: 1, max: MOST_HOURS, value: 24, required: true });
   const url = field("url", "Address for the agent", "Where the organisation’s machine finds this coordinator.",
     { type: "url", value: location.origin, required: true });
   const ca = field("ca", "CA certificate", "A file in PEM, where the coordinator’s certificate is of a CA of its own: tls/ca.pem, as a rule.",
     { type: "file", accept: ".pem,.crt" });
-  const compared = h("input", { id: "compared", type: "checkbox", required: true });
+  const compared = h("input", { id: "compared", type: "checkbox", required: true, "data-anew": true });
   const fault = h("p", { class: "fault", role: "alert" });
   const button = h("button", { class: "primary", type: "submit" }, "Make the invitation");
 
@@ -33,10 +35,12 @@ export async function show(view) {
     try {
       const certificate = (await ca.control.files[0]?.text()) ?? null;
       const agent = name.control.value;
-      const made = await invitation({ federation, url: url.control.value, name: agent, hours: Number(hours.control.value), certificate });
+      const { now } = await get("/v1/federation", view); // its hours begin now, and not when the form was opened
+      const made = await invitation({ federation, now, url: url.control.value, name: agent, hours: Number(hours.control.value), certificate });
       await change("PUT", `/v1/agents/${agent}/invitation`, made.told);
       done(view, made.file);
     } catch (error) {
+      if (error instanceof Superseded) return;
       put(fault, error.detail ?? error.message);
       button.disabled = false;
     }

@@ -1,13 +1,17 @@
 // A run is made: a form by the API's own schema, and what to do with the draft that comes of it.
 
-import { get, change } from "../api.js";
+import { ApiError, change, get, Superseded } from "../api.js";
 import { command, notice, pageHead } from "../components.js";
 import { h, put, save } from "../dom.js";
+import { inWords } from "../faults.js";
+import { sentence } from "../format.js";
 import { SchemaForm } from "../schema_form.js";
 import { session } from "../session.js";
 import { toml } from "../toml.js";
 
 const RUN_ID = /^[a-z0-9][a-z0-9-]{0,63}$/;
+const NO_RUN_ID = "-"; // of which the coordinator refuses every run, and says what else it would refuse
+const PATTERNS = { name: "Letters, digits, spaces, dots, dashes and underscores, and a letter or a digit first." };
 const TITLES = {
   "": "The run",
   task: "Task",
@@ -43,25 +47,30 @@ export async function show(view) {
     button.disabled = true;
     const terms = form.read();
     try {
-      if (!RUN_ID.test(id.value())) throw Object.assign(new Error(), { faults: [{ where: "run_id", message: id.rule }] });
-      const made = await change("PUT", `/v1/runs/${id.value()}`, terms);
+      const made = await change("PUT", `/v1/runs/${RUN_ID.test(id.value()) ? id.value() : NO_RUN_ID}`, terms);
       done(view, made.id, terms);
     } catch (error) {
-      tell(error);
+      if (!(error instanceof Superseded)) tell(error);
     } finally {
       button.disabled = false;
     }
   }
 
   function tell(error) {
-    const faults = error.faults?.length ? error.faults
-      : [{ where: error.code === "run_conflict" ? "run_id" : "", message: error.detail ?? error.message }];
+    const isTaken = error.code === "run_conflict";
+    const faults = isTaken ? [{ where: "run_id", message: sentence(error.detail) }]
+      : inWords(error.faults ?? [], { ...PATTERNS, run_id: id.rule });
+    if (!faults.length) return say(notice("bad", error instanceof ApiError ? "This did not work" : "Nobody answers", h("p", {}, sentence(error.detail ?? error.message))));
     const ofId = faults.filter(({ where }) => where === "run_id");
     id.mark(ofId.map(({ message }) => message));
     const said = [...ofId.map(({ message }) => ({ title: "Run id", message, go: () => id.control.focus() })),
       ...form.mark(faults.filter(({ where }) => where !== "run_id"))];
-    put(summary, notice("bad", faults.length === 1 ? "One thing is to be put right" : `${faults.length} things are to be put right`,
-      h("ul", {}, said.map((each) => h("li", {}, each.go ? jump(each) : `${each.title}: ${each.message}`)))));
+    say(notice("bad", faults.length === 1 ? "One thing is to be put right" : `${faults.length} things are to be put right`,
+      h("ul", {}, said.map((each) => h("li", {}, each.go ? jump(each) : inOne(each))))));
+  }
+
+  function say(what) {
+    put(summary, what);
     summary.focus();
     summary.scrollIntoView({ block: "center" });
   }
@@ -73,7 +82,8 @@ export async function show(view) {
       summary,
       h("section", { class: "card", "aria-label": "Id and preset" }, h("div", { class: "fields" }, id.node,
         h("div", { class: "field" }, h("label", { for: "preset" }, "Begin with"), from,
-          h("p", { class: "small quiet" }, "Fills in all that is below; change what is to be otherwise.")))),
+          h("p", { class: "small quiet" }, "Fills in all that is below; change what is to be otherwise. ",
+            "Of “demo”, the name and the models are the demo’s own: the models lie in a clone of FedCoLLM.")))),
       form.node,
       h("div", { class: "row" }, button)));
 }
@@ -97,8 +107,12 @@ function idField() {
   };
 }
 
-function jump({ title, message, go }) {
-  return h("a", { href: location.hash, onclick: (event) => { event.preventDefault(); go(); } }, `${title}: ${message}`);
+function jump(fault) {
+  return h("a", { href: location.hash, onclick: (event) => { event.preventDefault(); fault.go(); } }, inOne(fault));
+}
+
+function inOne({ title, message }) {
+  return `${title} – ${message}`;
 }
 
 function last(model) {

@@ -55,7 +55,7 @@ export async function show(view, { id }) {
   const { accuracy, loss, time } = parts.charts.nodes;
   parts.measured.append(h("div", { class: "columns" }, accuracy, loss), time, parts.troubles, parts.rounds);
   view.put(parts.head, parts.news, h("div", { class: "stack" }, parts.standing, parts.live, parts.figures, parts.measured,
-    h("div", { class: "columns" }, parts.terms, parts.adapters), parts.log));
+    parts.adapters, parts.terms, parts.log));
   parts.charts.draw(known.run, known.rounds); // which measures what is on the page, and is not waited for
   follow(id, take, view.signal, () => hasEnded(known.run));
   every(1, () => parts.live.tick(), view.signal);
@@ -64,7 +64,8 @@ export async function show(view, { id }) {
 function head(run, path, refresh) {
   return h("div", { class: "head" },
     h("div", { class: "row" }, h("h1", { tabindex: -1 }, `Run ${run.id}`), runBadge(run), h("span", { class: "lead" }, run.terms.name)),
-    session.isOperator && h("div", { class: "row" }, actions(run, path, refresh)));
+    session.isOperator && h("div", { class: "row" }, h("a", { class: "button", href: `#/new-run?like=${run.id}` }, "New run like this"),
+      actions(run, path, refresh)));
 }
 
 function actions(run, path, refresh) {

@@ -109,10 +109,11 @@ function detail({ run, round }, elapsed) {
 }
 
 function gathering({ cohort }, round, elapsed, secret) {
-  const there = `${count(round.accepted)} of ${count(cohort.max_count)} ${secret ? "agents ready" : "updates"}`;
-  const enough = cohort.min_count < cohort.max_count ? `, and ${count(cohort.min_count)} are enough. ` : ". ";
+  const there = secret ? `${count(round.accepted)} ready` : counted(round.accepted, "update");
+  const needed = `${count(cohort.min_count)} ${cohort.min_count === 1 ? "is" : "are"} needed`;
+  const asked = cohort.min_count < cohort.max_count ? `: ${needed}, ${count(cohort.max_count)} at most. ` : `: ${needed}. `;
   return [
-    h("p", {}, h("strong", {}, there), enough, closing(cohort, round, elapsed)),
+    h("p", {}, h("strong", {}, there), asked, closing(cohort, round, elapsed)),
     h("progress", { max: cohort.max_count, value: Math.min(round.accepted, cohort.max_count), "aria-label": there }),
     (round.refused > 0 || round.late > 0) && h("p", { class: "small quiet" }, `Refused: ${count(round.refused)}. Late: ${count(round.late)}.`),
     round.attempts > 0 && h("p", { class: "small quiet" }, `${counted(round.attempts, "attempt")} at adding up came to nothing so far.`),

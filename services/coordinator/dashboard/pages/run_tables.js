@@ -3,7 +3,7 @@
 import { getFile } from "../api.js";
 import { card, digest, empty, facts, stateBadge, table, time } from "../components.js";
 import { h, renew, save } from "../dom.js";
-import { bytes, count, counted, duration, interval, nats, percent, short } from "../format.js";
+import { bytes, count, counted, duration, interval, nats, percent, written } from "../format.js";
 import { session } from "../session.js";
 
 const NEWEST = 10;
@@ -26,7 +26,7 @@ export function roundTable() {
     more.parentElement.hidden = isWhole || newest.length <= NEWEST;
     more.textContent = `Show all ${count(newest.length)}`;
     renew(body, newest.length
-      ? table("Rounds, newest first", ROUND_COLUMNS, (isWhole ? newest : newest.slice(0, NEWEST)).map(roundRow), { wide: true })
+      ? table("Rounds, newest first", ROUND_COLUMNS, (isWhole ? newest : newest.slice(0, NEWEST)).map(roundRow))
       : empty("No round has opened yet."));
   };
   return section;
@@ -119,14 +119,8 @@ export function logCard() {
 }
 
 function logRow({ at, kind, round, detail }) {
-  const more = Object.entries(detail).filter(([, value]) => value !== null).map(([name, value]) => `${name} ${told(value)}`);
-  return [time(at), h("code", {}, kind), round && count(round), more.join(", ")];
-}
-
-function told(value) {
-  if (typeof value === "number") return Number.isInteger(value) ? count(value) : value.toFixed(3);
-  if (typeof value === "object") return JSON.stringify(value);
-  return /^sha256:/.test(value) ? short(value) : String(value);
+  const more = Object.entries(detail).filter(([, value]) => value !== null).map(([name, value]) => `${name} ${written(value)}`);
+  return [time(at), h("code", { class: "nowrap" }, kind), round && count(round), more.join(", ")];
 }
 
 /** A score as a figure: its accuracy, how sure that is, and how much tuning has brought. */

@@ -44,6 +44,6 @@ export async function show(view) {
 
 function said(error) {
   if (error.status === 403) return "This token is for a machine: only operators and viewers may look.";
-  if (error.status === 401) return sentence(error.detail);
+  if (error.status === 401) return error.detail.includes("no token") ? "This coordinator does not know the token: look whether all of it is there." : sentence(error.detail);
   return error.detail ?? error.message;
 }
