@@ -17,7 +17,7 @@ from services.coordinator.app import create_app
 from services.coordinator.context import Context
 from services.coordinator.presets import PRESETS, read_terms
 from services.coordinator.principals import Role
-from services.coordinator.tokens import KnownTokens, TokenEntry
+from services.coordinator.tokens import TokenEntry, TokenFile, TokensFile
 from shared.egress import TrafficCount
 from shared.protocol.identity import IdentityKey, fingerprint
 from shared.protocol.membership import Invitation, MemberState
@@ -204,17 +204,17 @@ def enrolled(invitation: Invitation) -> MemberState:
 
 @pytest.mark.slow
 def test_a_token_that_has_ended_is_said_to_have(chromium: Browser, tmp_path: Path) -> None:
-    """Whoever worked is signed out with the reason, and goes on where they were with another token."""
+    """Whoever worked is signed out with the reason, and goes on where they were with a new one."""
     clock = ManualClock(MORNING)
     ends = datetime.fromtimestamp(MORNING + 12 * 3600, UTC)
-    never = datetime(9999, 1, 1, tzinfo=UTC)
-    tokens = KnownTokens(
-        {
-            "anna": TokenEntry.of("fct_annas", Role.OPERATOR, not_after=ends),
-            "operator": TokenEntry.of(token_of("operator"), Role.OPERATOR, not_after=never),
-        }
-    )
-    with opened(tmp_path / "coordinator", clock, tokens) as context:
+    file, never = tmp_path / "principals.json", datetime(9999, 1, 1, tzinfo=UTC)
+
+    def know(token: str, not_after: datetime) -> None:
+        entry = TokenEntry.of(token, Role.OPERATOR, not_after=not_after)
+        file.write_text(TokensFile({"anna": entry}).model_dump_json())
+
+    know("fct_annas", ends)
+    with opened(tmp_path / "coordinator", clock, TokenFile(file)) as context:
         small(context, clock)
         with served(create_app(context)) as port, looking(chromium, port, None) as one:
             one.open("federation")
@@ -229,7 +229,8 @@ def test_a_token_that_has_ended_is_said_to_have(chromium: Browser, tmp_path: Pat
             one.page.get_by_role("button", name="Make the draft").click()
             expect(one.page.get_by_role("heading", name="You were signed out")).to_be_visible()
             expect(one.page.locator("main")).to_contain_text("token of anna has ended on 2026-11-24")
-            sign_in(one, token_of("operator"))
+            know("fct_annas_new_one", never)
+            sign_in(one, "fct_annas_new_one")
             one.arrive("new-run")
             expect(one.page.get_by_label("Run id")).to_have_value("clinics")
             expect(one.page.get_by_role("combobox", name="Begin with")).to_have_value("qwen")

@@ -25,5 +25,5 @@ async def test_a_round_whose_clock_starts_again_is_known_to(tmp_path: Path, cloc
             token = BearerToken(token_of("operator"))
             async with open_in_process(create_app(context), token, TrafficCount()) as operator:
                 assert await catch_up(operator, RUN, followed, wait_seconds=0) is not restarted
-            assert [row.opened_at for row in followed.rounds] == [clock()]
+            assert [row.since for row in followed.rounds] == [clock()]
         clock.advance(60)

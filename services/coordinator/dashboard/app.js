@@ -84,7 +84,7 @@ async function navigate() {
   main.removeAttribute("aria-busy");
   loaded();
   shownAt = location.hash;
-  if (session.you) fillIn(main, shownAt);
+  if (session.you) fillIn(main, shownAt, session.you.name);
   arrive(page);
 }
 
@@ -150,7 +150,7 @@ function drawShell() {
 }
 
 onSession(() => {
-  if (session.ended) keep(main, shownAt);
+  if (session.ended) keep(main, shownAt, session.left);
   drawShell();
   navigate();
 });

@@ -6,12 +6,13 @@ const KEY = "fedcollm-token";
 
 const listeners = new Set();
 
-/** What is known of whoever is signed in: `you` is null where nobody is. `ended` says why a session was ended. */
+/** What is known of whoever is signed in: `you` is null where nobody is. `ended` says why a session was ended, `left` whose. */
 export const session = {
   you: null,
   federation: null,
   version: null,
   ended: null,
+  left: null,
   ahead: 0,
 
   /** The coordinator's time, by which all times of the API are, in seconds since 1970. */
@@ -57,7 +58,7 @@ export async function signIn(given) {
 /** Forget the token; `ended` is why, where it was not asked for. */
 export function signOut(ended = null) {
   sessionStorage.removeItem(KEY);
-  Object.assign(session, { you: null, ended });
+  Object.assign(session, { left: session.you?.name ?? null, you: null, ended });
   changed();
 }
 
