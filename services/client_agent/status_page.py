@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
@@ -65,7 +66,7 @@ async def get_script() -> FileResponse:
     return FileResponse(SCRIPT, media_type="text/javascript")
 
 
-def create_status_page(status: Status, agent: Installation) -> FastAPI:
+def create_status_page(status: Status, agent: Installation, clock: Callable[[], datetime] = now) -> FastAPI:
     """Return the app that shows ``status``, and the ledger of the agent's state folder."""
     app = FastAPI(title="FedCoLLM agent", docs_url=None, redoc_url=None, dependencies=[Depends(require_a_name_of_here)])
     registry = agent_registry(status)
@@ -81,7 +82,7 @@ def create_status_page(status: Status, agent: Installation) -> FastAPI:
 
     @app.get("/", summary="What this agent is doing, as a page")
     async def get_status_page() -> HTMLResponse:
-        return HTMLResponse(status_html(status.view(), agent, now()))
+        return HTMLResponse(status_html(status.view(), agent, clock()))
 
     @app.get("/status.json", summary="What this agent is doing")
     async def get_status() -> StatusView:

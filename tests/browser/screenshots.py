@@ -1,6 +1,6 @@
-"""Pictures of every page of the dashboard, for its guide: ``python -m tests.browser.screenshots`` (`make screenshots`).
+"""Pictures of every page of the dashboard and of an agent: ``python -m tests.browser.screenshots`` (`make screenshots`).
 
-A small federation whose clocks stand still: the same pages give the same pictures.
+A small federation and agents whose clocks stand still: the same pages give the same pictures.
 """
 
 import io
@@ -16,11 +16,14 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from bench.federation import ManualClock, key_of
+from services.client_agent.status import Status
+from services.client_agent.status_page import create_status_page
 from services.coordinator.app import create_app
 from services.coordinator.context import Context
 from shared.key_file import keep_key
 from shared.protocol.questions import ModelName
 from shared.protocol.work import QuestionAnswered
+from tests.support.agents import ADA, NOON, declining, failing, training, waiting
 from tests.support.browsers import Screen, open_chromium
 from tests.support.dashboard import Looking, looking, region
 from tests.support.seeded import MORNING, opened, small
@@ -136,6 +139,32 @@ def take(browser: Browser, name: str, screen: Screen) -> bytes:
     return content
 
 
+# Pages of an agent: its state, and the address.
+AGENTS_VIEWS: Mapping[str, tuple[Callable[[Path], Status], str]] = {
+    "agent-waiting": (waiting, ""),
+    "agent-training": (training, ""),
+    "agent-declining": (declining, ""),
+    "agent-failing": (failing, ""),
+    "agent-policy": (waiting, "policy"),
+    "agent-ledger": (waiting, "ledger"),
+}
+
+
+def take_agents(browser: Browser, name: str, screen: Screen) -> bytes:
+    """Return a picture of an agent's page, as PNG."""
+    make, address = AGENTS_VIEWS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        status = make(Path(folder))
+        app = create_status_page(status, ADA, lambda: NOON)
+        status.state_dir = Path("/var/lib/fedcollm/ada")  # the ledger is found where it was; pages name this
+        with served(app) as port:
+            page = browser.new_page(color_scheme=screen.scheme, viewport={"width": screen.width, "height": 800})
+            page.goto(f"http://127.0.0.1:{port}/{address}")
+            content = page.screenshot(full_page=True, animations="disabled", caret="hide")
+            page.close()
+    return content
+
+
 def reduced(content: bytes) -> bytes:
     """Return a picture in its most frequent colours, and no taller than people look at."""
     picture = Image.open(io.BytesIO(content)).convert("RGB")
@@ -153,9 +182,10 @@ def main(*names: str) -> None:
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), processors=[lambda _log, _name, event: event])
     FOLDER.mkdir(exist_ok=True)
     with open_chromium() as browser:
-        for name in names or VIEWS:
+        for name in names or (*VIEWS, *AGENTS_VIEWS):
+            picture = take if name in VIEWS else take_agents
             for which, screen in SCREENS.items():
-                (FOLDER / f"{name}-{which}.png").write_bytes(reduced(take(browser, name, screen)))
+                (FOLDER / f"{name}-{which}.png").write_bytes(reduced(picture(browser, name, screen)))
 
 
 if __name__ == "__main__":
