@@ -48,7 +48,7 @@ bench-private: install ## figures of secure aggregation, beside Flower's
 bench-demo: install ## the demo task over three seeds, with its controls
 	$(BIN)/python -m bench.demo
 
-screenshots: install ## take the pictures of the dashboard's guide (needs chromium)
+screenshots: install ## take the pictures of all pages for the guides (needs chromium)
 	$(BIN)/python -m tests.browser.screenshots
 
 clean: ## remove what make made

@@ -1,4 +1,4 @@
-"""Pictures of every page of the dashboard and of an agent: ``python -m tests.browser.screenshots`` (`make screenshots`).
+"""Pictures of every page of the dashboard and of an agent (`make screenshots`), all of them or those that are named.
 
 A small federation and agents whose clocks stand still: the same pages give the same pictures.
 """
