@@ -114,7 +114,7 @@ class Agent:
         wanted = await self._coordinator.wanted(digest, self._declined.told, wait_seconds=wait_seconds)
         self._status.answered = True
         self._audit.see(wanted.audit)
-        unheld = None if wanted.published is None else await self._hold(wanted.published)
+        unheld = None if wanted.published is None else await self._hold(wanted.published, held)
         if wanted.summons is not None:
             place = wanted.summons.place
             bind_contextvars(run_id=place.run_id, round=place.round)
@@ -148,9 +148,9 @@ class Agent:
         await self._member.answer(summons)
         self._status.worked()
 
-    async def _hold(self, published: PublishedAdapter) -> FedCoLLMError | None:
+    async def _hold(self, published: PublishedAdapter, held: PublishedAdapter | None) -> FedCoLLMError | None:
         """Hold the adapter that agents are to hold, with its card; return why that is not possible, if it is not."""
-        if published == self._state.published and self._state.has_card:
+        if published == held and self._state.has_card:
             return None
         bind_contextvars(run_id=published.run_id, round=published.round)
         try:

@@ -56,9 +56,9 @@ BROKEN_OFF = frozenset({BodyTooSlow.code, UploadSuperseded.code})
 # A body is read before its sender is known. Blobs, which are larger, are streamed and have limits of their own.
 MAX_JSON_BYTES = 1 << 20
 
-# What stands in paths, by the names that the log has for it.
-MOST_DIGITS = 7
+# What stands in paths, by the names that the log has for it; a round's number, as a number, has no more digits.
 LOGGED_AS = {"run_id": "run_id", "number": "round", "job_id": "job"}
+MOST_DIGITS = 7
 
 log = structlog.get_logger()
 

@@ -5,6 +5,7 @@ The coordinator makes no member: what counts is the certificate that the operato
 
 from dataclasses import replace
 
+from services.coordinator.lifecycle import MOST_A_PAGE
 from services.coordinator.ports import Clock, Store
 from services.coordinator.presence import Presence
 from services.coordinator.principals import Role
@@ -28,9 +29,6 @@ from shared.protocol.membership import (
 
 # Whom the audit log calls so is no agent. Nor is who has a token; a token for an agent's name ``Admission`` refuses.
 RESERVED = frozenset({SYSTEM, *Role})
-
-
-MOST_A_PAGE = 100
 
 
 class Membership:

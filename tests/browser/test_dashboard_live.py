@@ -1,42 +1,15 @@
 """What the page of a run says while it goes on, and what an operator does there."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from bench.federation import ManualClock, sign
-from services.coordinator.app import create_app
 from services.coordinator.context import Context
 from shared.protocol.rounds import RoundEvent
 from tests.support.dashboard import looking, region
-from tests.support.seeded import MORNING, Player, opened, small
-from tests.support.served import served
+from tests.support.seeded import Player
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """The coordinator's."""
-    return ManualClock(MORNING)
-
-
-@pytest.fixture
-def context(tmp_path: Path, clock: ManualClock) -> Iterator[Context]:
-    """The coordinator of a small federation."""
-    with opened(tmp_path / "coordinator", clock) as made:
-        small(made, clock)
-        yield made
-        made.changes.stop()
-
-
-@pytest.fixture
-def port(context: Context) -> Iterator[int]:
-    """Where it serves."""
-    with served(create_app(context)) as at:
-        yield at
 
 
 def step(page: Page) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,23 +27,6 @@ from tests.support.seeded import MORNING, opened, small
 from tests.support.served import operator_options, served
 
 AGENTS = ("ada", "bob", "cleo")
-
-
-@pytest.fixture
-def context(tmp_path: Path) -> Iterator[Context]:
-    """The coordinator of a small federation."""
-    clock = ManualClock(MORNING)
-    with opened(tmp_path / "coordinator", clock) as made:
-        small(made, clock)
-        yield made
-        made.changes.stop()
-
-
-@pytest.fixture
-def port(context: Context) -> Iterator[int]:
-    """Where it serves."""
-    with served(create_app(context)) as at:
-        yield at
 
 
 def sign_in(one: Looking, token: str) -> None:

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 
 from services.coordinator.context import Address, AnyContext, principal
-from services.coordinator.membership import MOST_A_PAGE
+from services.coordinator.lifecycle import MOST_A_PAGE
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes.problems import problems
+from services.coordinator.routes.runs import Limit
 from shared.errors import (
     CertificateExpired,
     FederationMismatch,
@@ -37,7 +38,7 @@ def list_members(
     context: AnyContext,
     _: Operator,
     after: Annotated[str, Query(max_length=64, description="Agents whose names come after this one.")] = "",
-    limit: Annotated[int, Query(ge=1, le=MOST_A_PAGE)] = MOST_A_PAGE,
+    limit: Limit = MOST_A_PAGE,
 ) -> MemberList:
     return context.membership.members(after=after, limit=limit)
 
