@@ -33,7 +33,8 @@ fix: install ## format, and mend what the linter can
 	$(BIN)/ruff check --fix .
 
 test: install ## the tests that CI runs
-	$(BIN)/pytest -m 'not slow' --cov --cov-report=
+	@# Side by side, each with one thread: torch's own threads would wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow' --cov --cov-report=
 	$(BIN)/coverage report --include='shared/protocol/*' --fail-under=100
 
 test-all: install ## the slow tests too
