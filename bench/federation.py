@@ -43,7 +43,7 @@ FEDERATION = "in-memory"
 NOT_AFTER = 4_000_000_000
 
 # What tests and measurements ask for, an agent of theirs does.
-EVERYTHING = Policy(allow_plaintext=True)
+EVERYTHING = Policy(allow_plaintext=True, allow_shared_aggregate=True)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from shared.errors import CardInvalid
 from shared.protocol.attempts import AttemptPlace, DealtShares, ReleasedShares, SignedSurvivors
 from shared.protocol.card import SignedCard, require_card
 from shared.protocol.manifest import Manifest, SignedManifest, require_manifest
+from shared.protocol.membership import RoundPlace
 from shared.protocol.messages import Accepted, PublishedAdapter, UpdateReceipt, Wanted
 from shared.protocol.secagg.attempt import Advert
 from shared.transport import Params, Transport
@@ -66,6 +67,11 @@ class CoordinatorClient:
     async def fetch_adapter(self, digest: str, into: Path, *, size: int) -> int:
         """Fetch a published adapter of ``size`` bytes into a file, checked, and return its size."""
         return await self._transport.download(f"/v1/adapters/{digest}", into, digest=digest, size=size)
+
+    async def fetch_aggregate(self, place: RoundPlace, into: Path, *, digest: str, size: int) -> int:
+        """Fetch the aggregate of a published round that shares it with this agent, like an adapter."""
+        path = f"/v1/runs/{place.run_id}/rounds/{place.round}/aggregate"
+        return await self._transport.download(path, into, digest=digest, size=size)
 
     async def send_update(
         self, run_id: str, number: int, update: Path, *, digest: str, examples: int | None

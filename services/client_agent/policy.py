@@ -54,6 +54,13 @@ class Policy(BaseModel):
     allow_plaintext: Annotated[
         bool, Field(description="Send updates that the coordinator can read, in runs with PlaintextAggregation.")
     ] = False
+    allow_shared_aggregate: Annotated[
+        bool,
+        Field(
+            description="Take part in runs whose members may fetch the mean of their updates (share_aggregate): each "
+            "of them then learns the sum of the others' updates, this agent's among them."
+        ),
+    ] = False
     model_config = FROZEN
 
     def require_run(self, manifest: Manifest) -> None:
@@ -61,6 +68,11 @@ class Policy(BaseModel):
         label = f"run {manifest.run_id}"
         if self.base_models is not None and manifest.slm_digest not in self.base_models:
             raise PolicyRefused(f"policy.base_models does not name {manifest.slm_digest}, the base model of {label}")
+        if manifest.share_aggregate and not self.allow_shared_aggregate:
+            raise PolicyRefused(
+                f"policy.allow_shared_aggregate is false, and {label} has share_aggregate: each of its members learns "
+                "the sum of the others' updates"
+            )
         if manifest.aggregation == "PlaintextAggregation":
             if not self.allow_plaintext:
                 raise PolicyRefused(

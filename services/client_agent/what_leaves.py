@@ -49,6 +49,7 @@ KINDS: Sequence[Kind] = (
     Kind("manifest", "GET", "/v1/runs/{run}/manifest", "asks what a run expects of it"),
     Kind("card", "GET", f"{ROUND}/card", "asks where an adapter comes from"),
     Kind("adapter", "GET", "/v1/adapters/{digest}", "fetches an adapter"),
+    Kind("aggregate", "GET", f"{ROUND}/aggregate", "fetches the mean of a round's updates, to compare it here"),
     Kind("ready", "PUT", f"{ROUND}/ready", "says that its update is trained, and nothing of the update"),
     Kind("keys", "PUT", f"{ATTEMPT}/keys", "sends fresh public keys, made for one attempt"),
     Kind(

@@ -72,6 +72,13 @@ class AdapterRows:
         newest = sa.select(schema.runs.c.id).where(schema.runs.c.slm_adapter == digest).limit(1)
         return self._rows.first(newest) is not None
 
+    def shared_aggregate(self, run_id: str, number: int, agent: str) -> str | None:
+        """Return the digest of the aggregate of a round that has published, if it is shared with this agent."""
+        table = schema.rounds.c
+        published = (table.run_id == run_id, table.number == number, table.state == RoundState.PUBLISHED)
+        row = self._rows.first(sa.select(table.aggregate, table.shared_with).where(*published))
+        return row["aggregate"] if row is not None and agent in (row["shared_with"] or ()) else None
+
     def page(self, *, run_id: str | None, before: RoundPlace | None, limit: int) -> list[PublishedView]:
         """Return published adapters, of one run or of all: those of newer runs first, of a run its newer rounds.
 

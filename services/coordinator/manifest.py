@@ -28,6 +28,7 @@ def manifest_of(run: Run, *, federation: str) -> Manifest:
         cohort=run.terms.cohort,
         masking=run.terms.masking,
         evaluation_examples=run.terms.evaluation_examples,
+        share_aggregate=run.terms.share_aggregate,
     )
 
 

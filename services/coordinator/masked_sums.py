@@ -38,9 +38,14 @@ class ClosedAttempt:
     vectors: dict[str, Blob]
 
     @property
+    def survivors(self) -> list[str]:
+        """Whose updates are in the sum."""
+        return [name for attempt in self.attempts for name in attempt.survivors or ()]
+
+    @property
     def parties(self) -> int:
         """How many updates are in the sum."""
-        return sum(len(attempt.survivors or ()) for attempt in self.attempts)
+        return len(self.survivors)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The rows of the store as the engine sees them: frozen, and free of SQL."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
@@ -46,7 +46,8 @@ class Run:
 class Round:
     """A round; ``slm_adapter`` and ``llm_adapter`` are what it starts from, ``entered`` when it came into a state.
 
-    ``restarted`` is when a state's time began anew, after a pause or while no coordinator ran.
+    ``restarted`` is when a state's time began anew, after a pause or while no coordinator ran. ``shared_with`` are the
+    agents whose updates are in the aggregate, in a run that shares it with them.
     """
 
     run_id: str
@@ -69,6 +70,7 @@ class Round:
     error_bound: float | None = None
     evaluation: AgentsEvaluation | None = None
     restarted: Mapping[str, float] = field(default_factory=dict)
+    shared_with: Sequence[str] | None = None
 
     @property
     def since(self) -> float:

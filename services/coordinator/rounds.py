@@ -4,7 +4,7 @@ Decisions are the protocol room's; this file applies them to the store. It holds
 call may be the first after a restart. No HTTP, no torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -69,22 +69,21 @@ class RoundEngine:
         """
         with self._store.read() as tx:
             adapter = held(tx, declined)
+            aggregate = None if adapter is None else tx.adapters.shared_aggregate(adapter.run_id, adapter.round, agent)
+            nothing = Wanted(assignment=None, published=adapter, aggregate=aggregate)
             running = reversed(tx.runs(states=(RunState.RUNNING,)))
             for run in sorted(running, key=lambda run: run.id in declined):
                 current = tx.live_round(run)
                 if current is None:
                     continue
                 if summons := summons_of(tx, current, agent, federation=self._federation):
-                    return Wanted(assignment=None, summons=summons, published=adapter)
+                    return nothing.model_copy(update={"summons": summons})
                 if _is_needed_soon(tx, current, agent):
                     break
                 if _waits_for(tx, run, current, agent):
-                    return Wanted(
-                        assignment=_assignment(run, current, federation=self._federation),
-                        summons=None,
-                        published=adapter,
-                    )
-            return Wanted(assignment=None, summons=None, published=adapter)
+                    assignment = _assignment(run, current, federation=self._federation)
+                    return nothing.model_copy(update={"assignment": assignment})
+            return nothing
 
     def published_path(self, digest: str) -> Path:
         """Return where a published SLM adapter lies; anything else is not found, whether it exists or not."""
@@ -92,6 +91,18 @@ class RoundEngine:
             if not tx.adapters.is_published(digest):
                 raise NotFound(f"no published adapter has digest {digest}")
         return self._blobs.path(digest)
+
+    def aggregate_path(self, agent: str, run_id: str, number: int) -> tuple[str, Path]:
+        """Return digest and place of the aggregate of a published round, for an agent whose update is in it.
+
+        Raises:
+            NotFound: the run shares no aggregates, the round has published nothing, or the agent has no part in it.
+        """
+        with self._store.read() as tx:
+            digest = tx.adapters.shared_aggregate(run_id, number, agent)
+        if digest is None:
+            raise NotFound(f"round {number} of run {run_id!r} shares no aggregate with {agent}")
+        return digest, self._blobs.path(digest)
 
     # --- the reconciler -----------------------------------------------------------------------------------------
 
@@ -163,11 +174,13 @@ class RoundEngine:
         """Aggregate readable updates."""
         with self._store.read() as tx:
             run = tx.run(run_id)
-            updates = [(tx.blob(update.digest), update.weight) for update in tx.updates(run_id, closing.number)]
+            accepted = tx.updates(run_id, closing.number)
+            updates = [(tx.blob(update.digest), update.weight) for update in accepted]
+        agents = [update.agent for update in accepted]
         aggregate = self._plaintext.aggregate(updates, prepared_layout(run))
         with self._store.write() as tx:
             # Fails if another update was accepted meanwhile: then the next pass aggregates again, with it.
-            self._aggregated(tx, run, closing, Aggregate(aggregate, None, None), updates=len(updates))
+            self._aggregated(tx, run, closing, Aggregate(aggregate, None, None), agents)
 
     def _unmask(self, run_id: str, closing: Round) -> None:
         """Aggregate masked updates, or learn the sum of the counts by which they will be weighted."""
@@ -184,18 +197,21 @@ class RoundEngine:
             if aggregate is None:
                 weigh(tx, run, closing, total_count=self._sums.count(closed, unmasked), federation=self._federation)
             else:
-                self._aggregated(tx, run, closing, aggregate, updates=closed.parties)
+                self._aggregated(tx, run, closing, aggregate, closed.survivors)
 
-    def _aggregated(self, tx: Transaction, run: Run, closing: Round, aggregate: Aggregate, *, updates: int) -> None:
-        """Take the aggregate of a round that is still as it was, and order its co-tuning."""
+    def _aggregated(
+        self, tx: Transaction, run: Run, closing: Round, aggregate: Aggregate, agents: Sequence[str]
+    ) -> None:
+        """Take the aggregate of these agents' updates, of a round that is still as it was, and order its co-tuning."""
         tx.insert_blob(aggregate.blob)
         tx.change_round(
             closing,
             RoundEvent.AGGREGATE,
             actor=SYSTEM,
-            detail={"updates": updates, "bytes": aggregate.blob.bytes},
+            detail={"updates": len(agents), "bytes": aggregate.blob.bytes},
             aggregate=aggregate.blob.digest,
-            accepted=updates,  # of those that were ready, some may have been lost
+            shared_with=agents if run.terms.share_aggregate else None,
+            accepted=len(agents),  # of those that were ready, some may have been lost
             error_bound=aggregate.error_bound,
             evaluation=aggregate.evaluation,
         )

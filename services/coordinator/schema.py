@@ -60,6 +60,7 @@ rounds = Table(
     Column("evaluation", Text),
     Column("entered", JSON, nullable=False),
     Column("restarted", JSON, nullable=False, server_default="{}"),
+    Column("shared_with", JSON(none_as_null=True)),
 )
 
 updates = Table(

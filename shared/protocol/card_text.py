@@ -96,13 +96,19 @@ def _aggregation(card: ModelCard) -> Iterator[str]:
     yield "## What the coordinator could read\n"
     mean = "unweighted" if manifest.weighting == "unweighted" else "weighted by numbers of examples"
     if manifest.aggregation == "PlaintextAggregation":
-        yield f"Each organisation's update (`PlaintextAggregation`); the mean is {mean}."
+        yield f"Each organisation's update (`PlaintextAggregation`); the mean is {mean}.{_shared(card)}"
         return
     bound = "" if card.error_bound is None else f" It differs from the exact mean by at most {card.error_bound:.2g}."
     yield (
         f"Sums of {manifest.cohort.min_count} or more updates, and no update alone (`SecureAggregation`). The mean is "
         f"{mean}; each change was scaled down to a norm of at most {manifest.masking.clip_norm:g} first.{bound}"
+        f"{_shared(card)}"
     )
+
+
+def _shared(card: ModelCard) -> str:
+    shared = card.manifest.manifest.share_aggregate
+    return " The organisations in a mean could read that mean too (`share_aggregate`)." if shared else ""
 
 
 def _origin(card: ModelCard) -> Iterator[str]:

@@ -4,9 +4,10 @@ The operator's signature is what an agent goes by (docs/protocol.md, "Identity")
 model, other training or another aggregation than the operator has seen finds no agent that trains for it.
 """
 
-from typing import Literal
+from operator import not_
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, Field, JsonValue
 
 from shared.errors import FederationMismatch, ManifestMismatch, ManifestUnsigned
 from shared.protocol.digests import Digest, digest_of
@@ -53,6 +54,8 @@ class Manifest(BaseModel):
     cohort: CohortTerms
     masking: MaskingTerms
     evaluation_examples: EvaluationCount
+    # Left out where it is false, so that what was signed before there was this term is still what was signed.
+    share_aggregate: Annotated[bool, Field(exclude_if=not_)] = False
     model_config = FROZEN
 
 

@@ -238,11 +238,13 @@ class Wanted(BaseModel):
     """What the coordinator wants of the agent that asks, the newest adapter that it may have, and the log's head.
 
     ``assignment`` is a round to train for, and ``summons`` the next message of an attempt that it is a member of.
+    ``aggregate`` is what ``published`` was co-tuned from, where that round shares it with this agent.
     """
 
     assignment: Assignment | None
     summons: Summons | None = None
     published: PublishedAdapter | None
+    aggregate: Annotated[Digest | None, Field(exclude_if=lambda digest: digest is None)] = None
     audit: SignedHead | None = None
     model_config = FROZEN
 

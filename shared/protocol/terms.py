@@ -250,6 +250,14 @@ class RunTerms(BaseModel):
             "takes no part. 0: nobody evaluates."
         ),
     ] = 0
+    share_aggregate: Annotated[
+        bool,
+        Field(
+            description="Who took part in a round that has published an adapter may fetch its aggregate too, the mean "
+            "before co-tuning, to compare both on examples of its own. Whoever does learns the sum of the others' "
+            "updates: agents refuse such runs unless their own policy allows it."
+        ),
+    ] = False
 
     @model_validator(mode="after")
     def _enough_to_hide_among(self) -> Self:

@@ -52,6 +52,7 @@ def test_a_run_within_the_rules_is_trained_for(policy: Policy) -> None:
     ("policy", "change", "words"),
     [
         (Policy(), {"aggregation": "PlaintextAggregation"}, "policy.allow_plaintext is false, and run .* could read"),
+        (Policy(), {"share_aggregate": True}, "policy.allow_shared_aggregate is false, and run .* has share_aggregate"),
         (Policy(smallest_cohort=5), {}, "policy.smallest_cohort is 5, and run .* has sums of as few as 4"),
         (
             Policy(smallest_threshold=4),
@@ -78,6 +79,13 @@ def test_rules_of_masking_are_none_of_readable_updates() -> None:
     """Who allows those has allowed them: nothing is hidden among anybody, nor clipped."""
     allowed = Policy(allow_plaintext=True, smallest_cohort=100, largest_update_norm=1.0)
     allowed.require_run(manifest(aggregation="PlaintextAggregation"))
+
+
+def test_a_shared_aggregate_is_allowed_or_it_is_not() -> None:
+    """Whoever allows it takes part, also where updates are readable."""
+    allowed = Policy(allow_shared_aggregate=True, allow_plaintext=True)
+    for changes in ({}, {"aggregation": "PlaintextAggregation"}):
+        allowed.require_run(manifest(share_aggregate=True, **changes))
 
 
 def test_an_adapter_that_is_too_large_is_not_fetched() -> None:
@@ -123,6 +131,7 @@ def test_rounds_of_the_last_day_are_counted_once(tmp_path: Path) -> None:
     ("policy", "terms", "words"),
     [
         (Policy(), terms_of(), "policy.allow_plaintext"),
+        (Policy(), terms_of(share_aggregate=True, **SECURE), "policy.allow_shared_aggregate"),
         (Policy(smallest_cohort=4), terms_of(**SECURE), "policy.smallest_cohort"),
         (Policy(largest_update_norm=1.0), terms_of(**SECURE), "policy.largest_update_norm"),
         (Policy(base_models=(OTHER,)), terms_of(**SECURE), "policy.base_models"),

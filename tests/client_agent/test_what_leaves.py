@@ -68,6 +68,7 @@ def test_a_refusal_does_not_repeat_what_would_have_been_said():
         ("PUT", f"{ROUND}/update", "the coordinator can read it alone (run demo, round 3)"),
         ("PUT", f"{ROUND}/update?examples=9", "says how many private examples it has (run demo, round 3)"),
         ("PUT", f"http://coordinator:8440{ROUND}/update", "(run demo, round 3)"),
+        ("GET", f"{ROUND}/aggregate", "fetches the mean of a round's updates, to compare it here (run demo, round 3)"),
         ("PUT", f"{ROUND}/attempts/2/masked", "can be read (run demo, round 3, attempt 2)"),
         ("CONNECT", "coordinator.example:443", "asks this organisation's proxy for a way to the coordinator"),
     ],

@@ -22,7 +22,7 @@ from shared.protocol.secagg.masks import Ring
 from shared.protocol.secagg.member import announce, deal, sign_survivors
 from shared.protocol.secagg.sealing import AttemptSecrets
 from shared.protocol.terms import CohortTerms
-from tests.support.federations import RUN, begin, coordinator, store, terms_of
+from tests.support.federations import RUN, begin, coordinator, store, terms_of, work
 from tests.support.players import FOUR, SECURE, Bend, Message, Player, Players, silent
 
 OTHERS = ("ada", "cleo", "dan")
@@ -588,6 +588,19 @@ def test_evaluations_are_added_up(context: Context, clock: ManualClock) -> None:
     evaluation = players.round.evaluation
     assert evaluation is not None
     assert (evaluation.examples, evaluation.accuracy, evaluation.loss) == (16, 0.75, 0.5)
+
+
+def test_an_aggregate_is_shared_with_those_whose_updates_are_in_it(context: Context, clock: ManualClock) -> None:
+    """Whoever was lost before its vector came has no part in the sum, and is not given it."""
+    players = opened(context, clock, *map(Player, FOUR), share_aggregate=True)
+    players.bend["dan", "masked"] = silent
+    assert players.play().state is RoundState.AGGREGATED
+    assert players.round.shared_with == ["ada", "bob", "cleo"]
+    context.rounds.reconcile()  # forgets what was sent in the attempt
+    work(context)
+    work(context)
+    told = {name: context.rounds.wanted(name).aggregate for name in FOUR}
+    assert told == dict.fromkeys(FOUR[:3], players.round.aggregate) | {"dan": None}
 
 
 def test_a_signature_is_over_what_was_told(players: Players) -> None:

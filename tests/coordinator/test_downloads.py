@@ -105,6 +105,26 @@ async def test_theta_goes_out_after_co_tuning_and_not_before(context: Context) -
         assert (await http.get(f"/v1/adapters/{digest}")).is_success
 
 
+async def test_an_aggregate_is_shared_once_its_round_has_published(context: Context) -> None:
+    """With whoever has a part in it, who is told its digest with the adapter that came of it; never before."""
+    begin(context, terms_of(share_aggregate=True, rounds=2))
+    for name in ("ada", "bob"):
+        submit(context, name)
+    context.rounds.reconcile()
+    async with client(context, "ada") as http:
+        for _ in range(2):  # co-tuning, evaluation
+            assert_problem(await http.get(f"/v1/runs/{RUN}/rounds/1/aggregate"), 404, "not_found")
+            assert "aggregate" not in (await http.get("/v1/wanted")).json()
+            work(context)
+        told = (await http.get("/v1/wanted")).json()
+        shared = await http.get(f"/v1/runs/{RUN}/rounds/1/aggregate")
+        assert told["published"]["digest"] == theta_of(context) != told["aggregate"] == digest_of(shared.content)
+        assert shared.headers["ETag"] == f'"{told["aggregate"]}"'
+        assert (await http.get(f"/v1/adapters/{told['aggregate']}")).status_code == 404
+    assert context.rounds.wanted("bob").aggregate == told["aggregate"]
+    assert context.rounds.wanted("cleo").aggregate is None
+
+
 async def test_the_operator_can_fetch_both_adapters(context: Context) -> None:
     """Omega leaves the coordinator as the operator's artefact only."""
     begin(context)

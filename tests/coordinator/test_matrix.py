@@ -40,6 +40,7 @@ from tests.support.federations import (
     submit,
     terms_of,
     theta_of,
+    work,
 )
 from tests.support.members import certificate, enrolment, invitation
 from tests.support.requests import announcing
@@ -51,6 +52,7 @@ WHO = ("operator", "viewer", "worker", "ada", "bob", "eve", None)
 
 
 TERMS = terms_of(rounds=3)
+SHARING = terms_of(share_aggregate=True, cohort=CohortTerms(min_count=1, max_count=1, min_seconds=10, max_seconds=60))
 SECRET = terms_of(
     aggregation="SecureAggregation", cohort=CohortTerms(min_count=3, max_count=3, min_seconds=10, max_seconds=60)
 )
@@ -58,6 +60,7 @@ NEW_BLOB = adapter(77.0, LLM_LAYOUT)
 UPDATES = "/v1/runs/{run_id}/rounds/{number}/update"
 SIGNATURE = "/v1/runs/{run_id}/manifest/signature"
 CARD = "/v1/runs/{run_id}/rounds/{number}/card"
+AGGREGATE = "/v1/runs/{run_id}/rounds/{number}/aggregate"
 READY = "/v1/runs/{run_id}/rounds/{number}/ready"
 ATTEMPT = "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}"
 
@@ -115,6 +118,11 @@ MATRIX = [
     Row("run", "GET", CARD, "                                                 404 404 403 404 404 403 401"),
     Row("no round", "GET", CARD, "                                            404 404 403 404 404 403 401"),
     Row("no run's round", "GET", CARD, "                                      404 404 403 404 404 403 401"),
+    #                                                                    ada has a part in it, bob has not
+    Row("shared round", "GET", AGGREGATE, "                                   403 403 403 200 404 403 401"),
+    Row("past round", "GET", AGGREGATE, "                                     403 403 403 404 404 403 401"),
+    Row("run", "GET", AGGREGATE, "                                            403 403 403 404 404 403 401"),
+    Row("no run's round", "GET", AGGREGATE, "                                 403 403 403 404 404 403 401"),
     Row("published adapter", "GET", "/v1/adapters/{digest}", "                200 200 403 200 200 403 401"),
     Row("ada's update", "GET", "/v1/adapters/{digest}", "                     404 404 403 404 404 403 401"),
     Row("bob's past update", "GET", "/v1/adapters/{digest}", "                404 404 403 404 404 403 401"),
@@ -190,6 +198,7 @@ MATRIX = [
 class Scene:
     """A coordinator with a run in its second round, and another whose preparation a worker has leased.
 
+    A third run has published a round of Ada's alone, and shares its aggregate.
     Two runs have secure aggregation: an attempt of one waits for the keys of Ada, Cleo and Dora, the other has a round.
     """
 
@@ -207,6 +216,11 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Lease]:
     with coordinator(folder, clock) as context:
         admit(context, ["dora", "eve"], clock)
         context.membership.revoke("eve", "she left", actor="operator")
+        begin(context, SHARING, "shared")
+        submit(context, "ada", run_id="shared")
+        context.rounds.reconcile()
+        work(context)
+        work(context)
         begin(context, TERMS)
         play_round(context, 1)
         submit(context, "ada", 50.0, number=2)
@@ -264,7 +278,12 @@ def run_of(row: Row) -> str:
         return "nowhere"
     if "attempt" in row.object:
         return "secret"
-    return {"new run": "new", "secret round": "secret", "open secret round": "open-secret"}.get(row.object, RUN)
+    return {
+        "new run": "new",
+        "shared round": "shared",
+        "secret round": "secret",
+        "open secret round": "open-secret",
+    }.get(row.object, RUN)
 
 
 def name_of(row: Row) -> str:

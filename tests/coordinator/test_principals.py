@@ -52,6 +52,7 @@ PUBLIC: dict[tuple[str, str], set[Role]] = {
     ("GET", "/v1/runs/{run_id}/artefacts/{name}"): {Role.OPERATOR},
     ("GET", "/v1/runs/{run_id}/manifest"): READERS,
     ("GET", "/v1/runs/{run_id}/rounds/{number}/card"): READERS,
+    ("GET", "/v1/runs/{run_id}/rounds/{number}/aggregate"): {Role.AGENT},
     ("GET", "/v1/adapters"): {Role.OPERATOR, Role.VIEWER},
     ("GET", "/v1/adapters/{digest}"): READERS,
     ("GET", "/v1/promotion"): {Role.OPERATOR, Role.VIEWER},

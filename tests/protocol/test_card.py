@@ -203,6 +203,10 @@ def test_a_card_says_what_secure_aggregation_hid() -> None:
     assert "answers' tokens predicted right" in text
     assert "| SLM after co-tuning (published) | 75.0% | 0.5000 |" in text
     assert "is refused): off." in text
+    sharing = told.manifest.manifest.model_copy(update={"share_aggregate": True})
+    told_shared = told.model_copy(update={"manifest": told.manifest.model_copy(update={"manifest": sharing})})
+    assert "could read that mean" in card_text(told_shared, "slm-adapter")
+    assert "could read that mean" not in text
     assert "exact mean" not in card_text(told.model_copy(update={"error_bound": None}), "slm-adapter")
 
 

@@ -5,7 +5,7 @@ import pytest
 from bench.no_op import lora_of
 from shared.errors import FederationMismatch, LoraMismatch, ManifestMismatch, ManifestUnsigned, SignatureInvalid
 from shared.protocol.digests import digest_of
-from shared.protocol.identity import IdentityKey
+from shared.protocol.identity import IdentityKey, canonical_json
 from shared.protocol.manifest import (
     MANIFEST,
     Manifest,
@@ -50,6 +50,7 @@ CHANGES = {
     "masking": TERMS.masking.model_copy(update={"clip_norm": 1e5}),
     "run_name": "another run",
     "seed": TERMS.seed + 1,
+    "share_aggregate": True,
 }
 changed = pytest.mark.parametrize("name", CHANGES)
 
@@ -67,6 +68,14 @@ def signed(manifest: Manifest = RUN, *, by: IdentityKey = OPERATOR, kind: str = 
 def test_what_the_operator_signed_is_believed() -> None:
     """As it was, after the wire too."""
     assert believed(SignedManifest.model_validate_json(signed().model_dump_json())) == RUN
+
+
+def test_a_term_that_nobody_uses_is_not_in_what_is_signed() -> None:
+    """What was signed before there was the term is believed as it was signed."""
+    assert b"share_aggregate" not in canonical_json(RUN)
+    sharing = RUN.model_copy(update={"share_aggregate": True})
+    assert b'"share_aggregate":true' in canonical_json(sharing)
+    assert believed(SignedManifest.model_validate_json(signed(sharing).model_dump_json())) == sharing
 
 
 def test_what_nobody_signed_is_not_believed() -> None:

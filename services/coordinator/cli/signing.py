@@ -79,6 +79,7 @@ def signed_lines(manifest: Manifest) -> list[str]:
     updates, clip = f"{parameter_count(manifest.layout):,} parameters", manifest.masking.clip_norm
     seconds = f"{cohort.min_seconds:g} to {cohort.max_seconds:g} s"
     epochs, rate = f"{training.epochs} epochs of {manifest.task.kind}", training.optimiser.learning_rate
+    shared = ", shared with its members" if manifest.share_aggregate else ""
     said = {
         "LLM": manifest.llm_digest,
         "SLM": manifest.slm_digest,
@@ -88,7 +89,7 @@ def signed_lines(manifest: Manifest) -> list[str]:
         "training": f"{epochs}, {training.batch_size} a step, {training.max_tokens} tokens each, rate {rate:g}",
         "evaluation": f"{manifest.evaluation_examples} examples of each agent's own",
         "cohort": f"{cohort.min_count} to {cohort.max_count} agents, {seconds}",
-        "sum": f"{manifest.aggregation}, {manifest.weighting}",
+        "sum": f"{manifest.aggregation}, {manifest.weighting}{shared}",
     }
     return [
         f"signed what run {manifest.run_id} of {manifest.federation} is:",

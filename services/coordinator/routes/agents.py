@@ -94,6 +94,23 @@ def get_adapter(
 
 
 @router.get(
+    "/runs/{run_id}/rounds/{number}/aggregate",
+    summary="Fetch the aggregate of a round that this agent has a part in",
+    response_class=Response,
+    responses=problems(NotFound) | SENDS_A_BLOB,
+)
+def get_aggregate(
+    context: AnyContext,
+    agent: Agent,
+    run_id: RunPath,
+    number: RoundPath,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    digest, path = context.rounds.aggregate_path(agent.name, run_id, number)
+    return send(path, digest, if_none_match)
+
+
+@router.get(
     "/runs/{run_id}/rounds/{number}/card", summary="Read the model card of a round", responses=problems(NotFound)
 )
 def get_card(context: AnyContext, _: Reader, run_id: RunPath, number: RoundPath) -> SignedCard:

@@ -53,7 +53,8 @@ function training({ manifest: { manifest }, cotuning, llm_lora, gate, rounds }) 
 }
 
 function reading({ manifest: { manifest }, error_bound }) {
-  const mean = manifest.weighting === "unweighted" ? "unweighted" : "weighted by numbers of examples";
+  const weighed = manifest.weighting === "unweighted" ? "unweighted" : "weighted by numbers of examples";
+  const mean = manifest.share_aggregate ? `${weighed}, and read by the organisations in it (share_aggregate)` : weighed;
   if (manifest.aggregation === "PlaintextAggregation") {
     return card("What the coordinator could read", facts(["Updates", "each, alone (PlaintextAggregation)"], ["Mean", mean]));
   }
