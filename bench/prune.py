@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedModel
 
 from shared.errors import ConfigurationError, LossNotFinite, ModelUnreadable
-from shared.ml.losses import distillation
+from shared.ml.losses import cross_entropy, distillation
 
 _LARGEST_GRADIENT = 1.0
 _STATE_WEIGHT = 2.0
@@ -46,11 +46,11 @@ class Influence:
 
 @dataclass(frozen=True)
 class Trace:
-    """What passed through a model: the state before each layer and after the last, that before the head, the logits."""
+    """What passed through a model: the state before each layer and after the last, that before the head, and log p."""
 
     states_BTD: Sequence[torch.Tensor]
     final_BTD: torch.Tensor
-    logits_QV: torch.Tensor
+    log_QV: torch.Tensor
 
 
 def decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
@@ -97,7 +97,7 @@ def trace(model: PreTrainedModel, token_ids_BT: torch.Tensor, chosen_Q: torch.Te
     finally:
         for hook in hooks:
             hook.remove()
-    return Trace(states_BTD, final_BTD[0], logits_QV)
+    return Trace(states_BTD, final_BTD[0], logits_QV.log_softmax(-1, dtype=torch.float32))
 
 
 @torch.no_grad()
@@ -177,7 +177,7 @@ def healing_loss(own: Trace, llm: Trace, keep: Sequence[int]) -> torch.Tensor:
         for place, layer in enumerate(keep[1:], 1)
     ]  # fmt: skip
     states = torch.stack(between).mean() if between else torch.zeros(())
-    kl = distillation(own.logits_QV, llm.logits_QV, "forward")
+    kl = distillation(own.log_QV, llm.log_QV, "forward")
     return _STATE_WEIGHT * (states + _relative_error(own.final_BTD, llm.final_BTD)) + kl
 
 
@@ -231,7 +231,7 @@ def compare_next_tokens(model: PreTrainedModel, llm: PreTrainedModel, batches_BT
     for token_ids_BT in batches_BT:
         for text_T in token_ids_BT:  # one by one: logits of all entries for a whole batch are large
             positions_Q = torch.arange(len(text_T) - 1, device=text_T.device)
-            own_QV, llm_QV = (trace(one, text_T[None], positions_Q).logits_QV.float() for one in (model, llm))
-            own, of_llm = (torch.nn.functional.cross_entropy(one_QV, text_T[1:]) for one_QV in (own_QV, llm_QV))
+            own_QV, llm_QV = (trace(one, text_T[None], positions_Q).log_QV for one in (model, llm))
+            own, of_llm = (cross_entropy(one_QV, text_T[1:]) for one_QV in (own_QV, llm_QV))
             found.append((float(own), float(of_llm), float(distillation(own_QV, llm_QV, "forward"))))
     return NextToken(*(math.fsum(column) / len(found) for column in zip(*found, strict=True)))

@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel
 
 from shared.ml.encoding import Batch, Encoded, batches, collate
-from shared.ml.losses import answer_labels, answer_logits, cross_entropy, distillation
+from shared.ml.losses import answer_labels, answer_log_probs, cross_entropy, distillation
 from shared.ml.seeding import derive_seed, seeded
 from shared.ml.train import finite, optimiser_step, steps_per_epoch
 from shared.protocol.terms import CotuningTerms, OptimiserTerms
@@ -110,8 +110,8 @@ class _Learner:
         self.device: torch.device = next(self.model.parameters()).device
         self.step_weights = optimiser_step(self.model, self.optimiser)
 
-    def logits(self, batch: Batch) -> torch.Tensor:
-        return answer_logits(self.model, batch, vocab_size=self.vocab_size)
+    def log_probs(self, batch: Batch) -> torch.Tensor:
+        return answer_log_probs(self.model, batch, vocab_size=self.vocab_size)
 
     def backward(
         self, own_NV: torch.Tensor, peer_NV: torch.Tensor, labels_N: torch.Tensor, terms: CotuningTerms, what: str
@@ -133,7 +133,7 @@ class _Learner:
 def _simultaneous(f: _Learner, g: _Learner, chosen: Sequence[Encoded], terms: CotuningTerms, what: str) -> float:
     """Both updates from the values before the step (Alg. 1): one forward pass of each model; return L2."""
     batch_f, batch_g = _batches_for(f, g, chosen)
-    f_NV, g_NV = f.logits(batch_f), g.logits(batch_g)
+    f_NV, g_NV = f.log_probs(batch_f), g.log_probs(batch_g)
     loss_f = f.backward(f_NV, g_NV, answer_labels(batch_f), terms, what)
     loss_g = g.backward(g_NV, f_NV, answer_labels(batch_g), terms, what)
     f.step_weights(f"{what} of the LLM")
@@ -144,12 +144,12 @@ def _simultaneous(f: _Learner, g: _Learner, chosen: Sequence[Encoded], terms: Co
 def _sequential(f: _Learner, g: _Learner, chosen: Sequence[Encoded], terms: CotuningTerms, what: str) -> float:
     """The SLM's update first, then the LLM's, whose peer is the updated SLM; return L2."""
     batch_f, batch_g = _batches_for(f, g, chosen)
-    f_NV, g_NV = f.logits(batch_f), g.logits(batch_g)
+    f_NV, g_NV = f.log_probs(batch_f), g.log_probs(batch_g)
     loss_g = g.backward(g_NV, f_NV, answer_labels(batch_g), terms, what)
     g.step_weights(f"{what} of the SLM")
     if terms.distillation_weight:
         with torch.no_grad():
-            g_NV = g.logits(batch_g)
+            g_NV = g.log_probs(batch_g)
     loss_f = f.backward(f_NV, g_NV, answer_labels(batch_f), terms, what)
     f.step_weights(f"{what} of the LLM")
     return loss_f + loss_g

@@ -9,17 +9,16 @@ Legend: B sequences of a batch, T tokens, N answer tokens of a batch, V entries 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, takewhile
+from itertools import groupby, islice, takewhile
 
 import torch
 from peft import PeftModel
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from shared.errors import DataEmpty, LossNotFinite
 from shared.ml.encoding import Encoded, EncodedChoices, collate
 from shared.ml.intervals import ratio_interval, share_interval
-from shared.ml.losses import answer_labels, answer_logits
+from shared.ml.losses import answer_labels, answer_log_probs, log_probs
 
 # Sequences of a batch, where a worker or an agent evaluates: what memory takes is counted with it.
 EVALUATION_BATCH = 32
@@ -158,35 +157,46 @@ def _score_together(
     device: torch.device,
     vocab_size: int,
 ) -> list[list[_Score]]:
-    """Score examples whose choices have ``shared`` first tokens in common: those go through the model once."""
-    counts = [len(choices) for choices in sequences]
+    """Score examples whose choices have ``shared`` first tokens in common: those go through the model once.
+
+    The last of them predicts where the choices part, so that answers of one token cost nothing more.
+    """
+    choices = [(example, choice) for example, of in enumerate(sequences) for choice in of]
+    likelihoods_B = torch.zeros(len(choices), device=device)
+    predicted_B = torch.zeros(len(choices), device=device)
+
+    def count(log_NV: torch.Tensor, labels_N: torch.Tensor, rows_N: torch.Tensor) -> None:
+        likelihoods_B.index_add_(0, rows_N, log_NV.gather(1, labels_N[:, None])[:, 0])
+        predicted_B.index_add_(0, rows_N, (log_NV.argmax(dim=-1) == labels_N).float())
+
+    rest = [row for row, (_, choice) in enumerate(choices) if len(choice.token_ids) > shared + 1]
     past = None
     if shared:
-        prompts_BT = torch.tensor([choices[0].token_ids[:shared] for choices in sequences], device=device)
-        past = model(input_ids=prompts_BT, use_cache=True, logits_to_keep=1).past_key_values
-        rows = torch.arange(len(sequences)).repeat_interleave(torch.tensor(counts))
-        past.batch_select_indices(rows.to(device))
-    rest = [
-        Encoded(choice.token_ids[shared:], choice.answer_start - shared) for choices in sequences for choice in choices
-    ]
-    batch = collate(rest, device)
-    logits_NV = answer_logits(model, batch, vocab_size=vocab_size, past=past)
-    labels_N = answer_labels(batch)
-    rows_N = batch.answer_mask_BT.nonzero()[:, 0]
-    zeros_B = torch.zeros(len(rest), device=device)
-    likelihoods_B = zeros_B.index_add(0, rows_N, -functional.cross_entropy(logits_NV, labels_N, reduction="none"))
-    predicted_B = zeros_B.index_add(0, rows_N, (logits_NV.argmax(dim=-1) == labels_N).float())
-    tokens_B = batch.answer_mask_BT.sum(dim=1)
-    flat = iter(
+        prompts_BT = torch.tensor([of[0].token_ids[:shared] for of in sequences], device=device)
+        prompts = model(input_ids=prompts_BT, use_cache=bool(rest), logits_to_keep=1)
+        here = [row for row, (_, choice) in enumerate(choices) if choice.answer_start == shared]
+        of_prompt_N = torch.tensor([choices[row][0] for row in here], dtype=torch.int64, device=device)
+        labels_N = torch.tensor([choices[row][1].token_ids[shared] for row in here], dtype=torch.int64, device=device)
+        log_NV = log_probs(prompts.logits[:, -1], vocab_size=vocab_size)[of_prompt_N]
+        count(log_NV, labels_N, torch.tensor(here, dtype=torch.int64, device=device))
+        past = prompts.past_key_values
+    if rest:
+        if past is not None:
+            past.batch_select_indices(torch.tensor([choices[row][0] for row in rest], device=device))
+        ends = [choices[row][1] for row in rest]
+        batch = collate([Encoded(end.token_ids[shared:], end.answer_start - shared) for end in ends], device)
+        rows_N = batch.answer_mask_BT[:, 1:].nonzero()[:, 0]
+        log_NV = answer_log_probs(model, batch, vocab_size=vocab_size, past=past)
+        count(log_NV, answer_labels(batch), torch.tensor(rest, device=device)[rows_N])
+    flat = iter(zip(likelihoods_B.tolist(), predicted_B.tolist(), choices, strict=True))
+    scores = [
         [
-            _Score(likelihood, int(predicted), tokens)
-            for likelihood, predicted, tokens in zip(
-                likelihoods_B.tolist(), predicted_B.tolist(), tokens_B.tolist(), strict=True
-            )
+            _Score(likelihood, int(predicted), len(choice.token_ids) - choice.answer_start)
+            for likelihood, predicted, (_, choice) in islice(flat, len(of))
         ]
-    )
-    scores = [[next(flat) for _ in range(count)] for count in counts]
-    for score in (score for choices in scores for score in choices):
+        for of in sequences
+    ]
+    for score in (score for of in scores for score in of):
         if not math.isfinite(score.log_likelihood):
             raise LossNotFinite(
                 f"the log-likelihood of an answer is {score.log_likelihood}: the model's weights are damaged or "
@@ -196,14 +206,13 @@ def _score_together(
 
 
 def _shared_tokens(choices: Sequence[Encoded]) -> int:
-    """How many first tokens all choices share, without the one that predicts the first answer token.
+    """How many first tokens all choices share, of those before the first answer begins.
 
     A single choice shares with nobody: then texts of different lengths may go through the model side by side.
     """
     if len(choices) == 1:
         return 0
-    at_most = min(choice.answer_start for choice in choices) - 1
-    columns = zip(*(choice.token_ids[:at_most] for choice in choices), strict=True)
+    columns = zip(*(choice.token_ids[: choice.answer_start] for choice in choices), strict=False)
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
 

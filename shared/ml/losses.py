@@ -1,4 +1,4 @@
-"""The losses of the paper (Eq. 4 and 5), and the logits they need; functions of tensors alone.
+"""The losses of the paper (Eq. 4 and 5), and the log-probabilities they need; functions of tensors alone.
 
 Legend: B sequences, T tokens, D hidden width, N answer tokens of the whole batch (in the order of the batch), V entries
 of the tokenizer. Every loss is a mean per answer token, so that lambda (Eq. 6) means the same for any batch.
@@ -17,18 +17,22 @@ from shared.ml.encoding import Batch
 Direction: TypeAlias = Literal["forward", "reverse"]
 
 
-def answer_logits(
+def answer_log_probs(
     model: PeftModel | PreTrainedModel, batch: Batch, *, vocab_size: int, past: Cache | None = None
 ) -> torch.Tensor:
-    """Return the logits that predict each answer token: ``logits_NV``, float32, on the model's device.
+    """Return the log-probabilities of what may stand at each answer token: ``log_NV``, float32, on the model's device.
 
     The head runs at those positions only; [B, T, V] is never made. The model's own forward does the rest, so whatever a
-    family does to its logits after the head (a soft-cap, a scale) is done here too.
+    family does to its logits after the head (a soft-cap, a scale) is done here too. The last token of the longest text
+    predicts nothing and does not go through the model.
+
+    No attention mask: padding is on the right of all that counts, and a causal model does not look there. Attention
+    kernels are faster without.
 
     Args:
         model: a causal language model, with LoRA or without.
-        batch: on the model's device.
-        vocab_size: the tokenizer's length; wider heads are cut to it before any softmax.
+        batch: on the model's device. A first token that is an answer's has nothing before it, and is passed over.
+        vocab_size: the tokenizer's length; wider heads are cut to it before the softmax.
         past: what the model keeps of tokens that came before those of the batch, the same number in each row; it is
             used up. Only evaluation has one: several choices after one prompt.
 
@@ -37,12 +41,7 @@ def answer_logits(
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     # The logits at position i predict token i + 1: the mask moves one to the left.
-    predicts_BT = functional.pad(batch.answer_mask_BT[:, 1:], (0, 1))
-    rows_N, columns_N = predicts_BT.nonzero(as_tuple=True)
-
-    mask_BT = batch.attention_mask_BT
-    if past is not None:
-        mask_BT = functional.pad(mask_BT, (past.get_seq_length(), 0), value=1)
+    rows_N, columns_N = batch.answer_mask_BT[:, 1:].nonzero(as_tuple=True)
 
     def keep_needed(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
         hidden_BTD = inputs[0]
@@ -54,30 +53,35 @@ def answer_logits(
     hook = head.register_forward_pre_hook(keep_needed)
     try:
         logits_NV = model(
-            input_ids=batch.token_ids_BT,
-            attention_mask=mask_BT,
-            past_key_values=past,
-            use_cache=past is not None,
+            input_ids=batch.token_ids_BT[:, :-1], past_key_values=past, use_cache=past is not None
         ).logits.squeeze(0)
     finally:
         hook.remove()
+    return log_probs(logits_NV, vocab_size=vocab_size)
+
+
+def log_probs(logits_NV: torch.Tensor, *, vocab_size: int) -> torch.Tensor:
+    """Return log-probabilities over the tokenizer's entries, in float32, of a head's output.
+
+    Raises:
+        TokenizerMismatch: the head is narrower than the tokenizer.
+    """
     if logits_NV.shape[-1] < vocab_size:
         raise TokenizerMismatch(
-            f"the head of {type(base).__name__} has {logits_NV.shape[-1]} outputs and the tokenizer {vocab_size} "
-            "entries: use the model's own tokenizer"
+            f"the model's head has {logits_NV.shape[-1]} outputs and the tokenizer {vocab_size} entries: "
+            "use the model's own tokenizer"
         )
-    cut_NV: torch.Tensor = logits_NV[:, :vocab_size].float()
-    return cut_NV
+    return functional.log_softmax(logits_NV[:, :vocab_size], dim=-1, dtype=torch.float32)
 
 
 def answer_labels(batch: Batch) -> torch.Tensor:
-    """Return the answer tokens, ``labels_N``, in the order of ``answer_logits``."""
+    """Return the answer tokens, ``labels_N``, in the order of ``answer_log_probs``."""
     return batch.token_ids_BT[:, 1:][batch.answer_mask_BT[:, 1:]]
 
 
-def cross_entropy(logits_NV: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+def cross_entropy(log_NV: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
     """Return the task loss (Eq. 4; for a client Eq. 1), a mean per answer token, in nats."""
-    return functional.cross_entropy(logits_NV, labels_N)
+    return functional.nll_loss(log_NV, labels_N)
 
 
 def distillation(own_NV: torch.Tensor, peer_NV: torch.Tensor, direction: Direction) -> torch.Tensor:
@@ -87,12 +91,11 @@ def distillation(own_NV: torch.Tensor, peer_NV: torch.Tensor, direction: Directi
     in either: no gradient reaches it (Eq. 6 differentiates each loss by its own adapter only).
 
     Args:
-        own_NV: logits of the model that learns.
-        peer_NV: logits of the other, on any device.
+        own_NV: log-probabilities of the model that learns.
+        peer_NV: those of the other, on any device.
         direction: see above.
     """
-    own_log_NV = functional.log_softmax(own_NV.float(), dim=-1)
-    peer_log_NV = functional.log_softmax(peer_NV.detach().to(own_NV.device).float(), dim=-1)
-    first, second = (peer_log_NV, own_log_NV) if direction == "forward" else (own_log_NV, peer_log_NV)
+    peer_NV = peer_NV.detach().to(own_NV.device)
+    first, second = (peer_NV, own_NV) if direction == "forward" else (own_NV, peer_NV)
     # "batchmean" divides by N alone; "mean" would divide by V as well.
     return functional.kl_div(second, first, reduction="batchmean", log_target=True)

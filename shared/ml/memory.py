@@ -1,6 +1,6 @@
 """How much memory a model will take to tune, and whether this machine has it: said before anything is loaded.
 
-An estimate from shapes alone, which was 0.95 to 1.11 times what was measured with real models, and 0.75 to 1.7 times
+An estimate from shapes alone, which was 0.92 to 1.14 times what was measured with real models, and 0.75 to 1.4 times
 with tiny ones (docs/adr/0010 has the reasons).
 """
 
@@ -43,10 +43,11 @@ _KEPT_OF_RECOMPUTED = 6
 # Freed pieces that the allocator keeps because they do not fit what comes next: measured (docs/adr/0010).
 _SLACK = 1.5
 
-# Copies of the answer's logits that live at once in a step: the head's, as float32, log-softmax, and their gradients.
-# Co-tuning makes one loss at a time, so that its eight are four of each model. Evaluation makes no gradients.
-_LOGITS_OF_A_STEP = 4
-_LOGITS_OF_EVALUATION = 3
+# What is as large as the answer's logits and lives at once in a step: log-probabilities, the loss's gradient by them,
+# and by the logits. Co-tuning makes one loss at a time, and has at most five for two models: the log-probabilities of
+# both, the peer's probabilities, and the gradients of both terms. In evaluation they are logits and log-probabilities.
+_LOGITS_OF_A_STEP = 3
+_LOGITS_OF_EVALUATION = 2
 
 
 @dataclass(frozen=True)

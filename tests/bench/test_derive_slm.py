@@ -149,13 +149,13 @@ def test_a_model_whose_layers_cannot_be_told_apart_is_refused():
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "opt"])
-def test_the_logits_of_chosen_positions_are_those_of_the_model(family: str):
+def test_the_next_tokens_of_chosen_positions_are_those_of_the_model(family: str):
     """What a family does to logits after the head is done to them too; the last state leads to them."""
     model = tiny_base(family)
     chosen_Q = torch.tensor([0, 5, 40])
     traced = trace(model, IDS_BT, chosen_Q)
 
-    assert torch.allclose(traced.logits_QV, logits(model).flatten(0, 1)[chosen_Q], atol=1e-6)
+    assert torch.allclose(traced.log_QV, logits(model).flatten(0, 1)[chosen_Q].log_softmax(-1), atol=1e-6)
     assert len(traced.states_BTD) == 3
 
 

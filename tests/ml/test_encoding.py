@@ -89,20 +89,36 @@ def test_text_that_leaves_no_token_for_prompt_or_answer_is_refused():
 
 
 def test_padding_is_known_by_position_and_needs_no_pad_token():
-    """Id 0 may be a real token: the masks tell it from padding, also in the answer."""
+    """Id 0 may be a real token: the mask tells it from padding in the answer."""
     assert tiny_tokenizer().pad_token is None
     batch = collate([Encoded((0, 5, 0), 2), Encoded((7, 0), 1)], CPU)
     assert batch.token_ids_BT.tolist() == [[0, 5, 0], [7, 0, 0]]
-    assert batch.attention_mask_BT.tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch.answer_mask_BT.tolist() == [[False, False, True], [False, True, False]]
 
 
 def test_an_epoch_has_every_example_once_in_an_order_of_its_seed():
-    """Nothing is dropped, the last batch may be short, and only the seed decides the order."""
+    """Nothing is dropped, one batch may be short, and only the seed decides the order."""
     many = [Encoded((i, i), 1) for i in range(10)]
     first = list(batches(many, batch_size=4, seed=5))
-    assert [len(batch) for batch in first] == [4, 4, 2]
+    assert sorted(len(batch) for batch in first) == [2, 4, 4]
     assert sorted(one.token_ids[0] for batch in first for one in batch) == list(range(10))
     torch.rand(1)
     assert list(batches(many, batch_size=4, seed=5)) == first
     assert list(batches(many, batch_size=4, seed=6)) != first
+
+
+def test_examples_of_a_batch_are_of_like_length():
+    """Little is padding, and yet who is with whom, and which batch comes when, depend on the seed."""
+    lengths = [2 + i * i % 97 for i in range(1000)]
+    many = [Encoded((i,) * length, 1) for i, length in enumerate(lengths)]
+
+    def company(seed: int) -> list[frozenset[int]]:
+        return [frozenset(one.token_ids[0] for one in batch) for batch in batches(many, batch_size=8, seed=seed)]
+
+    first, second = company(0), company(1)
+    for epoch in (first, second):
+        padded = sum(len(batch) * max(lengths[i] for i in batch) for batch in epoch)
+        assert padded < 1.1 * sum(lengths)
+        widths = [max(lengths[i] for i in batch) for batch in epoch]
+        assert widths[:32] != sorted(widths[:32])
+    assert len(set(first) & set(second)) < 0.1 * len(first)

@@ -37,8 +37,12 @@ def lora_bytes(model: PeftModel) -> bytes:
 
 
 def poison(model: PeftModel) -> None:
-    """One NaN among the weights, as a damaged file or a diverged round would leave."""
-    weight = next(weight for weight in model.parameters() if weight.requires_grad)
+    """One NaN among the weights, as a damaged file or a diverged round would leave.
+
+    Of the values': PyTorch's attention on CPUs hides one in queries or keys of fewer than 16 tokens from the loss, and
+    the gradient shows it.
+    """
+    weight = next(weight for name, weight in model.named_parameters() if "v_proj.lora_A" in name)
     with torch.no_grad():
         weight[0, 0] = math.nan
 
