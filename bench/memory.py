@@ -55,7 +55,7 @@ class Case:
     @property
     def scored(self) -> list[EncodedChoices]:
         """As many completions as a worker evaluates at once."""
-        return [EncodedChoices(tuple(self.examples[:1]), 0)] * EVALUATION_BATCH
+        return [EncodedChoices(tuple(self.examples[:1]), 0, (1,))] * EVALUATION_BATCH
 
     def __str__(self) -> str:
         names = " and ".join(model.name for model in self.models)

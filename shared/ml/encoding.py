@@ -39,10 +39,14 @@ class Encoded:
 
 @dataclass(frozen=True)
 class EncodedChoices:
-    """An example with each of its choices; ``answer`` is the index of the right one."""
+    """An example with each of its choices; ``answer`` is the index of the right one.
+
+    characters: of each choice's text, without the space before it.
+    """
 
     choices: tuple[Encoded, ...]
     answer: int
+    characters: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def encode_choices(
                 raise type(error)(f"{example.where}: {error}") from error
             left_out += 1
         else:
-            encoded.append(EncodedChoices(choices, example.answer))
+            encoded.append(EncodedChoices(choices, example.answer, tuple(map(len, example.choices))))
     if left_out == len(examples) > 0:
         raise ExampleTooLong(
             f"each of the {left_out} examples has more than {max_tokens} tokens, and none is left: raise the run's "

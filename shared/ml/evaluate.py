@@ -1,4 +1,4 @@
-"""How well a model answers: multiple choice by the likelihood of each answer's text (what lm-eval calls ``acc``).
+"""How well a model answers: multiple choice by the likelihood of each answer's text, as lm-evaluation-harness does it.
 
 A prompt goes through the model once for all of its choices: with four choices that is nearly four times as fast.
 A completion, whose only choice is its answer, is measured token by token instead.
@@ -9,6 +9,7 @@ Legend: B sequences of a batch, T tokens, N answer tokens of a batch, V entries 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice, takewhile
 
 import torch
@@ -31,21 +32,27 @@ MOST_ANSWER_TOKENS = 1024
 class Evaluation:
     """What a model scored.
 
-    accuracy: 0 to 1. Of multiple choice, the share of examples answered right. Of completions, the share of the
-    answers' tokens that are the model's most likely ones, each after the right ones before it.
+    accuracy: 0 to 1. Of multiple choice, the share of examples answered right (lm-eval's ``acc``). Of completions, the
+    share of the answers' tokens that are the model's most likely ones, each after the right ones before it.
+    accuracy_norm: the same of multiple choice, where a log-likelihood is divided by the characters of its answer, for
+    long texts are unlikely (lm-eval's ``acc_norm``); the accuracy itself of completions, where nothing is chosen.
     chance: what guessing would score on the same examples; 0 for completions.
     loss: cross-entropy of the right answers in nats, a mean over their tokens.
     interval: of the accuracy, over examples of this kind (``intervals``); None where one example says too little.
-    correct: for each example in order, so that two models can be compared item by item; a completion is if each of its
-    tokens is.
+    correct, correct_norm: for each example in order, so that two models can be compared item by item; a completion is
+    if each of its tokens is.
+    log_likelihoods: for each example in order, of each choice, in nats.
     """
 
     accuracy: float
+    accuracy_norm: float
     loss: float
     examples: int
     chance: float
     interval: tuple[float, float] | None
     correct: tuple[bool, ...]
+    correct_norm: tuple[bool, ...]
+    log_likelihoods: tuple[tuple[float, ...], ...]
 
 
 def evaluate(
@@ -79,27 +86,44 @@ def evaluate(
     right = [of_choices[example.answer] for example, of_choices in zip(examples, scores, strict=True)]
     tokens = sum(score.tokens for score in right)
     loss = -math.fsum(score.log_likelihood for score in right) / tokens
+    log_likelihoods = tuple(tuple(score.log_likelihood for score in of_choices) for of_choices in scores)
     if all(len(one.choices) == 1 for one in examples):
+        accuracy = sum(score.predicted for score in right) / tokens
+        predicted = tuple(score.predicted == score.tokens for score in right)
         return Evaluation(
-            accuracy=sum(score.predicted for score in right) / tokens,
+            accuracy=accuracy,
+            accuracy_norm=accuracy,
             loss=loss,
             examples=len(examples),
             chance=0.0,
             interval=ratio_interval([score.predicted for score in right], [score.tokens for score in right]),
-            correct=tuple(score.predicted == score.tokens for score in right),
+            correct=predicted,
+            correct_norm=predicted,
+            log_likelihoods=log_likelihoods,
         )
     correct = tuple(
-        of_choices.index(max(of_choices, key=lambda score: score.log_likelihood)) == example.answer
-        for example, of_choices in zip(examples, scores, strict=True)
+        _first_best(of_choices) == example.answer for example, of_choices in zip(examples, log_likelihoods, strict=True)
+    )
+    correct_norm = tuple(
+        _first_best([one / length for one, length in zip(of_choices, example.characters, strict=True)])
+        == example.answer
+        for example, of_choices in zip(examples, log_likelihoods, strict=True)
     )
     return Evaluation(
         accuracy=sum(correct) / len(examples),
+        accuracy_norm=sum(correct_norm) / len(examples),
         loss=loss,
         examples=len(examples),
         chance=math.fsum(1 / len(one.choices) for one in examples) / len(examples),
         interval=share_interval(sum(correct), len(examples)),
         correct=correct,
+        correct_norm=correct_norm,
+        log_likelihoods=log_likelihoods,
     )
+
+
+def _first_best(values: Sequence[float]) -> int:
+    return values.index(max(values))
 
 
 @dataclass(frozen=True)
@@ -164,6 +188,7 @@ def _score_together(
     choices = [(example, choice) for example, of in enumerate(sequences) for choice in of]
     likelihoods_B = torch.zeros(len(choices), device=device)
     predicted_B = torch.zeros(len(choices), device=device)
+    numbers = partial(torch.tensor, dtype=torch.int64, device=device)
 
     def count(log_NV: torch.Tensor, labels_N: torch.Tensor, rows_N: torch.Tensor) -> None:
         likelihoods_B.index_add_(0, rows_N, log_NV.gather(1, labels_N[:, None])[:, 0])
@@ -172,22 +197,21 @@ def _score_together(
     rest = [row for row, (_, choice) in enumerate(choices) if len(choice.token_ids) > shared + 1]
     past = None
     if shared:
-        prompts_BT = torch.tensor([of[0].token_ids[:shared] for of in sequences], device=device)
+        prompts_BT = numbers([of[0].token_ids[:shared] for of in sequences])
         prompts = model(input_ids=prompts_BT, use_cache=bool(rest), logits_to_keep=1)
-        here = [row for row, (_, choice) in enumerate(choices) if choice.answer_start == shared]
-        of_prompt_N = torch.tensor([choices[row][0] for row in here], dtype=torch.int64, device=device)
-        labels_N = torch.tensor([choices[row][1].token_ids[shared] for row in here], dtype=torch.int64, device=device)
-        log_NV = log_probs(prompts.logits[:, -1], vocab_size=vocab_size)[of_prompt_N]
-        count(log_NV, labels_N, torch.tensor(here, dtype=torch.int64, device=device))
+        log_BV = log_probs(prompts.logits[:, -1], vocab_size=vocab_size)
+        begun = [row for row, (_, choice) in enumerate(choices) if choice.answer_start == shared]
+        labels_N = numbers([choices[row][1].token_ids[shared] for row in begun])
+        count(log_BV[numbers([choices[row][0] for row in begun])], labels_N, numbers(begun))
         past = prompts.past_key_values
     if rest:
         if past is not None:
-            past.batch_select_indices(torch.tensor([choices[row][0] for row in rest], device=device))
+            past.batch_select_indices(numbers([choices[row][0] for row in rest]))
         ends = [choices[row][1] for row in rest]
         batch = collate([Encoded(end.token_ids[shared:], end.answer_start - shared) for end in ends], device)
         rows_N = batch.answer_mask_BT[:, 1:].nonzero()[:, 0]
         log_NV = answer_log_probs(model, batch, vocab_size=vocab_size, past=past)
-        count(log_NV, answer_labels(batch), torch.tensor(rest, device=device)[rows_N])
+        count(log_NV, answer_labels(batch), numbers(rest)[rows_N])
     flat = iter(zip(likelihoods_B.tolist(), predicted_B.tolist(), choices, strict=True))
     scores = [
         [

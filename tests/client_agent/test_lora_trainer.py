@@ -237,7 +237,17 @@ def test_of_completions_it_is_the_share_of_tokens_that_counts(
     evaluating: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in the coordinator's scores, where no completion must be right as a whole: 61 % of four are 2.44."""
-    found = Evaluation(accuracy=0.61, loss=2.0, examples=4, chance=0.0, interval=None, correct=(False,) * 4)
+    found = Evaluation(
+        accuracy=0.61,
+        accuracy_norm=0.61,
+        loss=2.0,
+        examples=4,
+        chance=0.0,
+        interval=None,
+        correct=(False,) * 4,
+        correct_norm=(False,) * 4,
+        log_likelihoods=((-2.0,),) * 4,
+    )
     monkeypatch.setattr(lora_trainer, "evaluate", lambda *_, **__: found)
     told = evaluating.train(evaluation_examples=4).evaluation
     assert told == LocalEvaluation(loss=8.0, correct=2, total=4)

@@ -53,8 +53,26 @@ def test_the_choice_with_the_largest_summed_log_likelihood_is_the_models(family:
     chosen = [max(range(4), key=lambda index, of=of: of[index][0]) for of in scores]
     assert result.correct == tuple(index == example.answer for index, example in zip(chosen, examples, strict=True))
     assert result.accuracy == sum(result.correct) / 10
+    assert result.log_likelihoods == tuple(
+        tuple(pytest.approx(likelihood, rel=1e-4) for likelihood, _ in of) for of in scores
+    )
     assert result.loss == pytest.approx(-sum(one for one, _ in right) / sum(count for _, count in right), rel=1e-5)
     assert (result.examples, result.chance) == (10, 0.25)
+
+
+def test_a_long_answer_is_not_blamed_for_its_length_where_accuracy_is_normalised():
+    """lm-eval's acc_norm: by characters (not bytes, not tokens) of the text without its space; of equals the first."""
+    examples = [
+        Example("Which?", choices, answer)
+        for choices, answer in ((("a", "ab ab ab"), 1), (("é", "z"), 1), (("no", "yes", "perhaps not"), 2))
+    ]
+    model = tiny_lora(spread=0.3)
+    result = score(model, examples)
+    by_hand = [[naive_score(model, one.prompt, choice)[0] / len(choice) for choice in one.choices] for one in examples]
+    chosen = [max(range(len(of)), key=lambda index, of=of: of[index]) for of in by_hand]
+    assert result.correct_norm == tuple(index == one.answer for index, one in zip(chosen, examples, strict=True))
+    assert result.accuracy_norm == sum(result.correct_norm) / 3
+    assert result.correct_norm[0] > result.correct[0]
 
 
 def test_the_batch_size_does_not_matter(examples: list[Example]):
@@ -180,6 +198,7 @@ def test_completions_are_scored_token_by_token(half_trained: PeftModel, completi
     assert result.loss == pytest.approx(-torch.cat(logs).mean().item(), rel=1e-5)
     assert result.correct == tuple(bool(of.all()) for of in predicted)
     assert (result.examples, result.chance) == (9, 0.0)
+    assert (result.accuracy_norm, result.correct_norm) == (result.accuracy, result.correct)
 
 
 def test_long_answers_go_through_the_model_few_at_a_time(

@@ -101,7 +101,7 @@ def test_the_largest_batch_is_of_the_longest_texts_and_answers():
 
 
 def completions(count: int, answer: int) -> list[EncodedChoices]:
-    return [EncodedChoices((Encoded(tuple(range(answer + 8)), 8),), 0)] * count
+    return [EncodedChoices((Encoded(tuple(range(answer + 8)), 8),), 0, (1,))] * count
 
 
 def test_evaluation_takes_the_batches_that_it_makes():
@@ -111,7 +111,7 @@ def test_evaluation_takes_the_batches_that_it_makes():
     assert sum(load.rows for load in found) == 100
     assert not any(load.cached for load in found)
     one_token = tuple(Encoded((*range(9), choice), 9) for choice in range(4))
-    assert evaluation_batches([EncodedChoices(one_token, 0)] * 10) == [
+    assert evaluation_batches([EncodedChoices(one_token, 0, (1,) * 4)] * 10) == [
         Load(32, 10, 32, cached=True),
         Load(8, 10, 8, cached=True),
     ]
