@@ -141,6 +141,22 @@ def test_each_adapter_is_evaluated_on_its_own_model(machine: Machine) -> None:
     assert len({scores.slm_aggregated.loss, scores.slm.loss, scores.llm.loss}) == 3
 
 
+def test_an_adapter_is_evaluated_once(machine: Machine) -> None:
+    """Without passes the aggregate is the SLM's adapter, and round for round the LLM's is the same."""
+    terms, pair = machine.terms(), machine.pair()
+    first, second = (machine.adapter(name, "slm", terms.slm_lora, seed=seed) for name, seed in (("a", 1), ("b", 2)))
+    files = {"prepared": machine.prepared(), "llm": machine.adapter("omega", "llm", terms.llm_lora, seed=3)}
+    batches = []
+    for theta in (first, second, first):
+        evaluated: list[None] = []
+        scores = pair.evaluate(
+            terms, slm_aggregated=theta, slm=theta, **files, require_lease=lambda seen=evaluated: seen.append(None)
+        )
+        assert scores.slm == scores.slm_aggregated == machine.score("slm", terms.slm_lora, theta)
+        batches.append(len(evaluated))
+    assert batches == [2 * batches[1], batches[1], 0]
+
+
 def test_completions_that_are_too_long_are_left_out_of_the_score(machine: Machine) -> None:
     """And of the auxiliary set; the score says how many examples it is of, and the log once for each set."""
     rows = ({"prompt": f"{number} is", "answer": "red" * (40 if number < 3 else 1)} for number in range(10))

@@ -1,7 +1,7 @@
 """The real ``CoTuner``: LLM and SLM in this process (Alg. 1, server side; docs/protocol.md, steps 1, 7 and 8)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from peft import PeftModel
@@ -12,6 +12,7 @@ from shared.data.examples import read_examples
 from shared.data.source import DataSource
 from shared.devices import DtypeName
 from shared.errors import BaseModelMismatch, TokenizerMismatch
+from shared.folders import file_digest
 from shared.ml.adapters import adapter_config, adapter_layout, adapter_tensors, load_adapter
 from shared.ml.checkpoint import licence
 from shared.ml.cotune import cotune
@@ -40,6 +41,8 @@ class _Loaded:
     llm: PeftModel
     auxiliary: Sequence[Encoded]
     validation: Sequence[EncodedChoices]
+    scores: dict[tuple[str, str], Score] = field(default_factory=dict)
+    """What a model scored, by its name and its adapter's digest: without passes one is asked for again and again."""
 
 
 class ModelPair:
@@ -128,14 +131,18 @@ class ModelPair:
     ) -> RoundScores:
         """Evaluate on the validation set."""
         pair = self._load(terms, prepared)
-        _load_file(pair.slm, slm_aggregated)
-        aggregated = self._score(pair, pair.slm, require_lease)
-        _load_file(pair.slm, slm)
-        _load_file(pair.llm, llm)
+
+        def score(model: PeftModel, name: str, adapter: Path) -> Score:
+            known = (name, file_digest(adapter))
+            if known not in pair.scores:
+                _load_file(model, adapter)
+                pair.scores[known] = self._score(pair, model, require_lease)
+            return pair.scores[known]
+
         return RoundScores(
-            slm_aggregated=aggregated,
-            slm=self._score(pair, pair.slm, require_lease),
-            llm=self._score(pair, pair.llm, require_lease),
+            slm_aggregated=score(pair.slm, "slm", slm_aggregated),
+            slm=score(pair.slm, "slm", slm),
+            llm=score(pair.llm, "llm", llm),
         )
 
     def ask(
