@@ -47,7 +47,7 @@ bench-private: install ## figures of secure aggregation, beside Flower's
 	$(BIN)/python -m bench.private
 
 bench-demo: install ## the demo task over three seeds, with its controls
-	$(BIN)/python -m bench.demo
+	$(BIN)/python -m bench.paper bench/experiments/demo.toml --out runs/demo-report --jobs 2
 
 screenshots: install ## take the pictures of all pages for the guides (needs chromium)
 	$(BIN)/python -m tests.browser.screenshots

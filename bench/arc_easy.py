@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.arc import arc_settings
 from bench.command_line import record, whole
+from bench.data_settings import EXAMPLES, read_data_settings
 from examples.demo.processes import LocalFederation, local_federation
 from examples.demo.watching import Watched, watch
 from shared.protocol.messages import RoundView, RunView, Score
@@ -61,7 +61,7 @@ def terms(llm: Path, slm: Path, *, rounds: int, seed: int) -> RunTerms:
         slm=str(slm),
         seed=seed,
         rounds=rounds,
-        task=arc_settings()[1],
+        task=read_data_settings(EXAMPLES / "arc.toml")[1],
         llm_lora=lora,
         slm_lora=lora,
         training=TrainingTerms(epochs=1, batch_size=4, optimiser=rate, max_tokens=256),
@@ -73,7 +73,7 @@ def terms(llm: Path, slm: Path, *, rounds: int, seed: int) -> RunTerms:
 
 async def start_everything(federation: LocalFederation, folder: Path, slm: Path, *, worker_threads: int) -> None:
     """Start the six processes; each reads ARC's own columns."""
-    named = arc_settings()[0].model_dump(exclude_unset=True)
+    named = read_data_settings(EXAMPLES / "arc.toml")[0].model_dump(exclude_unset=True)
     columns = "\n".join(f"columns.{name} = {json.dumps(column)}" for name, column in named.items())
     agent, worker = folder / "agent.toml", folder / "worker.toml"
     agent.write_text(f"[data]\n{columns}\n")

@@ -1,0 +1,1 @@
+"""The paper's tables, with the controls that they lack: ``python -m bench.paper`` (docs/evidence.md)."""

@@ -1,0 +1,83 @@
+"""Cells that have been run, by a digest of all that decides their result."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.paper.cells import Outcome, Place
+from bench.paper.config import Experiment
+from bench.paper.methods import Cell, terms_of
+from bench.paper.parties import AUXILIARY, VALIDATION
+from shared.ml.digests import base_model_digest
+
+ROOT = Path(__file__).parents[2]
+CODE = (
+    *("shared/ml", "services/client_agent/lora_trainer.py", "services/coordinator/worker/model_pair.py"),
+    *("bench/paper/cells.py", "bench/paper/judge.py"),
+)
+"""What computes a result; the rest of the product moves it about, and has tests of its own."""
+PACKAGES = ("torch", "transformers", "peft")
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of outcomes, and of runs that are not at their end."""
+
+    folder: Path
+
+    def key(self, experiment: Experiment, cell: Cell, place: Place) -> str:
+        """Return the digest of a cell: terms, models, examples, precision, code and versions.
+
+        Raises:
+            ModelUnreadable, ConfigurationError: a model cannot be read, or the terms cannot be.
+        """
+        terms = terms_of(experiment, cell, llm=place.llm, slm=place.slm)
+        folders = {str(place.llm): place.llm, str(place.slm): place.slm}
+        parties = (*cell.agents, AUXILIARY, VALIDATION, place.parties.measured_on)
+        content = {
+            "terms": terms.model_dump(mode="json", exclude={"llm", "slm", "name"}),
+            "models": [base_model_digest(folders[path], cache=place.digest_cache) for path in (terms.llm, terms.slm)],
+            "agents": cell.agents,
+            "examples": {party: _digest(place.parties.source(party).path) for party in parties},
+            "columns": place.parties.columns.model_dump(mode="json"),
+            "held": [experiment.dtype, experiment.device],
+            "code": code_digest(),
+            "versions": {package: version(package) for package in PACKAGES},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+    def run_folder(self, key: str) -> Path:
+        """Return where the cell's run keeps its state until it has ended."""
+        return self.folder / "runs" / key
+
+    def get(self, key: str) -> Outcome | None:
+        """Return what came of a cell, if it has been run."""
+        file = self._file(key)
+        return Outcome.model_validate_json(file.read_text()) if file.exists() else None
+
+    def put(self, key: str, outcome: Outcome) -> None:
+        """Keep what came of a cell."""
+        file = self._file(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = file.with_suffix(".new")
+        new.write_text(outcome.model_dump_json(indent=1))
+        new.replace(file)
+
+    def _file(self, key: str) -> Path:
+        return self.folder / "cells" / f"{key}.json"
+
+
+def code_digest() -> str:
+    """Return a digest of the source that computes results."""
+    files = [file for path in CODE for file in _sources(ROOT / path)]
+    return hashlib.sha256("".join(_digest(file) for file in files).encode()).hexdigest()
+
+
+def _sources(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

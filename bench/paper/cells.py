@@ -1,0 +1,225 @@
+"""One run of one method: a federation in memory, the product's own engine and agents, and then the judge.
+
+A run that was stopped goes on where it was: its coordinator's store lies in the cell's folder, like any other's.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from pydantic import BaseModel
+
+from bench.federation import Federation, ManualClock, open_federation
+from bench.no_op import InProcess
+from bench.paper.config import Experiment
+from bench.paper.judge import Judge, Measured
+from bench.paper.methods import ROLES, Cell, methods_of, terms_of
+from bench.paper.parties import AUXILIARY, VALIDATION, Parties
+from services.client_agent.lora_trainer import LoraTrainer
+from services.client_agent.trainer import Progress, Trained, Trainer, TrainingOrder
+from services.coordinator.records import Round
+from services.coordinator.worker.model_pair import ModelPair
+from shared.folders import file_digest
+from shared.protocol.codec import blob_bytes
+from shared.protocol.messages import RoundScores, RunView
+from shared.protocol.rounds import ENDED_RUNS, RoundState, RunState
+from shared.protocol.tensors import parameter_count
+from shared.protocol.terms import FROZEN, RunTerms
+
+RUN_ID = "paper"
+STEPS_A_ROUND = 60  # of everybody in turn; a round of secure aggregation takes some ten
+
+
+class Sent(BaseModel):
+    """What one agent has sent in a whole run, and fetched: bytes of requests, heads too, and of adapters."""
+
+    sent_bytes: int
+    fetched_bytes: int
+    model_config = FROZEN
+
+
+class Adapter(BaseModel):
+    """How large what travels is."""
+
+    parameters: int
+    bytes: int
+    model_config = FROZEN
+
+
+class Outcome(BaseModel):
+    """What came of a cell.
+
+    measured: by model: ``slm_aggregated`` (the last round's mean), ``slm`` and ``llm`` (after co-tuning), as far as the
+        method has them.
+    curve: of every round, on the validation set.
+    steps: optimiser steps of each agent on its own examples, over all rounds.
+    """
+
+    method: str
+    agents: tuple[str, ...]
+    seed: int
+    rounds: int
+    measured: Mapping[str, Measured] = {}
+    curve: tuple[RoundScores, ...] = ()
+    steps: Mapping[str, int] = {}
+    traffic: Mapping[str, Sent] = {}
+    adapter: Adapter | None = None
+    seconds: float = 0.0
+    model_config = FROZEN
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell finds what it needs: models, everybody's examples, and a folder that is its own."""
+
+    llm: Path
+    slm: Path
+    parties: Parties
+    folder: Path
+    digest_cache: Path
+
+
+class _Counted:
+    """Notes down how many optimiser steps each training takes: a run that is stopped and goes on has them all."""
+
+    def __init__(self, name: str, trainer: Trainer, notes: Path, say: Callable[[str], None]) -> None:
+        self._name = name
+        self._trainer = trainer
+        self._notes = notes
+        self._say = say
+
+    async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
+        """Train, and write the steps down under the adapter that it began with."""
+        self._say(f"{self._name} trains")
+        trained = await self._trainer.train(order, on_progress)
+        with self._notes.open("a") as notes:
+            notes.write(json.dumps([self._name, file_digest(order.adapter), trained.steps]) + "\n")
+        return trained
+
+
+async def run_cell(experiment: Experiment, cell: Cell, place: Place, say: Callable[[str], None]) -> Outcome:
+    """Run a cell to its end.
+
+    Args:
+        experiment: what it is a part of.
+        cell: what to run; one without agents is of the models as they came.
+        place: where.
+        say: is told what is being done, in a few words.
+
+    Raises:
+        RuntimeError: the run has not finished; the message has its reason.
+    """
+    started = perf_counter()
+    terms = terms_of(experiment, cell, llm=place.llm, slm=place.slm)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    if not cell.agents:
+        found = Outcome(method=cell.method, agents=(), seed=cell.seed, rounds=0)
+        files: Mapping[str, Path | None] = {"slm": None, "llm": None}
+    else:
+        found, files = await _federate(experiment, cell, terms, place, say)
+    measured = _judge(experiment, terms, place, files, say)
+    if methods_of(experiment)[cell.method].trains == "llm":
+        measured = {"llm": measured["slm"]}
+    return found.model_copy(update={"measured": measured, "seconds": round(perf_counter() - started, 1)})
+
+
+async def _federate(
+    experiment: Experiment, cell: Cell, terms: RunTerms, place: Place, say: Callable[[str], None]
+) -> tuple[Outcome, Mapping[str, Path]]:
+    """Run the federation; what is measured is left to the judge, and so are the adapters' files."""
+    notes = place.folder / "steps.jsonl"
+    agents = {name: _Counted(name, _trainer(experiment, name, terms, place), notes, say) for name in cell.agents}
+    pair = ModelPair(
+        auxiliary=place.parties.source(AUXILIARY),
+        validation=place.parties.source(VALIDATION),
+        device=experiment.device,
+        dtype=experiment.dtype,
+        digest_cache=place.digest_cache,
+    )
+    async with open_federation(place.folder, agents, pair, ManualClock()) as federation:
+        view = await _finish(federation, terms, say)
+        with federation.context.store.read() as tx:
+            rounds = [one for one in tx.rounds(RUN_ID) if one.state is RoundState.PUBLISHED]
+        if view.state is not RunState.FINISHED or not rounds:
+            raise RuntimeError(f"{cell.name}: the run is {view.state}, {view.reason or 'and nothing was published'}")
+        layout = federation.context.lifecycle.manifest(RUN_ID).manifest.layout
+        found = Outcome(
+            method=cell.method,
+            agents=cell.agents,
+            seed=cell.seed,
+            rounds=len(rounds),
+            curve=tuple(one.scores for one in rounds if one.scores is not None),
+            steps=_steps(notes),
+            traffic={
+                name: Sent(sent_bytes=status.sent.bytes, fetched_bytes=status.received_bytes)
+                for name, status in federation.statuses.items()
+            },
+            adapter=Adapter(parameters=parameter_count(layout), bytes=blob_bytes(layout)),
+        )
+        last = _adapters(rounds[-1], cotuned=terms.cotuning.passes > 0)
+        return found, {name: federation.context.blobs.path(digest) for name, digest in last.items()}
+
+
+async def _finish(federation: Federation, terms: RunTerms, say: Callable[[str], None]) -> RunView:
+    """Start the run, or go on with it, and stay until it has ended."""
+    view = await federation.operator.call("PUT", f"/v1/runs/{RUN_ID}", RunView, body=terms)
+    if view.state is RunState.DRAFT:
+        await federation.operator.call("POST", f"/v1/runs/{RUN_ID}/start", RunView)
+    for _ in range(STEPS_A_ROUND * (terms.rounds + 1)):
+        view = await federation.run(RUN_ID)
+        if view.state in ENDED_RUNS:
+            break
+        say(f"round {view.round} of {terms.rounds}")
+        await federation.step()
+    return view
+
+
+def _trainer(experiment: Experiment, name: str, terms: RunTerms, place: Place) -> Trainer:
+    return InProcess(
+        LoraTrainer(
+            slm=terms.slm,
+            data=place.parties.source(name),
+            device=experiment.device,
+            dtype=experiment.dtype,
+            digest_cache=place.digest_cache,
+        )
+    )
+
+
+def _adapters(last: Round, *, cotuned: bool) -> dict[str, str]:
+    """Return the digests of what is measured: without co-tuning, the aggregate is what is published."""
+    named = {"slm_aggregated": last.aggregate, "slm": last.slm_candidate, "llm": last.llm_candidate}
+    return {name: digest for name, digest in named.items() if digest and (cotuned or name == "slm")}
+
+
+def _steps(notes: Path) -> dict[str, int]:
+    """Return each agent's steps; a training that was done twice, because the run was stopped in it, counts once."""
+    by_training = {(name, adapter): steps for name, adapter, steps in map(json.loads, notes.read_text().splitlines())}
+    total: Counter[str] = Counter()
+    for (name, _), steps in by_training.items():
+        total[name] += steps
+    return dict(total)
+
+
+def _judge(
+    experiment: Experiment,
+    terms: RunTerms,
+    place: Place,
+    files: Mapping[str, Path | None],
+    say: Callable[[str], None],
+) -> dict[str, Measured]:
+    """Measure each adapter, one base model after the other."""
+    source = place.parties.source(place.parties.measured_on)
+    measured = {}
+    for role in ROLES:
+        names = [name for name in files if name.startswith(role)]
+        if not names:
+            continue
+        judge = Judge(terms, role, source, device=experiment.device, dtype=experiment.dtype)
+        for name in names:
+            say(f"{name} is measured")
+            measured[name] = judge.measure(files[name])
+    return measured

@@ -1,0 +1,127 @@
+"""From outcomes to the rows of the tables: means, spreads, and differences to FedCoLLM on the same items."""
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.paper.cells import Outcome
+from bench.paper.config import Experiment
+from bench.paper.methods import ZERO_SHOT, ModelRole, methods_of
+from bench.paper.statistics import Difference, difference
+
+OURS = "fedcollm"
+AUXILIARY_ALONE = "lambda-0"
+"""Without the KL terms the LLM learns from D_a and nothing else."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method, in per cent.
+
+    accuracy, spread: mean and standard deviation over seeds (0 for one); of Standalone a seed's is its clients' mean.
+    aggregated: of the last round's mean, before co-tuning; None where that is what is published.
+    ours_minus_it: FedCoLLM against it; None in FedCoLLM's own row, and where FedCoLLM was not run.
+    """
+
+    title: str
+    accuracy: float
+    spread: float
+    by_seed: tuple[float, ...]
+    loss: float
+    aggregated: float | None
+    ours_minus_it: Difference | None
+
+
+def rows(experiment: Experiment, outcomes: Sequence[Outcome], role: ModelRole) -> list[Row]:
+    """Return the table of one of the two models, as far as the methods have it."""
+    found = []
+    ours = answers(outcomes, OURS, role)
+    for name, method in methods_of(experiment).items():
+        its = _of(outcomes, name, role)
+        if not its or (role == "llm" and method.trains == "slm" and not _learns(its)):
+            continue
+        title = "D_a alone" if role == "llm" and name == AUXILIARY_ALONE else method.title
+        by_seed = [100 * value for value in _by_seed(its, role)]
+        aggregated = [100 * one.measured["slm_aggregated"].accuracy for one in its if "slm_aggregated" in one.measured]
+        found.append(
+            Row(
+                title=title,
+                accuracy=statistics.mean(by_seed),
+                spread=statistics.stdev(by_seed) if len(by_seed) > 1 else 0.0,
+                by_seed=tuple(by_seed),
+                loss=statistics.mean(one.measured[role].loss for one in its),
+                aggregated=statistics.mean(aggregated) if aggregated and role == "slm" else None,
+                ours_minus_it=None if ours is None or name == OURS else difference(ours, _stacked(its, role)),
+            )
+        )
+    return found
+
+
+def answers(outcomes: Sequence[Outcome], method: str, role: ModelRole) -> NDArray[np.int8] | None:
+    """Return what a method's models answered, one a row in the order of seeds; None where it has not this model."""
+    its = _of(outcomes, method, role)
+    return _stacked(its, role) if its else None
+
+
+def _of(outcomes: Sequence[Outcome], method: str, role: ModelRole) -> list[Outcome]:
+    return [one for one in outcomes if one.method == method and role in one.measured]
+
+
+def _learns(its: Sequence[Outcome]) -> bool:
+    return any("slm_aggregated" in one.measured for one in its) or its[0].method == ZERO_SHOT
+
+
+def _stacked(its: Sequence[Outcome], role: ModelRole) -> NDArray[np.int8]:
+    return np.array([[int(right) for right in one.measured[role].correct] for one in its], dtype=np.int8)
+
+
+def _by_seed(its: Sequence[Outcome], role: ModelRole) -> Iterator[float]:
+    seeds = sorted({one.seed for one in its})
+    for seed in seeds:
+        yield statistics.mean(one.measured[role].accuracy for one in its if one.seed == seed)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one client of a method sends and fetches in a round; parameters of what travels and of what stays."""
+
+    title: str
+    parameters: int
+    base_parameters: int
+    adapter_bytes: int
+    sent_bytes: float
+    fetched_bytes: float
+
+
+def traffic(experiment: Experiment, outcomes: Sequence[Outcome]) -> list[Traffic]:
+    """Return the communication table: bytes that left an agent, as its ledger counts them, a mean over agents."""
+    found = []
+    for name, method in methods_of(experiment).items():
+        its = [one for one in outcomes if one.method == name and one.adapter is not None and len(one.agents) > 1]
+        if not its or its[0].adapter is None:
+            continue
+        sent = [one.sent_bytes / its[0].rounds for one in its[0].traffic.values()]
+        fetched = [one.fetched_bytes / its[0].rounds for one in its[0].traffic.values()]
+        found.append(
+            Traffic(
+                title=method.title,
+                parameters=its[0].adapter.parameters,
+                base_parameters=its[0].measured["slm"].base_parameters,
+                adapter_bytes=its[0].adapter.bytes,
+                sent_bytes=statistics.mean(sent),
+                fetched_bytes=statistics.mean(fetched),
+            )
+        )
+    return found
+
+
+def steps(outcomes: Sequence[Outcome]) -> Mapping[str, tuple[int, ...]]:
+    """Return by method how many optimiser steps a client made on its private data: one number, if all made as many."""
+    by_method: dict[str, set[int]] = {}
+    for one in outcomes:
+        private = [count for agent, count in one.steps.items() if agent.startswith("client")]
+        by_method.setdefault(one.method, set()).update(private)
+    return {method: tuple(sorted(counts)) for method, counts in by_method.items() if counts}

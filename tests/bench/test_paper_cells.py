@@ -1,0 +1,159 @@
+"""Cells of an experiment, run with models as small as they can be."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.data_settings import EXAMPLES
+from bench.paper.cache import Cache
+from bench.paper.cells import Outcome, Place, run_cell
+from bench.paper.config import Experiment
+from bench.paper.methods import Cell, cells_of
+from bench.paper.parties import CLIENTS, write_parties
+from bench.paper.report import write_report
+from tests.support.tiny_models import tiny_directory
+
+TERMS = {
+    "rounds": 2,
+    "llm_lora": {"rank": 2},
+    "slm_lora": {"rank": 2},
+    "training": {"max_tokens": 64, "optimiser": {"learning_rate": 5e-3}},
+}
+EXPERIMENT = Experiment.model_validate(
+    {
+        "title": "A tiny pair",
+        "llm": "llm",
+        "slm": "slm",
+        "seeds": [1],
+        "preset": "paper-gpt2",
+        "terms": TERMS,
+        "data": {
+            "settings": EXAMPLES / "commonsenseqa.toml",
+            "train": "train.jsonl",
+            "validation_examples": 4,
+            "test": "test.jsonl",
+        },
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Where two tiny models and a data set lie; on one thread."""
+    folder, threads = tmp_path_factory.mktemp("paper"), torch.get_num_threads()
+    torch.set_num_threads(1)
+    colours = ["red", "tan", "blue"]
+    for name, numbers in (("train", range(44)), ("test", range(50, 59))):
+        choices = [{"text": colour, "label": label} for colour, label in zip(colours, "ABC", strict=True)]
+        rows = [{"question": {"stem": f"{one} is", "choices": choices}, "answerKey": "ABC"[one % 3]} for one in numbers]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    yield Place(
+        llm=tiny_directory(folder / "llm", seed=1),
+        slm=tiny_directory(folder / "slm", seed=2),
+        parties=write_parties(EXPERIMENT.data, folder, folder / "parties"),
+        folder=folder / "runs",
+        digest_cache=folder / "digests.json",
+    )
+    torch.set_num_threads(threads)
+
+
+def cell(method: str) -> Cell:
+    return next(one for one in cells_of(EXPERIMENT) if one.method == method)
+
+
+def run(here: Place, method: str, folder: Path) -> Outcome:
+    return asyncio.run(run_cell(EXPERIMENT, cell(method), replace(here, folder=folder), lambda _: None))
+
+
+@pytest.fixture(scope="module")
+def outcomes(here: Place) -> dict[str, Outcome]:
+    """What came of three methods."""
+    return {method: run(here, method, here.folder / method) for method in ("zero-shot", "fedcollm", "lambda-0")}
+
+
+def test_a_method_is_measured_after_aggregation_and_after_co_tuning(outcomes: dict[str, Outcome]):
+    """Item by item on the test set, and every round on the validation set; bytes and steps are those that were."""
+    found = outcomes["fedcollm"]
+    assert set(found.measured) == {"slm_aggregated", "slm", "llm"}
+    assert all(len(one.correct) == 9 for one in found.measured.values())
+    assert found.measured["slm"].accuracy == pytest.approx(found.measured["slm"].correct.count("1") / 9)
+    assert [scores.slm.examples for scores in found.curve] == [4, 4]
+    assert found.steps == dict.fromkeys(CLIENTS, 2 * 2)
+    assert found.adapter is not None
+    for sent in found.traffic.values():
+        assert sent.sent_bytes > 2 * found.adapter.bytes
+        assert sent.fetched_bytes >= 2 * found.adapter.bytes
+
+
+def test_a_run_that_was_stopped_goes_on(here: Place, outcomes: dict[str, Outcome], tmp_path: Path):
+    """It ends as one that was not, with each training counted once."""
+    trained = 0
+
+    def stop_in_the_second_round(what: str) -> None:
+        nonlocal trained
+        trained += "trains" in what
+        if trained == 6:
+            raise KeyboardInterrupt
+
+    place = replace(here, folder=tmp_path / "stopped")
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(run_cell(EXPERIMENT, cell("fedcollm"), place, stop_in_the_second_round))
+    again = run(here, "fedcollm", place.folder)
+    assert again.measured == outcomes["fedcollm"].measured
+    assert again.steps == outcomes["fedcollm"].steps
+
+
+def test_the_llm_is_what_a_centralized_run_trains(here: Place, tmp_path: Path):
+    """It has no SLM to show."""
+    found = run(here, "centralized", tmp_path)
+    assert set(found.measured) == {"llm"}
+    assert found.steps == {"everybody": 2 * 10}
+
+
+@pytest.fixture
+def keyed(here: Place, tmp_path: Path) -> Any:  # noqa: ANN401 - a function with defaults
+    """The digest of a cell, with something changed."""
+
+    def key(experiment: Experiment = EXPERIMENT, method: str = "fedcollm", place: Place = here) -> str:
+        return Cache(tmp_path).key(experiment, cell(method), place)
+
+    return key
+
+
+def test_a_cell_is_known_by_all_that_decides_its_result(here: Place, tmp_path: Path, keyed: Any):  # noqa: ANN401
+    """Terms, examples, models and precision; what it is called and where it lies make no difference."""
+    other = tmp_path / "other"
+    columns = here.parties.columns
+    moved = replace(here.parties, folder=here.parties.folder.rename(tmp_path / "moved"))
+    assert keyed(place=replace(here, parties=moved)) == keyed(
+        EXPERIMENT.model_copy(update={"title": "B"}), place=replace(here, parties=moved)
+    )
+    moved.folder.rename(here.parties.folder)
+    keys = {
+        keyed(),
+        keyed(method="lambda-0"),
+        keyed(EXPERIMENT.model_copy(update={"dtype": "bfloat16"})),
+        keyed(EXPERIMENT.model_copy(update={"terms": TERMS | {"rounds": 3}})),
+        keyed(place=replace(here, slm=tiny_directory(other, seed=9))),
+        keyed(place=replace(here, parties=replace(here.parties, columns=columns.model_copy(update={"answer": "b"})))),
+    }
+    assert len(keys) == 6
+
+
+def test_a_report_has_every_method_that_was_run(here: Place, outcomes: dict[str, Outcome], tmp_path: Path):
+    """In Markdown, in HTML that needs no network, and in JSON with every answer."""
+    few = EXPERIMENT.model_copy(update={"methods": ("lambda-0", "fedcollm")})
+    text = write_report(few, list(outcomes.values()), here.parties, ["made by a test"], tmp_path / "report")
+    for line in ("made by a test", "| Zero-shot |", "| FedCoLLM |", "| FedCoLLM, lambda = 0 |", "| D_a alone |"):
+        assert line in text
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [len(one["measured"]["slm"]["correct"]) for one in content["outcomes"]] == [9, 9, 9]
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "<table>" in page
+    assert 'src="http' not in page
