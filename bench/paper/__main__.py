@@ -6,10 +6,11 @@ What has been run is kept, and a run that was stopped goes on: the same command 
 
 import argparse
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from bench.command_line import machine, whole
-from bench.paper.cache import Cache
+from bench.paper.cache import PACKAGES, Cache, code_digest
 from bench.paper.config import read_experiment
 from bench.paper.methods import cells_of
 from bench.paper.parties import write_parties
@@ -31,7 +32,8 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=whole(1), default=1, help="runs at a time; the cores are shared among them")
     arguments = parser.parse_args()
-    made_by = list(machine(parser, arguments))
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    made_by = [*machine(parser, arguments), f"{packages}, code {code_digest()[:12]}"]
     try:
         experiment = read_experiment(arguments.experiment)
         cache = Cache(arguments.cache.resolve())

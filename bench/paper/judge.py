@@ -17,13 +17,14 @@ from shared.protocol.terms import FROZEN, RunTerms
 
 
 class Measured(BaseModel):
-    """What a model scored: ``correct`` has a 1 or 0 for each item, in the order of the file.
+    """What a model scored (``shared.ml.evaluate``); ``correct`` has a 1 or 0 for each item, in the order of the file.
 
     base_parameters: of the model without its adapter.
     """
 
     base_parameters: int
     accuracy: float
+    accuracy_norm: float
     loss: float
     chance: float
     correct: str
@@ -69,6 +70,7 @@ class Judge:
         return Measured(
             base_parameters=sum(weight.numel() for weight in self._model.parameters() if not weight.requires_grad),
             accuracy=found.accuracy,
+            accuracy_norm=found.accuracy_norm,
             loss=found.loss,
             chance=found.chance,
             correct="".join("1" if right else "0" for right in found.correct),

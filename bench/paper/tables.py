@@ -22,6 +22,7 @@ class Row:
     """One method, in per cent.
 
     accuracy, spread: mean and standard deviation over seeds (0 for one); of Standalone a seed's is its clients' mean.
+    accuracy_norm: the mean of lm-eval's ``acc_norm``.
     aggregated: of the last round's mean, before co-tuning; None where that is what is published.
     ours_minus_it: FedCoLLM against it; None in FedCoLLM's own row, and where FedCoLLM was not run.
     """
@@ -29,6 +30,7 @@ class Row:
     title: str
     accuracy: float
     spread: float
+    accuracy_norm: float
     by_seed: tuple[float, ...]
     loss: float
     aggregated: float | None
@@ -51,6 +53,7 @@ def rows(experiment: Experiment, outcomes: Sequence[Outcome], role: ModelRole) -
                 title=title,
                 accuracy=statistics.mean(by_seed),
                 spread=statistics.stdev(by_seed) if len(by_seed) > 1 else 0.0,
+                accuracy_norm=100 * statistics.mean(one.measured[role].accuracy_norm for one in its),
                 by_seed=tuple(by_seed),
                 loss=statistics.mean(one.measured[role].loss for one in its),
                 aggregated=statistics.mean(aggregated) if aggregated and role == "slm" else None,
