@@ -44,7 +44,7 @@ class DemoData(BaseModel):
     examples_a_party: Count
     auxiliary_examples: Count
     validation_examples: Count
-    test_examples: Count
+    test_examples: Annotated[Count | None, Field(description="Left out: there is no test set.")] = None
     model_config = FROZEN
 
 

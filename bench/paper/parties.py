@@ -110,5 +110,6 @@ def _demo_rows(data: DemoData) -> dict[str, Sequence[str]]:
         party: [item.line() for item in islice(items(owner, owner, seed), count)]
         for party, (owner, count) in wanted.items()
     }
-    unseen = [item.line() for item in unseen_items(seed, data.validation_examples + data.test_examples)]
-    return rows | {VALIDATION: unseen[: data.validation_examples], TEST: unseen[data.validation_examples :]}
+    unseen = [item.line() for item in unseen_items(seed, data.validation_examples + (data.test_examples or 0))]
+    rows[VALIDATION] = unseen[: data.validation_examples]
+    return rows if data.test_examples is None else rows | {TEST: unseen[data.validation_examples :]}
