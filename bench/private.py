@@ -17,6 +17,7 @@ import numpy as np
 
 from bench import flower
 from bench.command_line import machine, whole
+from bench.environments import environment
 from bench.private_attempt import masked_attempt, unmask
 from bench.private_bytes import request_bytes
 from bench.private_oracle import exactness, weights_of
@@ -145,7 +146,7 @@ def main() -> None:
             print(line)
         for line in (*errors(), *asyncio.run(sizes())):
             print(line, flush=True)
-        python = flower.installed(options.peers or Path(folder))
+        python = environment((options.peers or Path(folder)) / "flwr", [flower.PACKAGE])
         for line in beside_flower(python, options.repeats):
             print(line, flush=True)
         for line in many_agents(options.parameters):

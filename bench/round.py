@@ -12,8 +12,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,10 +19,11 @@ import numpy as np
 
 from bench.aggregation import aggregation_rate
 from bench.command_line import machine, whole
+from bench.counting_proxy import ByteCount, counting_proxy
 from bench.no_op import shift_of
 from bench.round_processes import SLM_LAYOUT
 from bench.signatures import signature_costs
-from examples.demo.processes import LOOPBACK, LocalFederation, free_ports, local_federation
+from examples.demo.processes import LocalFederation, free_ports, local_federation
 from shared.protocol.codec import blob_bytes, decode
 from shared.protocol.messages import EventList, PublishedAdapter, RoundList, RoundView, RunView
 from shared.protocol.rounds import ENDED_RUNS, RunState, data_seed
@@ -78,49 +77,6 @@ SETTINGS = (
 )
 
 
-@dataclass
-class ByteCount:
-    """Bytes through the proxy, and connections, which stay open between requests."""
-
-    up: int = 0
-    down: int = 0
-    connections: int = 0
-
-
-@asynccontextmanager
-async def counting_proxy(port: int, target: int) -> AsyncIterator[ByteCount]:
-    """Forward ``port`` to ``target`` on loopback and count the bytes each way."""
-    count = ByteCount()
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, add: Callable[[int], None]) -> None:
-        try:
-            while piece := await reader.read(1 << 20):
-                add(len(piece))
-                writer.write(piece)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    def add_up(size: int) -> None:
-        count.up += size
-
-    def add_down(size: int) -> None:
-        count.down += size
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        count.connections += 1
-        to_reader, to_writer = await asyncio.open_connection(LOOPBACK, target)
-        await asyncio.gather(pump(reader, to_writer, add_up), pump(to_reader, writer, add_down))
-
-    server = await asyncio.start_server(serve, LOOPBACK, port)
-    try:
-        yield count
-    finally:
-        server.close()
-
-
 async def measure(folder: Path, setting: Setting, rounds: int) -> None:
     """Run the rounds and print what they cost."""
     async with local_federation(folder, setting.agents) as federation:
@@ -159,7 +115,7 @@ async def _watch(operator: Transport, federation: LocalFederation, count: ByteCo
             "GET", f"/v1/runs/{RUN_ID}/events", EventList, params={"after": after, "wait_seconds": 5}
         )
         after = page.last
-        bytes_at_round += [count.up + count.down for event in page.events if event.kind == "round.published"]
+        bytes_at_round += [count.both for event in page.events if event.kind == "round.published"]
         run = await operator.call("GET", f"/v1/runs/{RUN_ID}", RunView)
         if run.state in ENDED_RUNS and not page.events:
             if run.state is not RunState.FINISHED:
