@@ -2,9 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
 
 from bench.no_op import NoOpCoTuner, NoOpTrainer
+from bench.peers.payload import DIM, layout
 from services.client_agent import service, trainer_process
 from services.client_agent.settings import Settings as AgentSettings
 from services.client_agent.trainer import TrainerProcess
@@ -13,19 +13,15 @@ from services.coordinator.worker.settings import Settings as WorkerSettings
 from shared.configuration import read_settings
 from shared.credentials import BearerToken
 from shared.egress import TrafficCount
+from shared.protocol.tensors import Layout
 from shared.transport import open_transport
 
-# 24 layers x q, v x A [8, 2048] and B [2048, 8]: 96 tensors, 1,572,864 parameters, 6.3 MB as float32.
-SLM_LAYOUT: Mapping[str, tuple[int, int]] = {
-    f"base_model.model.model.layers.{layer}.self_attn.{target}_proj.lora_{factor}.weight": shape
-    for layer in range(24)
-    for target in ("q", "v")
-    for factor, shape in (("A", (8, 2048)), ("B", (2048, 8)))
-}
+# 96 tensors, 1,572,864 parameters, 6.3 MB as float32.
+SLM_LAYOUT: Layout = layout(DIM)
 LLM_LAYOUT = {"base_model.model.lora_A.weight": (8, 8)}
 
 
-async def worker() -> None:
+async def worker(slm_layout: Layout) -> None:
     """Run a worker whose co-tuning moves bytes only."""
     settings = read_settings(WorkerSettings)
     async with open_transport(
@@ -35,14 +31,14 @@ async def worker() -> None:
         patience_seconds=None,
         ca_file=settings.ca_file,
     ) as transport:
-        await Worker(transport, NoOpCoTuner(SLM_LAYOUT, LLM_LAYOUT), settings.cache_dir, name="worker").run()
+        await Worker(transport, NoOpCoTuner(slm_layout, LLM_LAYOUT), settings.cache_dir, name="worker").run()
 
 
 def main() -> None:
     """Be the process that the first argument names."""
     match sys.argv[1]:
         case "worker":
-            asyncio.run(worker())
+            asyncio.run(worker(SLM_LAYOUT))
         case "agent":
             command = (sys.executable, "-m", "bench.round_processes", "trainer")
             asyncio.run(service.serve(read_settings(AgentSettings), TrainerProcess(command)))

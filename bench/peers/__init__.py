@@ -1,0 +1,1 @@
+"""FedCoLLM, Flower and NVIDIA FLARE side by side in one run: ``python -m bench.peers``."""

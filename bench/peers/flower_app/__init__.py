@@ -1,0 +1,1 @@
+"""The Flower app of this comparison; it runs in Flower's environment."""

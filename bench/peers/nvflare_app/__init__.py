@@ -1,0 +1,1 @@
+"""The FLARE job of this comparison; it runs in FLARE's environment."""
