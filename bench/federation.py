@@ -17,10 +17,12 @@ from typing import Any
 from services.client_agent.agent import Agent
 from services.client_agent.attempts import AttemptMember, Standing
 from services.client_agent.coordinator_client import CoordinatorClient
+from services.client_agent.holdout import HoldOut
+from services.client_agent.holdout_folder import HoldOutFolder
 from services.client_agent.policy import Policy
 from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
-from services.client_agent.trainer import Trainer
+from services.client_agent.trainer import SpareTimeTrainer, Trainer
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.cli.following import waits_for_signature
 from services.coordinator.context import Context, open_context
@@ -41,6 +43,8 @@ from shared.transport import Transport, open_in_process
 
 FEDERATION = "in-memory"
 NOT_AFTER = 4_000_000_000
+
+NOBODY: Mapping[str, SpareTimeTrainer] = {}
 
 # What tests and measurements ask for, an agent of theirs does.
 EVERYTHING = Policy(allow_plaintext=True, allow_shared_aggregate=True)
@@ -72,6 +76,7 @@ class Federation:
     agents: dict[str, Agent]
     statuses: dict[str, Status]
     transports: dict[str, Transport] = field(default_factory=dict)
+    holdouts: dict[str, HoldOut] = field(default_factory=dict)
 
     async def work(self) -> None:
         """Let the worker act once, and the operator, who signs every run that has been prepared."""
@@ -91,6 +96,9 @@ class Federation:
         await self.work()
         for name in sorted(self.agents):
             await self.agents[name].step(wait_seconds=0)
+        for name in sorted(self.agents.keys() & self.holdouts.keys()):
+            while await self.holdouts[name].step():
+                pass
         self.context.rounds.reconcile()
 
     async def finish(self, run_id: str, *, most_steps: int = 100) -> RunView:
@@ -185,12 +193,19 @@ def make_agent(
     policy: Policy = EVERYTHING,
     slm: str = "slm",
     clock: Callable[[], float] = time.time,
+    holdout: HoldOut | None = None,
 ) -> Agent:
     """Return the agent of this name, with the key that it has in a federation in memory."""
     standing = Standing(name, key_of(name), FEDERATION, key_of("operator").public)
     member = AttemptMember(coordinator, state, policy, standing, clock=clock)
     return Agent(
-        *(coordinator, trainer, state, status, pause), name=name, member=member, policy=policy, slm=slm, clock=clock
+        *(coordinator, trainer, state, status, pause),
+        name=name,
+        member=member,
+        policy=policy,
+        slm=slm,
+        clock=clock,
+        holdout=holdout,
     )
 
 
@@ -201,8 +216,13 @@ async def open_federation(
     cotuner: CoTuner,
     clock: ManualClock,
     policy: Policy = EVERYTHING,
+    *,
+    spare_time: Mapping[str, SpareTimeTrainer] = NOBODY,
 ) -> AsyncIterator[Federation]:
-    """Open a federation whose state lies in ``folder``; opened again on the same folder, it has restarted."""
+    """Open a federation whose state lies in ``folder``; opened again on the same folder, it has restarted.
+
+    Agents in ``spare_time`` have a hold-out, and a trainer that measures on it.
+    """
     async with AsyncExitStack() as stack:
         context = stack.enter_context(open_context(settings_of(folder / "coordinator"), known_tokens(), clock))
         admit(context, trainers, clock)
@@ -219,6 +239,12 @@ async def open_federation(
         work = await stack.enter_async_context(
             open_in_process(create_work_app(context), BearerToken(token_of("worker")), TrafficCount())
         )
+        clients = {name: client_of(transport) for name, transport in transports.items()}
+        states = {name: StateFolder(folder / name) for name in trainers}
+        holdouts = {
+            name: HoldOut(clients[name], trainer, states[name], HoldOutFolder(folder / name), name=name, clock=clock)
+            for name, trainer in spare_time.items()
+        }
         yield Federation(
             context=context,
             clock=clock,
@@ -227,16 +253,18 @@ async def open_federation(
             agents={
                 name: make_agent(
                     name,
-                    client_of(transports[name]),
+                    clients[name],
                     trainer,
-                    StateFolder(folder / name),
+                    states[name],
                     statuses[name],
                     policy=policy,
                     slm=f"the SLM of {name}",
                     clock=clock,
+                    holdout=holdouts.get(name),
                 )
                 for name, trainer in trainers.items()
             },
             statuses=statuses,
             transports=transports,
+            holdouts=holdouts,
         )

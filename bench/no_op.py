@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 from pydantic import JsonValue
 
-from services.client_agent.trainer import LocalEvaluation, Progress, Trained, TrainingOrder
+from services.client_agent.trainer import (
+    Answer,
+    LocalEvaluation,
+    Measured,
+    MeasureOrder,
+    Progress,
+    Trained,
+    TrainingOrder,
+)
 from services.client_agent.trainer_process import SyncTrainer
 from services.coordinator.worker.cotuner import Cotuned, PreparedBase, PreparedPair
 from shared.protocol.codec import encode, read_file
@@ -17,7 +25,7 @@ from shared.protocol.digests import digest_of
 from shared.protocol.lora import AdapterConfig
 from shared.protocol.messages import BaseScores, RoundScores, Score
 from shared.protocol.questions import Answers, ModelName
-from shared.protocol.tensors import Layout
+from shared.protocol.tensors import Layout, Tensors
 from shared.protocol.terms import LoraTerms, RunTerms
 from shared.protocol.work import PreparedDigests
 
@@ -35,7 +43,7 @@ class NoOpTrainer:
         """Write a shifted copy of the adapter."""
         self.trainings += 1
         on_progress(Progress(step=1, steps=1, loss=0.0))
-        tensors = read_file(order.adapter, order.manifest.layout)
+        tensors = _tensors(order)
         shift = shift_of(order.seed)
         update = encode({name: values + shift for name, values in tensors.items()})
         order.into.write_bytes(update)
@@ -46,6 +54,28 @@ class NoOpTrainer:
             mean_loss=0.0,
             evaluation=evaluation_of(order.seed, order.manifest.evaluation_examples),
         )
+
+    def measure(self, order: MeasureOrder, on_batch: Callable[[], None]) -> Measured:
+        """Measure four examples, of which as many are right as the adapter's numbers happen to say."""
+        on_batch()
+        told = int.from_bytes(digest_of(encode(_tensors(order))).encode()[-4:], "big")
+        return Measured(
+            examples=NO_MODEL,
+            left_out=0,
+            completions=False,
+            chance=0.25,
+            right=tuple(told >> bit & 1 for bit in range(4)),
+            tokens=(1, 1, 2, 2),
+            losses=(0.5, 1.0, 1.5, 2.0 + told % 7),
+        )
+
+
+def _tensors(order: TrainingOrder | MeasureOrder) -> Tensors:
+    """Return the adapter of an order, or the zeros that are theta^0 here."""
+    layout = order.manifest.layout
+    if order.adapter is None:
+        return {name: np.zeros(shape, np.float32) for name, shape in layout.items()}
+    return read_file(order.adapter, layout)
 
 
 def shift_of(seed: int) -> np.float32:
@@ -86,6 +116,12 @@ class InProcess:
     async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
         """Train at once."""
         return self._trainer.train(order, on_progress)
+
+    async def between(self, order: TrainingOrder | MeasureOrder) -> Answer:
+        """Train standalone or measure at once."""
+        if isinstance(order, MeasureOrder):
+            return self._trainer.measure(order, lambda: None)
+        return self._trainer.train(order, lambda _: None)
 
 
 class NoOpCoTuner:

@@ -16,6 +16,7 @@ from services.client_agent.attempts import AttemptMember
 from services.client_agent.audit_watch import AuditWatch
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.declined import Declined
+from services.client_agent.holdout import HoldOut
 from services.client_agent.policy import Policy
 from services.client_agent.state import DAY_SECONDS, StateFolder, StoredUpdate
 from services.client_agent.status import Phase, Status
@@ -66,8 +67,9 @@ class Agent:
         policy: Policy,
         slm: str,
         clock: Callable[[], float] = time.time,
+        holdout: HoldOut | None = None,
     ) -> None:
-        """``clock`` gives the seconds since 1970."""
+        """``clock`` gives the seconds since 1970; ``holdout`` is told what the agent does, and has its spare time."""
         self._name = name
         self._coordinator = coordinator
         self._trainer = trainer
@@ -78,6 +80,7 @@ class Agent:
         self._slm = slm
         self._pause = pause
         self._clock = clock
+        self._holdout = holdout
         self._audit = AuditWatch(state.audit, status)
         self._manifest: Manifest | None = None
         self._declined = Declined(status.declined, clock=clock)
@@ -107,6 +110,8 @@ class Agent:
         """Ask once what is wanted, and do it; return whether anything was that had not been asked before."""
         self._status.enter(Phase.WAITING)
         unbind_contextvars("run_id", "round")
+        if self._holdout is not None:
+            self._holdout.wait()
         # First, and whatever is wanted: no coordinator keeps this agent from it by asking, or by not answering.
         self._state.journal.forget_older(self._clock() - DAY_SECONDS)
         held = self._state.published
@@ -115,6 +120,8 @@ class Agent:
         self._status.answered = True
         self._audit.see(wanted.audit)
         unheld = None if wanted.published is None else await self._hold(wanted.published, held)
+        if self._holdout is not None and wanted.published is not None and unheld is None:
+            self._holdout.hold(wanted.published, wanted.aggregate)
         if wanted.summons is not None:
             place = wanted.summons.place
             bind_contextvars(run_id=place.run_id, round=place.round)
@@ -184,6 +191,8 @@ class Agent:
         if manifest.aggregation == "PlaintextAggregation":
             log.warning("agent.plaintext", run_id=run_id, detail="the coordinator can read this agent's updates")
         self._state.take_part(run_id, number, self._clock())
+        if self._holdout is not None:
+            self._holdout.take_part(assignment, manifest)
         update = await asyncio.to_thread(self._state.trained_update, assignment)
         if update is None:
             update = await self._train(assignment, manifest)

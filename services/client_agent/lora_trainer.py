@@ -9,11 +9,25 @@ import structlog
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from services.client_agent.trainer import LocalEvaluation, Progress, Trained, TrainingOrder
-from shared.data.examples import read_examples
+from services.client_agent.trainer import (
+    LocalEvaluation,
+    Measured,
+    MeasureOrder,
+    Progress,
+    Trained,
+    TrainingOrder,
+)
+from shared.data.examples import Example, read_examples
 from shared.data.source import DataSource
 from shared.devices import DtypeName
-from shared.errors import BaseModelMismatch, LoraMismatch, TokenizerMismatch, TooFewExamples
+from shared.errors import (
+    BaseModelMismatch,
+    DataEmpty,
+    FedCoLLMError,
+    LoraMismatch,
+    TokenizerMismatch,
+    TooFewExamples,
+)
 from shared.ml.adapters import adapter_layout, adapter_tensors, load_adapter
 from shared.ml.digests import SAME_FILES, base_model_digest, tokenizer_digest
 from shared.ml.encoding import Encoded, EncodedChoices, encode_choices, encode_examples
@@ -24,19 +38,31 @@ from shared.ml.train import train_local
 from shared.protocol.codec import encode, read_file
 from shared.protocol.digests import digest_of
 from shared.protocol.manifest import Manifest
+from shared.protocol.tensors import Tensors
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
+class _HoldOut:
+    """What a hold-out report is made on: out of the file, ``left_out`` examples that are trained on."""
+
+    examples: Sequence[EncodedChoices]
+    left_out: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class _Loaded:
-    """What is kept between the rounds of a run."""
+    """What is kept between the rounds of a run; of a hold-out also theta^0, or why there is none."""
 
     manifest: Manifest
     model: PeftModel
     examples: Sequence[Encoded]
     own: Sequence[EncodedChoices]
     vocab_size: int
+    first: Tensors
+    holdout: _HoldOut | FedCoLLMError | None
 
 
 class LoraTrainer:
@@ -48,16 +74,18 @@ class LoraTrainer:
         slm: str,
         data: DataSource,
         evaluation: DataSource | None = None,
+        holdout: DataSource | None = None,
         device: str,
         dtype: DtypeName,
         digest_cache: Path,
         gradient_checkpointing: bool = False,
     ) -> None:
-        """``evaluation`` are examples that are not trained on, for runs that ask for an evaluation on such."""
+        """Keep ``evaluation`` and ``holdout`` out of training: for runs that evaluate on such, and to measure on."""
         require_dtype(dtype)
         self._slm = slm
         self._data = data
         self._evaluation = evaluation
+        self._holdout = holdout
         self._device = pick_device(device)
         self._dtype = dtype
         self._gradient_checkpointing = gradient_checkpointing
@@ -74,8 +102,8 @@ class LoraTrainer:
             DataError, LossNotFinite: what is wrong with the data, the evaluation or the training.
         """
         loaded = self._load(order.manifest)
-        load_adapter(loaded.model, read_file(order.adapter, order.manifest.layout))
-        evaluation = _evaluated(loaded)
+        _load_file(loaded, order.adapter)
+        evaluation = None if order.standalone else _evaluated(loaded)
         terms = order.manifest.training
         report = train_local(
             loaded.model,
@@ -97,6 +125,35 @@ class LoraTrainer:
             evaluation=evaluation,
         )
 
+    def measure(self, order: MeasureOrder, on_batch: Callable[[], None]) -> Measured:
+        """Measure an adapter on the hold-out.
+
+        Raises:
+            DataError, MemoryTooSmall: what is wrong with the hold-out, which stops nothing else.
+            Others: those of ``train``.
+        """
+        on_batch()
+        loaded = self._load(order.manifest)
+        assert loaded.holdout is not None  # noqa: S101 - nobody asks an agent without one
+        if isinstance(loaded.holdout, FedCoLLMError):
+            raise loaded.holdout
+        _load_file(loaded, order.adapter)
+        examples = loaded.holdout.examples
+        found = evaluate(
+            loaded.model, examples, batch_size=EVALUATION_BATCH, vocab_size=loaded.vocab_size, on_batch=on_batch
+        )
+        completions = all(len(one.choices) == 1 for one in examples)
+        right = [one.choices[one.answer] for one in examples]
+        return Measured(
+            examples=loaded.holdout.digest,
+            left_out=loaded.holdout.left_out,
+            completions=completions,
+            chance=found.chance,
+            right=found.predicted if completions else tuple(map(int, found.correct)),
+            tokens=tuple(len(one.token_ids) - one.answer_start for one in right),
+            losses=tuple(-of[one.answer] for one, of in zip(examples, found.log_likelihoods, strict=True)),
+        )
+
     def _load(self, manifest: Manifest) -> _Loaded:
         """Return model and data for this manifest, after comparing everything that can be compared."""
         if self._loaded is None or self._loaded.manifest != manifest:
@@ -112,26 +169,20 @@ class LoraTrainer:
                     f"the base model {self._slm} is {actual} and the run's is {manifest.slm_digest}: "
                     f"install the base model that the operator names; {SAME_FILES}"
                 )
+            private = read_examples(self._data, manifest.task)
             examples = encode_examples(
                 tokenizer,
-                read_examples(self._data, manifest.task),
+                private,
                 max_tokens=manifest.training.max_tokens,
                 too_long=manifest.task.too_long,
             )
             own = own_examples(self._evaluation, tokenizer, manifest)
-            needed = estimate(
-                self._slm,
-                dtype=self._dtype,
-                lora=manifest.slm_lora,
-                training=largest_batch(examples, manifest.training.batch_size),
-                evaluation=evaluation_batches(own),
-                gradient_checkpointing=self._gradient_checkpointing,
-            )
-            require_memory(needed, self._device)
+            self._require_memory(manifest, examples, own)
+            holdout = self._read_holdout(tokenizer, manifest, private, examples)
             model = load_with_lora(
                 self._slm,
                 lora=manifest.slm_lora,
-                seed=0,
+                seed=manifest.seed,
                 max_tokens=manifest.training.max_tokens,
                 dtype=self._dtype,
                 device=self._device,
@@ -142,8 +193,46 @@ class LoraTrainer:
                     f"LoRA on {self._slm} does not give the manifest's {len(manifest.layout)} tensors: "
                     "install the release that the coordinator runs"
                 )
-            self._loaded = _Loaded(manifest, model, examples, own, len(tokenizer))
+            first: Tensors = {} if holdout is None else adapter_tensors(model)
+            self._loaded = _Loaded(manifest, model, examples, own, len(tokenizer), first, holdout)
         return self._loaded
+
+    def _require_memory(
+        self, manifest: Manifest, examples: Sequence[Encoded], measured: Sequence[EncodedChoices]
+    ) -> None:
+        needed = estimate(
+            self._slm,
+            dtype=self._dtype,
+            lora=manifest.slm_lora,
+            training=largest_batch(examples, manifest.training.batch_size),
+            evaluation=evaluation_batches(measured),
+            gradient_checkpointing=self._gradient_checkpointing,
+        )
+        require_memory(needed, self._device)
+
+    def _read_holdout(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        manifest: Manifest,
+        private: Sequence[Example],
+        examples: Sequence[Encoded],
+    ) -> _HoldOut | FedCoLLMError | None:
+        """Return the hold-out, or what is wrong with it: that keeps this agent from no round."""
+        if self._holdout is None:
+            return None
+        learnt = {(one.prompt, one.choices[one.answer]) for one in private}
+        try:
+            there = read_examples(self._holdout, manifest.task)
+            kept = [one for one in there if (one.prompt, one.choices[one.answer]) not in learnt]
+            if not kept:
+                raise DataEmpty(f"all examples of {self._holdout.path} are trained on too: hold others out")
+            encoded = encode_choices(
+                tokenizer, kept, max_tokens=manifest.training.max_tokens, too_long=manifest.task.too_long
+            )
+            self._require_memory(manifest, examples, encoded)
+        except FedCoLLMError as error:
+            return error
+        return _HoldOut(encoded, len(there) - len(kept), digest_of(repr(encoded).encode()))
 
 
 def own_examples(
@@ -171,6 +260,11 @@ def own_examples(
     if len(own) < wanted:
         raise TooFewExamples(f"{asks}, and {source.path} has {len(own)} that fit: to take part, add examples")
     return own
+
+
+def _load_file(loaded: _Loaded, adapter: Path | None) -> None:
+    """Load an adapter, or theta^0, which changes nothing in the base model (B = 0), into the model."""
+    load_adapter(loaded.model, loaded.first if adapter is None else read_file(adapter, loaded.manifest.layout))
 
 
 def _evaluated(loaded: _Loaded) -> LocalEvaluation | None:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from services.client_agent.holdout_report import Reports, accuracy, gains, loss, rows, verdict
 from services.client_agent.ledger_report import Page, Row, Summary, in_utc, nothing
 from services.client_agent.policy import Policy
 from services.client_agent.policy_report import rules_of
@@ -58,6 +59,12 @@ def status_html(view: StatusView, agent: Installation, now: datetime) -> str:
 def policy_html(agent: Installation) -> str:
     """Return the page that says what an agent is willing to do."""
     return _render("policy.html", agent)
+
+
+def report_html(found: Reports, agent: Installation) -> str:
+    """Return the page that says what runs have brought, measured on the hold-out."""
+    words = {"verdict": verdict, "rows": rows, "accuracy": accuracy, "loss": loss, "gains": gains}
+    return _render("report.html", agent, runs=found.runs, **words)
 
 
 def ledger_html(page: Page, agent: Installation) -> str:

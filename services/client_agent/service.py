@@ -13,6 +13,8 @@ from services.client_agent.agent import Agent
 from services.client_agent.attempts import AttemptMember, Standing
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.egress_ledger import EgressLedger
+from services.client_agent.holdout import HoldOut
+from services.client_agent.holdout_folder import HoldOutFolder
 from services.client_agent.pages import agent_of
 from services.client_agent.settings import Settings, page_url
 from services.client_agent.state import StateFolder
@@ -64,6 +66,9 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
         require_model(settings.slm)
     with about("data.path"):
         require_readable(settings.data.path)
+    if settings.holdout is not None:
+        with about("holdout.path"):
+            require_readable(settings.holdout.path)
     with state.owned():
         async with open_transport(
             settings.coordinator_url,
@@ -88,20 +93,28 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
             )
             standing = Standing(settings.name, key, settings.federation, settings.operator_key)
             member = AttemptMember(coordinator, state, settings.policy, standing, clock=time.time)
+            holdout = None
+            if settings.holdout is not None:
+                folder = HoldOutFolder(settings.state_dir)
+                holdout = HoldOut(coordinator, trainer, state, folder, name=settings.name, clock=time.time)
             agent = Agent(
                 *(coordinator, trainer, state, status),
                 name=settings.name,
                 member=member,
                 policy=settings.policy,
                 slm=settings.slm,
+                holdout=holdout,
             )
             tasks = [asyncio.create_task(agent.run()), asyncio.create_task(uvicorn.Server(page).serve([socket]))]
+            if holdout is not None:
+                tasks.append(asyncio.create_task(holdout.run()))
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
             finally:
-                tasks[0].cancel()
+                for task in (tasks[0], *tasks[2:]):
+                    task.cancel()
                 await trainer.stop()
 
 

@@ -46,6 +46,13 @@ class Settings(BaseSettings):
             "what all agents' evaluations add up to; without them this agent takes no part in such runs."
         ),
     ] = None
+    holdout: Annotated[
+        DataSource | None,
+        Field(
+            description="Examples that are not trained on, for a report that never leaves this machine: what the run "
+            "has brought, beside training on one's own data alone, which is then done too and doubles the training."
+        ),
+    ] = None
     ca_file: CaFile = None
     insecure: Insecure = False
     policy: Annotated[Policy, Field(description="What this agent is willing to do; no coordinator can change it.")] = (

@@ -12,6 +12,7 @@
     <folder>/attempts/               what was said in attempts (``attempt_journal``)
     <folder>/spent.json              the last round of each run whose update, or count, has been unmasked in a sum
     <folder>/taken.json              when this agent took part in which round, of the last day
+    <folder>/holdout/                what the report on the hold-out is made of (``holdout_folder``), if there is one
     <folder>/digests.json            what the base model is, by its files (``Settings.digest_cache``)
     <folder>/slm-adapter/            the newest adapter as a PEFT directory, for whoever uses it here
 

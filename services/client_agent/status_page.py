@@ -12,9 +12,10 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, 
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
 
 from services.client_agent.egress_ledger import ledger_folder, months, now, stored
+from services.client_agent.holdout_report import Reports, reports
 from services.client_agent.ledger_report import Page, page_of
 from services.client_agent.metrics import agent_registry
-from services.client_agent.pages import SCRIPT, Installation, ledger_html, policy_html, status_html
+from services.client_agent.pages import SCRIPT, Installation, ledger_html, policy_html, report_html, status_html
 from services.client_agent.status import Status, StatusView
 from shared.metrics import CONTENT_TYPE, exposition
 from shared.web import HEADERS, STYLE
@@ -72,7 +73,8 @@ def create_status_page(status: Status, agent: Installation, clock: Callable[[], 
     registry = agent_registry(status)
     app.middleware("http")(add_headers)
     app.include_router(assets)
-    app.include_router(_of_ledger(ledger_folder(status.state_dir or Path(os.devnull)), agent))
+    state_dir = status.state_dir or Path(os.devnull)
+    app.include_router(_of_ledger(ledger_folder(state_dir), agent))
 
     @app.get("/healthz", summary="Say whether this agent takes part: 200, or 503 and why not")
     async def get_health(response: Response) -> dict[str, str]:
@@ -91,6 +93,14 @@ def create_status_page(status: Status, agent: Installation, clock: Callable[[], 
     @app.get("/policy", summary="What this agent is willing to do, as a page")
     async def get_policy_page() -> HTMLResponse:
         return HTMLResponse(policy_html(agent))
+
+    @app.get("/report", summary="What runs have brought, measured on the hold-out, as a page")
+    def get_report_page() -> HTMLResponse:
+        return HTMLResponse(report_html(reports(state_dir), agent))
+
+    @app.get("/report.json", summary="What runs have brought, measured on the hold-out")
+    def get_report() -> Reports:
+        return reports(state_dir)
 
     @app.get("/metrics", summary="What this agent is doing, for Prometheus", response_class=PlainTextResponse)
     def get_metrics() -> Response:

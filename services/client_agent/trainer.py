@@ -9,7 +9,7 @@ import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, Field, TypeAdapter
 
@@ -22,13 +22,42 @@ LINE_LIMIT = 64 << 20
 
 
 class TrainingOrder(BaseModel):
-    """Train from the adapter in the file ``adapter`` by the manifest's terms, and write the update to ``into``."""
+    """Train from the adapter in the file ``adapter`` by the manifest's terms, and write the update to ``into``.
 
+    One that is ``standalone`` is for the hold-out report: without an ``adapter`` it begins from theta^0, and it gives
+    way to the next order.
+    """
+
+    kind: Literal["train"] = "train"
     manifest: Manifest
-    adapter: Path
+    adapter: Path | None
     into: Path
     seed: int
+    standalone: bool = False
     model_config = FROZEN
+
+
+class MeasureOrder(BaseModel):
+    """Measure the adapter in the file ``adapter``, or without one the base model, on the hold-out.
+
+    It gives way to the next order.
+    """
+
+    kind: Literal["measure"] = "measure"
+    manifest: Manifest
+    adapter: Path | None
+    model_config = FROZEN
+
+
+class GiveWay(BaseModel):
+    """Let go of what no round waits for, if such goes on."""
+
+    kind: Literal["give_way"] = "give_way"
+    model_config = FROZEN
+
+
+Order = Annotated[TrainingOrder | MeasureOrder | GiveWay, Field(discriminator="kind")]
+ORDERS: TypeAdapter[Order] = TypeAdapter(Order)
 
 
 class Progress(BaseModel):
@@ -69,6 +98,32 @@ class Trained(BaseModel):
     model_config = FROZEN
 
 
+class Measured(BaseModel):
+    """What the SLM has scored on the hold-out, example by example in its order; for this machine's eyes only.
+
+    ``right`` is 1 or 0 of multiple choice; of a completion, how many tokens of its answer are the most likely ones.
+    ``losses`` are the nats of all ``tokens`` of the right answer. ``examples`` names what was measured on, out of which
+    ``left_out`` were taken because they are trained on too. ``chance`` is what guessing would score.
+    """
+
+    kind: Literal["measured"] = "measured"
+    examples: Digest
+    left_out: int
+    completions: bool
+    chance: float
+    right: tuple[int, ...]
+    tokens: tuple[int, ...]
+    losses: tuple[float, ...]
+    model_config = FROZEN
+
+
+class GaveWay(BaseModel):
+    """What was ordered was let go of; nothing of it is left."""
+
+    kind: Literal["gave_way"] = "gave_way"
+    model_config = FROZEN
+
+
 class Failed(BaseModel):
     """A training has failed, with the code and message of an error of the tree."""
 
@@ -78,7 +133,8 @@ class Failed(BaseModel):
     model_config = FROZEN
 
 
-Line = Annotated[Progress | Trained | Failed, Field(discriminator="kind")]
+Answer: TypeAlias = Trained | Measured | GaveWay
+Line = Annotated[Progress | Answer | Failed, Field(discriminator="kind")]
 LINES: TypeAdapter[Line] = TypeAdapter(Line)
 
 
@@ -90,6 +146,14 @@ class Trainer(Protocol):
         ...
 
 
+class SpareTimeTrainer(Protocol):
+    """Does what no round waits for, when a Trainer has nothing else to do."""
+
+    async def between(self, order: TrainingOrder | MeasureOrder) -> Answer:
+        """Train standalone or measure, unless a round's training comes in between; raise as ``train`` does."""
+        ...
+
+
 class TrainerProcess:
     """A Trainer in a child process, started when it is first needed and again when it has died."""
 
@@ -97,30 +161,59 @@ class TrainerProcess:
         """``command`` starts the child, which must serve ``services.client_agent.trainer_process.serve``."""
         self._command = command
         self._process: Process | None = None
+        self._turn = asyncio.Lock()
+        self._wanted = False  # for a round
+        self._between = False
 
     async def start(self) -> None:
         """Start the child before it is needed: importing torch takes seconds."""
         await self._running()
 
     async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
-        """Have the child train.
+        """Have the child train; what no round waits for gives way, after its step.
 
         Raises:
             TrainerStopped: the child ended without an answer, or met what is no error of ours; the next order gets a
                 new one.
             FedCoLLMError: what went wrong in the child.
         """
-        process = await self._running()
+        self._wanted = True
+        try:
+            if self._between:
+                _tell(self._process, GiveWay())
+            async with self._turn:
+                answer = await self._ask(await self._running(), order, on_progress)
+        finally:
+            self._wanted = False
+        if not isinstance(answer, Trained):
+            await self.stop()
+            raise TrainerStopped(f"the training process answered an order to train with {answer.kind} and was stopped")
+        return answer
+
+    async def between(self, order: TrainingOrder | MeasureOrder) -> Answer:
+        """Have the child do what no round waits for; errors are those of ``train``."""
+        async with self._turn:
+            process = await self._running()
+            if self._wanted:
+                return GaveWay()
+            self._between = True
+            try:
+                return await self._ask(process, order, lambda _: None)
+            finally:
+                self._between = False
+
+    async def _ask(self, process: Process, order: Order, on_progress: Callable[[Progress], None]) -> Answer:
+        """Give the child an order, and return its answer."""
         assert process.stdin is not None  # noqa: S101 - both are pipes
         assert process.stdout is not None  # noqa: S101
         try:
-            process.stdin.write(order.model_dump_json().encode() + b"\n")
+            _tell(process, order)
             await process.stdin.drain()
             while text := await process.stdout.readline():
                 match line := LINES.validate_json(text):
                     case Progress():
                         on_progress(line)
-                    case Trained():
+                    case Trained() | Measured() | GaveWay():
                         return line
                     case Failed():
                         if line.code == FedCoLLMError.code:
@@ -156,3 +249,9 @@ class TrainerProcess:
                 *self._command, stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT, start_new_session=True
             )
         return self._process
+
+
+def _tell(process: Process | None, order: Order) -> None:
+    """Write a line to the child at once: whoever else has a turn cannot come in between."""
+    if process is not None and process.stdin is not None:
+        process.stdin.write(order.model_dump_json().encode() + b"\n")

@@ -12,7 +12,18 @@ from typing import Protocol, TextIO
 import structlog
 
 from services.client_agent.settings import Settings
-from services.client_agent.trainer import Failed, Progress, Trained, TrainingOrder
+from services.client_agent.trainer import (
+    ORDERS,
+    Answer,
+    Failed,
+    GaveWay,
+    GiveWay,
+    Measured,
+    MeasureOrder,
+    Progress,
+    Trained,
+    TrainingOrder,
+)
 from shared.configuration import config_argument, read_settings
 from shared.errors import FedCoLLMError
 from shared.logs import log_to_stderr
@@ -23,6 +34,10 @@ class SyncTrainer(Protocol):
 
     def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
         """Train one update."""
+        ...
+
+    def measure(self, order: MeasureOrder, on_batch: Callable[[], None]) -> Measured:
+        """Measure one adapter on the hold-out."""
         ...
 
 
@@ -36,8 +51,9 @@ def serve(make_trainer: Callable[[], SyncTrainer]) -> None:
     orders: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read_orders, args=(orders,), daemon=True).start()
     while True:
-        answer = _answer(trainer, TrainingOrder.model_validate_json(orders.get()), answers)
-        _write(answers, answer)
+        order = ORDERS.validate_json(orders.get())
+        if not isinstance(order, GiveWay):  # what it was for has ended already
+            _write(answers, _answer(trainer, order, answers, orders))
 
 
 class _Unable:
@@ -50,11 +66,33 @@ class _Unable:
         """Say why not."""
         raise self._why
 
+    def measure(self, order: MeasureOrder, on_batch: Callable[[], None]) -> Measured:  # noqa: ARG002
+        """Say why not."""
+        raise self._why
 
-def _answer(trainer: SyncTrainer, order: TrainingOrder, answers: TextIO) -> Trained | Failed:
+
+class _GivesWay(Exception):
+    """What no round waits for is let go of."""
+
+
+def _answer(
+    trainer: SyncTrainer, order: TrainingOrder | MeasureOrder, answers: TextIO, orders: queue.Queue[str]
+) -> Answer | Failed:
+    def give_way() -> None:
+        if not orders.empty():
+            raise _GivesWay
+
     try:
         with structlog.contextvars.bound_contextvars(run_id=order.manifest.run_id):
-            return trainer.train(order, lambda progress: _write(answers, progress))
+            match order:
+                case MeasureOrder():
+                    return trainer.measure(order, give_way)
+                case TrainingOrder(standalone=True):
+                    return trainer.train(order, lambda _: give_way())
+                case TrainingOrder():
+                    return trainer.train(order, lambda progress: _write(answers, progress))
+    except _GivesWay:
+        return GaveWay()
     except FedCoLLMError as error:
         return Failed(code=error.code, message=str(error))
     except Exception as error:  # noqa: BLE001 - a fault of ours or a library's: whoever runs the agent is to read of it
@@ -64,7 +102,7 @@ def _answer(trainer: SyncTrainer, order: TrainingOrder, answers: TextIO) -> Trai
         )
 
 
-def _write(answers: TextIO, line: Progress | Trained | Failed) -> None:
+def _write(answers: TextIO, line: Progress | Answer | Failed) -> None:
     answers.write(line.model_dump_json() + "\n")
     answers.flush()
 
@@ -96,6 +134,7 @@ def lora_trainer(config: Path | None) -> SyncTrainer:
         slm=settings.slm,
         data=settings.data,
         evaluation=settings.evaluation,
+        holdout=settings.holdout,
         device=settings.device,
         dtype=settings.dtype,
         gradient_checkpointing=settings.gradient_checkpointing,

@@ -42,6 +42,7 @@ class Evaluation:
     correct, correct_norm: for each example in order, so that two models can be compared item by item; a completion is
     if each of its tokens is.
     log_likelihoods: for each example in order, of each choice, in nats.
+    predicted: for each example in order, how many tokens of its right answer are the model's most likely ones.
     """
 
     accuracy: float
@@ -53,6 +54,7 @@ class Evaluation:
     correct: tuple[bool, ...]
     correct_norm: tuple[bool, ...]
     log_likelihoods: tuple[tuple[float, ...], ...]
+    predicted: tuple[int, ...]
 
 
 def evaluate(
@@ -87,19 +89,21 @@ def evaluate(
     tokens = sum(score.tokens for score in right)
     loss = -math.fsum(score.log_likelihood for score in right) / tokens
     log_likelihoods = tuple(tuple(score.log_likelihood for score in of_choices) for of_choices in scores)
+    predicted = tuple(score.predicted for score in right)
     if all(len(one.choices) == 1 for one in examples):
-        accuracy = sum(score.predicted for score in right) / tokens
-        predicted = tuple(score.predicted == score.tokens for score in right)
+        accuracy = sum(predicted) / tokens
+        whole = tuple(score.predicted == score.tokens for score in right)
         return Evaluation(
             accuracy=accuracy,
             accuracy_norm=accuracy,
             loss=loss,
             examples=len(examples),
             chance=0.0,
-            interval=ratio_interval([score.predicted for score in right], [score.tokens for score in right]),
-            correct=predicted,
-            correct_norm=predicted,
+            interval=ratio_interval(predicted, [score.tokens for score in right]),
+            correct=whole,
+            correct_norm=whole,
             log_likelihoods=log_likelihoods,
+            predicted=predicted,
         )
     correct = tuple(
         _first_best(of_choices) == example.answer for example, of_choices in zip(examples, log_likelihoods, strict=True)
@@ -119,6 +123,7 @@ def evaluate(
         correct=correct,
         correct_norm=correct_norm,
         log_likelihoods=log_likelihoods,
+        predicted=predicted,
     )
 
 

@@ -10,12 +10,13 @@ import torch
 
 from services.client_agent import lora_trainer
 from services.client_agent.lora_trainer import LoraTrainer
-from services.client_agent.trainer import LocalEvaluation, Progress, Trained, TrainingOrder
+from services.client_agent.trainer import LocalEvaluation, Measured, MeasureOrder, Progress, Trained, TrainingOrder
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
 from shared.errors import (
     BaseModelMismatch,
     ContextTooShort,
+    DataEmpty,
     DataUnreadable,
     ExampleTooLong,
     LoraMismatch,
@@ -247,6 +248,7 @@ def test_of_completions_it_is_the_share_of_tokens_that_counts(
         correct=(False,) * 4,
         correct_norm=(False,) * 4,
         log_likelihoods=((-2.0,),) * 4,
+        predicted=(1,) * 4,
     )
     monkeypatch.setattr(lora_trainer, "evaluate", lambda *_, **__: found)
     told = evaluating.train(evaluation_examples=4).evaluation
@@ -302,3 +304,93 @@ def test_what_evaluation_takes_is_estimated_before_a_model_is_loaded(
     monkeypatch.setattr(memory, "free_bytes", lambda _: 1_000_000)
     with pytest.raises(MemoryTooSmall, match=r"GB activations of evaluation, .* GB logits of evaluation"):
         evaluating.train(evaluation_examples=4)
+
+
+@pytest.fixture
+def holding_out(site: Site) -> Site:
+    """The same machine with a hold-out: of its five examples one is trained on too."""
+    own = (site.folder / "own.jsonl").read_text()
+    also = json.dumps({"question": "3 is", "choices": ["blue", "red"], "answer": "red"})
+    (site.folder / "holdout.jsonl").write_text(f"{own}{also}\n")
+    return replace(site, trainer=trainer_of(site.folder, holdout=DataSource(path=site.folder / "holdout.jsonl")))
+
+
+def measure(site: Site, adapter: Path | None = None) -> Measured:
+    """Measure an adapter on the hold-out."""
+    return site.trainer.measure(MeasureOrder(manifest=site.manifest, adapter=adapter), lambda: None)
+
+
+def test_an_adapter_is_measured_example_by_example(holding_out: Site) -> None:
+    """On those of the hold-out that are not trained on, with what any other evaluation says of them."""
+    examples = read_examples(DataSource(path=holding_out.folder / "own.jsonl"), TaskTerms())
+    encoded = encode_choices(tiny_tokenizer(), examples, max_tokens=64)
+    model = add_lora(tiny_base(), rank=2, alpha=4, dropout=0.1, targets=None, seed=0)
+    expected = evaluate(model, encoded, batch_size=32, vocab_size=260, on_batch=lambda: None)
+    found = measure(holding_out)
+    assert (found.left_out, found.chance, found.completions) == (1, 0.5, False)
+    assert found.right == tuple(map(int, expected.correct))
+    assert found.losses == pytest.approx([-of[1] for of in expected.log_likelihoods])
+    assert sum(found.losses) / sum(found.tokens) == pytest.approx(expected.loss)
+    holding_out.train()
+    assert measure(holding_out, holding_out.folder / "update").losses != found.losses
+    assert measure(holding_out) == found
+
+
+def test_completions_are_measured_token_by_token(holding_out: Site) -> None:
+    """How many of each answer's tokens are the most likely ones, of how many."""
+    for name in ("data", "holdout"):
+        rows = ({"prompt": f"{name} {number}", "answer": "red" * (number + 1)} for number in range(3))
+        (holding_out.folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = TaskTerms(kind="completion", template="{question}")
+    found = measure(replace(holding_out, manifest=holding_out.manifest.model_copy(update={"task": task})))
+    assert (found.completions, found.chance, found.left_out) == (True, 0.0, 0)
+    assert found.tokens == (1, 3, 5)
+    assert all(0 <= right <= tokens for right, tokens in zip(found.right, found.tokens, strict=True))
+
+
+def test_a_standalone_training_begins_from_theta_0(holding_out: Site) -> None:
+    """From the adapter that a worker makes of the run's seed, to the byte; and evaluates nothing for the run."""
+    model = add_lora(tiny_base(), rank=2, alpha=4, dropout=0.1, targets=None, seed=holding_out.manifest.seed)
+    (holding_out.folder / "theta").write_bytes(encode(adapter_tensors(model)))
+    in_the_run = holding_out.train()
+    order = TrainingOrder(
+        manifest=holding_out.manifest.model_copy(update={"evaluation_examples": 0}),
+        adapter=None,
+        into=holding_out.folder / "alone",
+        seed=3,
+        standalone=True,
+    )
+    assert holding_out.trainer.train(order, lambda _: None).digest == in_the_run.digest
+
+
+def test_what_is_wrong_with_the_hold_out_keeps_nobody_from_training(
+    holding_out: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is not there, one whose examples are all trained on, or too little memory: told where it is used."""
+    file = holding_out.folder / "holdout.jsonl"
+    kept = file.read_text()
+    file.write_text((holding_out.folder / "data.jsonl").read_text())
+    holding_out.train()
+    with pytest.raises(DataEmpty, match=r"all examples of .*holdout\.jsonl are trained on too"):
+        measure(holding_out)
+    file.unlink()
+    gone = replace(holding_out, manifest=holding_out.manifest.model_copy(update={"run_id": "next"}))
+    gone.train()
+    with pytest.raises(DataUnreadable, match=r"holdout\.jsonl"):
+        measure(gone)
+    rows = [{"question": "why " * 5, "choices": [f"{word} red" for word in "abcdefgh"], "answer": "a red"}] * 4
+    file.write_text(kept + "".join(json.dumps(row) + "\n" for row in rows))
+    large = replace(holding_out, manifest=holding_out.manifest.model_copy(update={"run_id": "large"}))
+    needed = []
+    real = lora_trainer.require_memory
+
+    def too_small(estimate: memory.Estimate, device: torch.device) -> None:
+        needed.append(estimate.total_bytes)
+        if estimate.total_bytes > needed[0]:
+            raise MemoryTooSmall("no room")
+        real(estimate, device)
+
+    monkeypatch.setattr(lora_trainer, "require_memory", too_small)
+    large.train()
+    with pytest.raises(MemoryTooSmall):
+        measure(large)

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from services.client_agent.trainer import Progress, TrainerProcess, TrainingOrder
+from services.client_agent.trainer import (
+    GaveWay,
+    GiveWay,
+    Measured,
+    MeasureOrder,
+    Progress,
+    Trained,
+    TrainerProcess,
+    TrainingOrder,
+)
 from shared.errors import BaseModelMismatch, ConfigurationError, LossNotFinite, PartMissing, TrainerStopped
 from shared.protocol.digests import digest_of
 from shared.protocol.manifest import Manifest
@@ -53,6 +62,63 @@ def order_of(run_name: str, folder: Path) -> TrainingOrder:
     return TrainingOrder(manifest=manifest, adapter=folder / "theta", into=folder / "update", seed=5)
 
 
+def standalone_of(run_name: str, folder: Path) -> TrainingOrder:
+    """Return an order that no round waits for."""
+    return order_of(run_name, folder).model_copy(update={"standalone": True, "into": folder / "standalone"})
+
+
+def measure_of(run_name: str, folder: Path) -> MeasureOrder:
+    """Return an order to measure."""
+    order = order_of(run_name, folder)
+    return MeasureOrder(manifest=order.manifest, adapter=order.adapter)
+
+
+async def test_a_rounds_training_does_not_wait_for_what_none_waits_for(trainer: TrainerProcess, tmp_path: Path) -> None:
+    """It comes in between after a step, in the same child; what gave way may be ordered again, and then ends."""
+    standalone = asyncio.create_task(trainer.between(standalone_of("wait", tmp_path)))
+    async with asyncio.timeout(30):
+        while not (tmp_path / "standalone").exists():
+            await asyncio.sleep(0.01)
+    process = trainer._process
+    trained = await trainer.train(order_of("train", tmp_path), lambda _: None)
+    assert digest_of((tmp_path / "update").read_bytes()) == trained.digest
+    assert await standalone == GaveWay()
+    again = await trainer.between(standalone_of("train", tmp_path))
+    assert isinstance(again, Trained)
+    assert digest_of((tmp_path / "standalone").read_bytes()) == again.digest
+    assert isinstance(await trainer.between(measure_of("train", tmp_path)), Measured)
+    assert trainer._process is process
+
+
+async def test_what_no_round_waits_for_does_not_begin_when_one_waits(trainer: TrainerProcess, tmp_path: Path) -> None:
+    """Though its turn came first."""
+    measure, train = measure_of("train", tmp_path), order_of("train", tmp_path)
+    async with trainer._turn:
+        between = asyncio.create_task(trainer.between(measure))
+        await asyncio.sleep(0)
+        training = asyncio.create_task(trainer.train(train, lambda _: None))
+        await asyncio.sleep(0)
+    assert await between == GaveWay()
+    assert isinstance(await training, Trained)
+
+
+async def test_a_child_gives_way_to_nobody_when_it_does_nothing(trainer: TrainerProcess, tmp_path: Path) -> None:
+    """What it was for has ended meanwhile."""
+    await trainer.start()
+    trainer._process.stdin.write(GiveWay().model_dump_json().encode() + b"\n")
+    assert isinstance(await trainer.between(measure_of("train", tmp_path)), Measured)
+    assert isinstance(await trainer.train(order_of("train", tmp_path), lambda _: None), Trained)
+
+
+async def test_an_answer_to_another_order_is_none(tmp_path: Path) -> None:
+    """The child is stopped: whose answer the next one would be, nobody knows."""
+    line = GaveWay().model_dump_json()
+    trainer = TrainerProcess((sys.executable, "-c", f"print('{line}', flush=True); input(); input()"))
+    with pytest.raises(TrainerStopped, match="answered an order to train with gave_way"):
+        await trainer.train(order_of("train", tmp_path), lambda _: None)
+    assert trainer._process.returncode is not None
+
+
 async def test_a_child_that_cannot_train_says_why_to_every_order(tmp_path: Path) -> None:
     """A device that this machine does not have: the agent shows it, and no traceback takes its place."""
     child = (
@@ -66,6 +132,8 @@ async def test_a_child_that_cannot_train_says_why_to_every_order(tmp_path: Path)
         for _ in range(2):
             with pytest.raises(ConfigurationError, match="no such device"):
                 await process.train(order_of("train", tmp_path), lambda _: None)
+            with pytest.raises(ConfigurationError, match="no such device"):
+                await process.between(measure_of("measure", tmp_path))
     finally:
         await process.stop()
 

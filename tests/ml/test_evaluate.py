@@ -197,6 +197,7 @@ def test_completions_are_scored_token_by_token(half_trained: PeftModel, completi
     assert result.accuracy == pytest.approx(torch.cat(predicted).float().mean().item())
     assert result.loss == pytest.approx(-torch.cat(logs).mean().item(), rel=1e-5)
     assert result.correct == tuple(bool(of.all()) for of in predicted)
+    assert result.predicted == tuple(int(of.sum()) for of in predicted)
     assert (result.examples, result.chance) == (9, 0.0)
     assert (result.accuracy_norm, result.correct_norm) == (result.accuracy, result.correct)
 

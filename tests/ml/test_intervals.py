@@ -1,8 +1,9 @@
+import math
 import random
 
 import pytest
 
-from shared.ml.intervals import ratio_interval, share_interval
+from shared.ml.intervals import mean_interval, paired_interval, ratio_interval, share_interval
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,36 @@ def test_one_example_has_no_interval() -> None:
     """It says nothing of how examples differ."""
     assert ratio_interval([3], [4]) is None
     assert ratio_interval([3, 3], [4, 4]) == (0.75, 0.75)
+
+
+def test_a_mean_over_tokens_has_the_interval_of_a_mean_where_all_examples_are_alike() -> None:
+    """The textbook's, for as many tokens each; and it may be negative, as differences are."""
+    assert mean_interval([1.0, -2.0, 4.0, -7.0], [1] * 4) == pytest.approx((-1 - 1.959964 * 2.345208, -1 + 4.596523))
+    assert mean_interval([2.0, -4.0, 8.0, -14.0], [2] * 4) == pytest.approx((-1 - 4.596523, -1 + 4.596523))
+    assert mean_interval([1.0], [1]) is None
+
+
+def test_a_paired_interval_holds_the_truth_about_95_times_in_100() -> None:
+    """Counted over all that can come of 30 examples, also where hardly any differ; an unadjusted one does not."""
+    count = 30
+    for first, second in ((0.2, 0.1), (0.05, 0.05), (0.3, 0.02), (0.0, 0.03)):
+        held = sum(
+            math.comb(count, gained)
+            * math.comb(count - gained, lost)
+            * first**gained
+            * second**lost
+            * (1 - first - second) ** (count - gained - lost)
+            for gained in range(count + 1)
+            for lost in range(count + 1 - gained)
+            if paired_interval(gained, lost, count)[0] <= first - second <= paired_interval(gained, lost, count)[1]
+        )
+        assert held > 0.94
+
+
+def test_a_paired_interval_is_one_for_extremes_too() -> None:
+    """No example differs, or every one does; those on which both agree make it narrower, whatever they say."""
+    low, high = paired_interval(0, 0, 100)
+    assert -low == high == pytest.approx(1.959964 * math.sqrt(2 / 102 / 102))
+    assert paired_interval(3, 0, 3)[1] == 1.0
+    assert paired_interval(0, 3, 3)[0] == -1.0
+    assert paired_interval(5, 5, 100)[1] < paired_interval(5, 5, 20)[1]

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench.no_op import NoOpTrainer
-from services.client_agent.trainer import Progress, Trained, TrainingOrder
+from services.client_agent.trainer import Measured, MeasureOrder, Progress, Trained, TrainingOrder
 from services.client_agent.trainer_process import serve
 from shared import errors
 
@@ -37,7 +37,16 @@ class TinyTrainer:
             case ["hang"]:
                 on_progress(Progress(step=1, steps=2, loss=0.0))
                 time.sleep(600)
+            case ["wait"] if order.standalone:
+                order.into.touch()
+                while True:
+                    on_progress(Progress(step=1, steps=2, loss=0.0))
+                    time.sleep(0.01)
         return NoOpTrainer().train(order, on_progress)
+
+    def measure(self, order: MeasureOrder, on_batch: Callable[[], None]) -> Measured:
+        """Measure what is no model."""
+        return NoOpTrainer().measure(order, on_batch)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from services.client_agent.cli.doctor import doctor
 from services.client_agent.cli.enrol import enrol
 from services.client_agent.cli.init import init
 from services.client_agent.cli.ledger import ledger
+from services.client_agent.cli.report import report
 from services.client_agent.cli.status import AgentFile, status
 from shared.cli.console import EXIT_CODES, SpeakInsecurely, telling
 from shared.errors import PartMissing
@@ -19,6 +20,7 @@ Take part in a federation with data that stays here.
 First: `fedcollm-agent init` writes the configuration and enrols, `doctor` checks.
 Then: `fedcollm-agent run` takes part, `status` says what it is doing.
 At any time: `fedcollm-agent ledger` says what has left this machine.
+With a hold-out: `fedcollm-agent report` says what the runs have brought.
 At the end: `fedcollm-agent adapters export` hands out the adapter it holds.
 """
 
@@ -48,4 +50,5 @@ def run(*, config: AgentFile = None, insecure: SpeakInsecurely = False) -> None:
 
 app.command()(status)
 app.command()(ledger)
+app.command()(report)
 app.add_typer(adapters, name="adapters")
