@@ -71,7 +71,8 @@ class HoldOutFolder:
     def __init__(self, root: Path) -> None:
         """Use (and make) the part of the state folder ``root``."""
         self._root = holdout_folder(root)
-        self._root.mkdir(mode=0o700, exist_ok=True)  # what this organisation's data has changed is its own
+        # What this organisation's data has changed is its own.
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def newest_run(self) -> str | None:
         """Return the run that this agent has begun a round of last."""

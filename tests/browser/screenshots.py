@@ -26,6 +26,7 @@ from shared.protocol.work import QuestionAnswered
 from tests.support.agents import ADA, NOON, declining, failing, training, waiting
 from tests.support.browsers import Screen, open_chromium
 from tests.support.dashboard import Looking, looking, region
+from tests.support.holdouts import measuring
 from tests.support.seeded import MORNING, opened, small
 from tests.support.served import served
 
@@ -147,6 +148,7 @@ AGENTS_VIEWS: Mapping[str, tuple[Callable[[Path], Status], str]] = {
     "agent-failing": (failing, ""),
     "agent-policy": (waiting, "policy"),
     "agent-ledger": (waiting, "ledger"),
+    "agent-report": (measuring, "report"),
 }
 
 

@@ -10,14 +10,17 @@ from services.client_agent.status import Status
 from services.client_agent.status_page import create_status_page
 from tests.support.agents import ADA, declining, failing, training, waiting
 from tests.support.browsers import barriers
+from tests.support.holdouts import measuring
 from tests.support.served import served
 
 pytestmark = pytest.mark.slow
 
-PAGES = ("", "policy", "ledger", "ledger?kind=update")
+PAGES = ("", "policy", "ledger", "ledger?kind=update", "report")
 
 
-@pytest.fixture(params=[waiting, training, declining, failing, Status], ids=lambda make: make.__name__.lower())
+@pytest.fixture(
+    params=[waiting, training, declining, failing, measuring, Status], ids=lambda make: make.__name__.lower()
+)
 def served_at(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Where an agent serves its pages; the last one has just been started."""
     with served(create_status_page(request.param(tmp_path), ADA)) as port:

@@ -257,6 +257,9 @@ def test_examples_to_evaluate_on_are_looked_at_like_the_private_ones(installed: 
     verdict, said = installed.findings()["separate data"]
     assert verdict == "warning"
     assert "1 example(s) are in both" in said
+    installed.settings["holdout.path"] = "own.jsonl"  # may be those of the evaluation
+    found = installed.findings()
+    assert (found["hold-out"][0], found["separate hold-out"][0]) == ("ok", "warning")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def checks(config: Path | None) -> list[Check]:
         Check("SLM", lambda: _base_model(settings.slm), after=("packages",)),
         Check("SLM weights", lambda: _weights(settings.slm, cache), after=("SLM",)),
         Check("data", lambda: _data(settings.data, settings), after=("SLM",)),
-        *_of_evaluation(settings),
+        *_kept_apart(settings),
         Check("device", lambda: _device(settings.device), after=("packages",)),
         Check("memory", lambda: _memory(settings), after=("data", *evaluated, "device")),
         Check("threads", lambda: threads(settings.threads)),
@@ -101,10 +101,14 @@ def checks(config: Path | None) -> list[Check]:
     ]
 
 
-def _of_evaluation(settings: Settings) -> Iterator[Check]:
+def _kept_apart(settings: Settings) -> Iterator[Check]:
+    """Yield the checks of examples that are not to be trained on."""
     if (own := settings.evaluation) is not None:
         yield Check("evaluation data", lambda: _data(own, settings), after=("SLM",))
         yield Check("separate data", lambda: _no_overlap(own, settings), after=("data", "evaluation data"))
+    if (held_out := settings.holdout) is not None:
+        yield Check("hold-out", lambda: _data(held_out, settings), after=("SLM",))
+        yield Check("separate hold-out", lambda: _no_overlap(held_out, settings), after=("data", "hold-out"))
 
 
 # What needs torch is imported by the check itself: that takes seconds, and torch may not be installed.
