@@ -15,6 +15,8 @@ from services.client_agent.trainer import (
     Measured,
     MeasureOrder,
     Progress,
+    SpareTimeOrder,
+    StandaloneOrder,
     Trained,
     TrainingOrder,
 )
@@ -43,17 +45,13 @@ class NoOpTrainer:
         """Write a shifted copy of the adapter."""
         self.trainings += 1
         on_progress(Progress(step=1, steps=1, loss=0.0))
-        tensors = _tensors(order)
-        shift = shift_of(order.seed)
-        update = encode({name: values + shift for name, values in tensors.items()})
-        order.into.write_bytes(update)
-        return Trained(
-            digest=digest_of(update),
-            examples=1 + order.seed % 100,
-            steps=1,
-            mean_loss=0.0,
-            evaluation=evaluation_of(order.seed, order.manifest.evaluation_examples),
-        )
+        evaluation = evaluation_of(order.seed, order.manifest.evaluation_examples)
+        return _shifted(order).model_copy(update={"evaluation": evaluation})
+
+    def train_alone(self, order: StandaloneOrder, on_step: Callable[[], None]) -> Trained:
+        """Write a shifted copy, of zeros without an adapter."""
+        on_step()
+        return _shifted(order)
 
     def measure(self, order: MeasureOrder, on_batch: Callable[[], None]) -> Measured:
         """Measure four examples, of which as many are right as the adapter's numbers happen to say."""
@@ -70,7 +68,14 @@ class NoOpTrainer:
         )
 
 
-def _tensors(order: TrainingOrder | MeasureOrder) -> Tensors:
+def _shifted(order: TrainingOrder | StandaloneOrder) -> Trained:
+    shift = shift_of(order.seed)
+    update = encode({name: values + shift for name, values in _tensors(order).items()})
+    order.into.write_bytes(update)
+    return Trained(digest=digest_of(update), examples=1 + order.seed % 100, steps=1, mean_loss=0.0)
+
+
+def _tensors(order: TrainingOrder | StandaloneOrder | MeasureOrder) -> Tensors:
     """Return the adapter of an order, or the zeros that are theta^0 here."""
     layout = order.manifest.layout
     if order.adapter is None:
@@ -117,11 +122,11 @@ class InProcess:
         """Train at once."""
         return self._trainer.train(order, on_progress)
 
-    async def between(self, order: TrainingOrder | MeasureOrder) -> Answer:
-        """Train standalone or measure at once."""
+    async def between(self, order: SpareTimeOrder) -> Answer:
+        """Train alone or measure at once."""
         if isinstance(order, MeasureOrder):
             return self._trainer.measure(order, lambda: None)
-        return self._trainer.train(order, lambda _: None)
+        return self._trainer.train_alone(order, lambda: None)
 
 
 class NoOpCoTuner:

@@ -16,7 +16,7 @@ from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.holdout_folder import AGGREGATE, BASE, PUBLISHED, STANDALONE, HoldOutFolder, Model, RunNote
 from services.client_agent.holdout_report import report_of
 from services.client_agent.state import StateFolder
-from services.client_agent.trainer import Measured, MeasureOrder, SpareTimeTrainer, Trained, TrainingOrder
+from services.client_agent.trainer import Measured, MeasureOrder, SpareTimeTrainer, StandaloneOrder, Trained
 from shared.errors import FedCoLLMError
 from shared.protocol.codec import blob_bytes, require_file
 from shared.protocol.manifest import Manifest
@@ -139,12 +139,11 @@ class HoldOut:
     async def _train(self, note: RunNote, before: Model | None, model: Model) -> bool:
         """Go on with the adapter of this organisation's data alone, as the run has by its training for this round."""
         manifest, number = note.manifest, note.rounds[model.number - 1].round
-        order = TrainingOrder(
+        order = StandaloneOrder(
             manifest=manifest,
             adapter=None if before is None else self._folder.adapter(manifest.run_id, before),
             into=self._folder.draft(manifest.run_id),
             seed=data_seed(manifest.run_id, manifest.seed, number, self._name),
-            standalone=True,
         )
         trained = await self._trainer.between(order)
         if isinstance(trained, Trained):

@@ -14,6 +14,7 @@ from services.client_agent.trainer import (
     Measured,
     MeasureOrder,
     Progress,
+    StandaloneOrder,
     Trained,
     TrainingOrder,
 )
@@ -103,34 +104,27 @@ class LoraTrainer:
         """
         loaded = self._load(order.manifest)
         _load_file(loaded, order.adapter)
-        evaluation = None if order.standalone else _evaluated(loaded)
-        terms = order.manifest.training
-        report = train_local(
-            loaded.model,
-            loaded.examples,
-            epochs=terms.epochs,
-            batch_size=terms.batch_size,
-            optimiser=terms.optimiser,
-            seed=order.seed,
-            vocab_size=loaded.vocab_size,
-            on_step=lambda step, steps, loss: on_progress(Progress(step=step, steps=steps, loss=loss)),
-        )
-        update = encode(adapter_tensors(loaded.model))
-        order.into.write_bytes(update)
-        return Trained(
-            digest=digest_of(update),
-            examples=len(loaded.examples),
-            steps=report.steps,
-            mean_loss=report.mean_loss,
-            evaluation=evaluation,
-        )
+        evaluation = _evaluated(loaded)
+        trained = _train(loaded, order.into, order.seed, on_progress)
+        return trained.model_copy(update={"evaluation": evaluation})
+
+    def train_alone(self, order: StandaloneOrder, on_step: Callable[[], None]) -> Trained:
+        """Train likewise, from an adapter of this data alone or from theta^0, for the hold-out report.
+
+        Raises:
+            Whatever ``train`` raises.
+        """
+        on_step()
+        loaded = self._load(order.manifest)
+        _load_file(loaded, order.adapter)
+        return _train(loaded, order.into, order.seed, lambda _: on_step())
 
     def measure(self, order: MeasureOrder, on_batch: Callable[[], None]) -> Measured:
         """Measure an adapter on the hold-out.
 
         Raises:
             DataError, MemoryTooSmall: what is wrong with the hold-out, which stops nothing else.
-            Others: those of ``train``.
+            Others: what ``train`` raises.
         """
         on_batch()
         loaded = self._load(order.manifest)
@@ -260,6 +254,26 @@ def own_examples(
     if len(own) < wanted:
         raise TooFewExamples(f"{asks}, and {source.path} has {len(own)} that fit: to take part, add examples")
     return own
+
+
+def _train(loaded: _Loaded, into: Path, seed: int, on_progress: Callable[[Progress], None]) -> Trained:
+    """Train the adapter that is loaded, and write it to a file."""
+    terms = loaded.manifest.training
+    report = train_local(
+        loaded.model,
+        loaded.examples,
+        epochs=terms.epochs,
+        batch_size=terms.batch_size,
+        optimiser=terms.optimiser,
+        seed=seed,
+        vocab_size=loaded.vocab_size,
+        on_step=lambda step, steps, loss: on_progress(Progress(step=step, steps=steps, loss=loss)),
+    )
+    update = encode(adapter_tensors(loaded.model))
+    into.write_bytes(update)
+    return Trained(
+        digest=digest_of(update), examples=len(loaded.examples), steps=report.steps, mean_loss=report.mean_loss
+    )
 
 
 def _load_file(loaded: _Loaded, adapter: Path | None) -> None:

@@ -22,26 +22,29 @@ LINE_LIMIT = 64 << 20
 
 
 class TrainingOrder(BaseModel):
-    """Train from the adapter in the file ``adapter`` by the manifest's terms, and write the update to ``into``.
-
-    One that is ``standalone`` is for the hold-out report: without an ``adapter`` it begins from theta^0, and it gives
-    way to the next order.
-    """
+    """Train from the adapter in the file ``adapter`` by the manifest's terms, and write the update to ``into``."""
 
     kind: Literal["train"] = "train"
+    manifest: Manifest
+    adapter: Path
+    into: Path
+    seed: int
+    model_config = FROZEN
+
+
+class StandaloneOrder(BaseModel):
+    """Train likewise, for the hold-out report; without an ``adapter`` from theta^0. It gives way to the next order."""
+
+    kind: Literal["standalone"] = "standalone"
     manifest: Manifest
     adapter: Path | None
     into: Path
     seed: int
-    standalone: bool = False
     model_config = FROZEN
 
 
 class MeasureOrder(BaseModel):
-    """Measure the adapter in the file ``adapter``, or without one the base model, on the hold-out.
-
-    It gives way to the next order.
-    """
+    """Measure the adapter in the file ``adapter``, or without one the base model, on the hold-out; gives way too."""
 
     kind: Literal["measure"] = "measure"
     manifest: Manifest
@@ -56,7 +59,8 @@ class GiveWay(BaseModel):
     model_config = FROZEN
 
 
-Order = Annotated[TrainingOrder | MeasureOrder | GiveWay, Field(discriminator="kind")]
+SpareTimeOrder: TypeAlias = StandaloneOrder | MeasureOrder
+Order = Annotated[TrainingOrder | SpareTimeOrder | GiveWay, Field(discriminator="kind")]
 ORDERS: TypeAdapter[Order] = TypeAdapter(Order)
 
 
@@ -149,7 +153,7 @@ class Trainer(Protocol):
 class SpareTimeTrainer(Protocol):
     """Does what no round waits for, when a Trainer has nothing else to do."""
 
-    async def between(self, order: TrainingOrder | MeasureOrder) -> Answer:
+    async def between(self, order: SpareTimeOrder) -> Answer:
         """Train standalone or measure, unless a round's training comes in between; raise as ``train`` does."""
         ...
 
@@ -190,7 +194,7 @@ class TrainerProcess:
             raise TrainerStopped(f"the training process answered an order to train with {answer.kind} and was stopped")
         return answer
 
-    async def between(self, order: TrainingOrder | MeasureOrder) -> Answer:
+    async def between(self, order: SpareTimeOrder) -> Answer:
         """Have the child do what no round waits for; errors are those of ``train``."""
         async with self._turn:
             process = await self._running()

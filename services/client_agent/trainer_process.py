@@ -21,6 +21,8 @@ from services.client_agent.trainer import (
     Measured,
     MeasureOrder,
     Progress,
+    SpareTimeOrder,
+    StandaloneOrder,
     Trained,
     TrainingOrder,
 )
@@ -34,6 +36,10 @@ class SyncTrainer(Protocol):
 
     def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
         """Train one update."""
+        ...
+
+    def train_alone(self, order: StandaloneOrder, on_step: Callable[[], None]) -> Trained:
+        """Train an adapter of this organisation's data alone."""
         ...
 
     def measure(self, order: MeasureOrder, on_batch: Callable[[], None]) -> Measured:
@@ -66,6 +72,10 @@ class _Unable:
         """Say why not."""
         raise self._why
 
+    def train_alone(self, order: StandaloneOrder, on_step: Callable[[], None]) -> Trained:  # noqa: ARG002
+        """Say why not."""
+        raise self._why
+
     def measure(self, order: MeasureOrder, on_batch: Callable[[], None]) -> Measured:  # noqa: ARG002
         """Say why not."""
         raise self._why
@@ -76,7 +86,7 @@ class _GivesWay(Exception):
 
 
 def _answer(
-    trainer: SyncTrainer, order: TrainingOrder | MeasureOrder, answers: TextIO, orders: queue.Queue[str]
+    trainer: SyncTrainer, order: TrainingOrder | SpareTimeOrder, answers: TextIO, orders: queue.Queue[str]
 ) -> Answer | Failed:
     def give_way() -> None:
         if not orders.empty():
@@ -85,12 +95,12 @@ def _answer(
     try:
         with structlog.contextvars.bound_contextvars(run_id=order.manifest.run_id):
             match order:
-                case MeasureOrder():
-                    return trainer.measure(order, give_way)
-                case TrainingOrder(standalone=True):
-                    return trainer.train(order, lambda _: give_way())
                 case TrainingOrder():
                     return trainer.train(order, lambda progress: _write(answers, progress))
+                case StandaloneOrder():
+                    return trainer.train_alone(order, give_way)
+                case MeasureOrder():
+                    return trainer.measure(order, give_way)
     except _GivesWay:
         return GaveWay()
     except FedCoLLMError as error:

@@ -14,7 +14,7 @@ from services.client_agent.holdout import HoldOut
 from services.client_agent.holdout_folder import BASE, PUBLISHED, RUNS_KEPT, STANDALONE, HoldOutFolder, Model
 from services.client_agent.holdout_report import RunReport, reports
 from services.client_agent.state import StateFolder
-from services.client_agent.trainer import Answer, GaveWay, MeasureOrder, SpareTimeTrainer, TrainingOrder
+from services.client_agent.trainer import Answer, GaveWay, SpareTimeOrder, SpareTimeTrainer, StandaloneOrder
 from shared.egress import Egress, TrafficCount
 from shared.errors import BlobMissing, DataUnreadable, FedCoLLMError
 from shared.protocol.codec import flat_numbers
@@ -37,11 +37,11 @@ class Recording:
     """Does what ``NoOpTrainer`` does in spare time, or what it is told instead, and keeps what was ordered."""
 
     def __init__(self, *instead: Answer | FedCoLLMError) -> None:
-        self.orders: list[TrainingOrder | MeasureOrder] = []
+        self.orders: list[SpareTimeOrder] = []
         self._instead = list(instead)
         self._trainer = InProcess(NoOpTrainer())
 
-    async def between(self, order: TrainingOrder | MeasureOrder) -> Answer:
+    async def between(self, order: SpareTimeOrder) -> Answer:
         """Train or measure."""
         self.orders.append(order)
         if not self._instead:
@@ -54,7 +54,7 @@ class Recording:
     @property
     def seeds(self) -> list[int]:
         """Of the trainings."""
-        return [order.seed for order in self.orders if isinstance(order, TrainingOrder)]
+        return [order.seed for order in self.orders if isinstance(order, StandaloneOrder)]
 
 
 def opened(

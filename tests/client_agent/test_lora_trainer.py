@@ -10,7 +10,15 @@ import torch
 
 from services.client_agent import lora_trainer
 from services.client_agent.lora_trainer import LoraTrainer
-from services.client_agent.trainer import LocalEvaluation, Measured, MeasureOrder, Progress, Trained, TrainingOrder
+from services.client_agent.trainer import (
+    LocalEvaluation,
+    Measured,
+    MeasureOrder,
+    Progress,
+    StandaloneOrder,
+    Trained,
+    TrainingOrder,
+)
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
 from shared.errors import (
@@ -353,14 +361,8 @@ def test_a_standalone_training_begins_from_theta_0(holding_out: Site) -> None:
     model = add_lora(tiny_base(), rank=2, alpha=4, dropout=0.1, targets=None, seed=holding_out.manifest.seed)
     (holding_out.folder / "theta").write_bytes(encode(adapter_tensors(model)))
     in_the_run = holding_out.train()
-    order = TrainingOrder(
-        manifest=holding_out.manifest.model_copy(update={"evaluation_examples": 0}),
-        adapter=None,
-        into=holding_out.folder / "alone",
-        seed=3,
-        standalone=True,
-    )
-    assert holding_out.trainer.train(order, lambda _: None).digest == in_the_run.digest
+    order = StandaloneOrder(manifest=holding_out.manifest, adapter=None, into=holding_out.folder / "alone", seed=3)
+    assert holding_out.trainer.train_alone(order, lambda: None).digest == in_the_run.digest
 
 
 def test_what_is_wrong_with_the_hold_out_keeps_nobody_from_training(

@@ -12,6 +12,7 @@ from services.client_agent.trainer import (
     Measured,
     MeasureOrder,
     Progress,
+    StandaloneOrder,
     Trained,
     TrainerProcess,
     TrainingOrder,
@@ -62,9 +63,10 @@ def order_of(run_name: str, folder: Path) -> TrainingOrder:
     return TrainingOrder(manifest=manifest, adapter=folder / "theta", into=folder / "update", seed=5)
 
 
-def standalone_of(run_name: str, folder: Path) -> TrainingOrder:
+def standalone_of(run_name: str, folder: Path) -> StandaloneOrder:
     """Return an order that no round waits for."""
-    return order_of(run_name, folder).model_copy(update={"standalone": True, "into": folder / "standalone"})
+    manifest = order_of(run_name, folder).manifest
+    return StandaloneOrder(manifest=manifest, adapter=None, into=folder / "standalone", seed=5)
 
 
 def measure_of(run_name: str, folder: Path) -> MeasureOrder:
@@ -134,6 +136,8 @@ async def test_a_child_that_cannot_train_says_why_to_every_order(tmp_path: Path)
                 await process.train(order_of("train", tmp_path), lambda _: None)
             with pytest.raises(ConfigurationError, match="no such device"):
                 await process.between(measure_of("measure", tmp_path))
+            with pytest.raises(ConfigurationError, match="no such device"):
+                await process.between(standalone_of("train", tmp_path))
     finally:
         await process.stop()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench.no_op import NoOpTrainer
-from services.client_agent.trainer import Measured, MeasureOrder, Progress, Trained, TrainingOrder
+from services.client_agent.trainer import Measured, MeasureOrder, Progress, StandaloneOrder, Trained, TrainingOrder
 from services.client_agent.trainer_process import serve
 from shared import errors
 
@@ -37,12 +37,16 @@ class TinyTrainer:
             case ["hang"]:
                 on_progress(Progress(step=1, steps=2, loss=0.0))
                 time.sleep(600)
-            case ["wait"] if order.standalone:
-                order.into.touch()
-                while True:
-                    on_progress(Progress(step=1, steps=2, loss=0.0))
-                    time.sleep(0.01)
         return NoOpTrainer().train(order, on_progress)
+
+    def train_alone(self, order: StandaloneOrder, on_step: Callable[[], None]) -> Trained:
+        """Train, or never end."""
+        if order.manifest.run_name == "wait":
+            order.into.touch()
+            while True:
+                on_step()
+                time.sleep(0.01)
+        return NoOpTrainer().train_alone(order, on_step)
 
     def measure(self, order: MeasureOrder, on_batch: Callable[[], None]) -> Measured:
         """Measure what is no model."""
