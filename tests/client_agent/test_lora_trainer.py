@@ -365,6 +365,29 @@ def test_a_standalone_training_begins_from_theta_0(holding_out: Site) -> None:
     assert holding_out.trainer.train_alone(order, lambda: None).digest == in_the_run.digest
 
 
+class _Enough(Exception):
+    """Somebody else has come."""
+
+
+def test_what_gave_way_leaves_nothing_behind(holding_out: Site) -> None:
+    """After a training or a measurement that was broken off, a round's update is the same to the byte."""
+    expected = holding_out.train().digest
+    steps = iter(range(2))
+
+    def give_way() -> None:
+        if next(steps, None) is None:
+            raise _Enough
+
+    order = StandaloneOrder(manifest=holding_out.manifest, adapter=None, into=holding_out.folder / "alone", seed=9)
+    with pytest.raises(_Enough):
+        holding_out.trainer.train_alone(order, give_way)
+    steps = iter(range(1))
+    with pytest.raises(_Enough):
+        holding_out.trainer.measure(MeasureOrder(manifest=holding_out.manifest, adapter=None), give_way)
+    assert not (holding_out.folder / "alone").exists()
+    assert holding_out.train().digest == expected
+
+
 def test_what_is_wrong_with_the_hold_out_keeps_nobody_from_training(
     holding_out: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from bench.round import SETTINGS, Setting
 from bench.round_processes import SLM_LAYOUT
 from examples.demo.processes import Address, LocalFederation, local_federation
 from services.client_agent.egress_ledger import Entry, ledger_folder, months, read
+from services.client_agent.holdout_report import RoundReport, reports
 from services.coordinator.certificates import serving_tls
 from services.coordinator.cli.tls import CERTIFICATE, KEY
 from shared.egress import NO_BODY
@@ -34,9 +35,9 @@ ROUNDS = 2
 
 # Every kind of request that an agent makes in a run, by how updates are added up.
 KINDS = {
-    "PlaintextAggregation": {"question", "manifest", "adapter", "card", "update"},
+    "PlaintextAggregation": {"question", "manifest", "adapter", "card", "aggregate", "update"},
     "SecureAggregation": {
-        *("question", "manifest", "adapter", "card", "ready"),
+        *("question", "manifest", "adapter", "card", "aggregate", "ready"),
         *("keys", "shares", "masked", "consistency", "unmasking"),
     },
 }
@@ -61,10 +62,16 @@ async def published(federation: LocalFederation, operator: Transport, terms: Run
     return run.published.digest.removeprefix("sha256:")
 
 
-async def until_it_waits(tap: Tap, holding: str) -> None:
-    """Wait until an agent holds the adapter and has asked what is wanted next."""
+async def until_it_waits(tap: Tap, folder: Path, holding: str) -> None:
+    """Wait until an agent holds the adapter, has asked what is wanted next, and has measured all that there is."""
     while not any(holding in request.target and "/wanted?" in request.target for request in tap.requests()):
         await asyncio.sleep(0.1)
+    while not (shown := [run.shown for run in reports(folder).runs]) or shown[0] is None or not _is_whole(shown[0]):
+        await asyncio.sleep(0.1)
+
+
+def _is_whole(one: RoundReport) -> bool:
+    return one.round == ROUNDS and one.aggregate is not None and one.gain is not None
 
 
 def written(folder: Path) -> list[Entry]:
@@ -75,8 +82,14 @@ def written(folder: Path) -> list[Entry]:
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.aggregation)
-async def test_the_ledgers_have_every_byte_of_a_run(setting: Setting, tmp_path: Path):
-    """As many requests, each with the same request line, sizes and digest, and together as many bytes."""
+async def test_the_ledgers_have_every_byte_of_a_run(setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As many requests, each with the same request line, sizes and digest, and together as many bytes.
+
+    Each agent has a hold-out, of whose report nothing leaves, and no more than the question for the aggregate.
+    """
+    monkeypatch.setenv("FEDCOLLM_AGENT_HOLDOUT__PATH", os.devnull)
+    monkeypatch.setenv("FEDCOLLM_AGENT_POLICY__ALLOW_SHARED_AGGREGATE", "true")
+    terms = setting.terms(ROUNDS).model_copy(update={"share_aggregate": True})
     async with local_federation(tmp_path, setting.agents) as federation:
         with ExitStack() as stack:
             # What the coordinator shows, an organisation's proxy would show that opens TLS.
@@ -90,9 +103,9 @@ async def test_the_ledgers_have_every_byte_of_a_run(setting: Setting, tmp_path: 
                 for name, tap in taps.items():
                     behind = replace(federation, public=Address(tap.port, tap.scheme))
                     await behind.start_agent(name, [*COMMAND, "agent"], slm="none", data=nothing, allow_plaintext=True)
-                digest = await published(federation, operator, setting.terms(ROUNDS))
+                digest = await published(federation, operator, terms)
                 for name, tap in taps.items():
-                    await until_it_waits(tap, digest)
+                    await until_it_waits(tap, tmp_path / name, digest)
                     agent = federation.processes.running.pop(name)
                     agent.send_signal(signal.SIGTERM)
                     await agent.wait()
