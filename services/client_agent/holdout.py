@@ -89,7 +89,7 @@ class HoldOut:
                     self._news.set()
             except (FedCoLLMError, OSError) as error:
                 code = error.code if isinstance(error, FedCoLLMError) else "machine"
-                log.warning("holdout.failed", code=code, detail=str(error))
+                log.warning("holdout.failed", run_id=self._run_id, code=code, detail=str(error))
                 with suppress(OSError):  # a full disk: the log has said so
                     self._report(trouble=f"{code}: {error}")
 
