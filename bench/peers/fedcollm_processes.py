@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from bench import round_processes
+from bench.no_op import NoOpTrainer
 from bench.peers.payload import layout, noisy
 from services.client_agent import service, trainer_process
 from services.client_agent.settings import Settings
@@ -17,10 +18,11 @@ from shared.protocol.codec import encode, read_file
 from shared.protocol.digests import digest_of
 
 
-class PeersTrainer:
-    """Adds noise, as the other systems' clients do, or trains the model that theirs train."""
+class PeersTrainer(NoOpTrainer):
+    """Adds noise, as the other systems' clients do, or trains the model that theirs train; nobody has a hold-out."""
 
     def __init__(self, steps: int) -> None:
+        super().__init__()
         self._steps = steps
 
     def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
