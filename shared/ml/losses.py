@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from peft import PeftModel
 from torch.nn import functional
-from transformers import Cache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from shared.errors import TokenizerMismatch
 from shared.ml.encoding import Batch
@@ -17,31 +17,46 @@ from shared.ml.encoding import Batch
 Direction: TypeAlias = Literal["forward", "reverse"]
 
 
-def answer_log_probs(
-    model: PeftModel | PreTrainedModel, batch: Batch, *, vocab_size: int, past: Cache | None = None
+def answer_log_probs(model: PeftModel | PreTrainedModel, batch: Batch, *, vocab_size: int) -> torch.Tensor:
+    """Return the log-probabilities of what may stand at each answer token: ``log_NV``, as ``log_probs_at`` does.
+
+    The last token of the longest text predicts nothing and does not go through the model. There is no attention mask:
+    padding is on the right of all that counts, where a causal model does not look, and kernels are faster without.
+
+    Raises:
+        TokenizerMismatch: the head is narrower than the tokenizer.
+    """
+    # The logits at position i predict token i + 1: the mask moves one to the left.
+    rows_N, columns_N = batch.answer_mask_BT[:, 1:].nonzero(as_tuple=True)
+    return log_probs_at(model, batch.token_ids_BT[:, :-1], rows_N, columns_N, vocab_size=vocab_size)
+
+
+def log_probs_at(
+    model: PeftModel | PreTrainedModel,
+    token_ids_BT: torch.Tensor,
+    rows_N: torch.Tensor,
+    columns_N: torch.Tensor,
+    *,
+    vocab_size: int,
+    **named: torch.Tensor,
 ) -> torch.Tensor:
-    """Return the log-probabilities of what may stand at each answer token: ``log_NV``, float32, on the model's device.
+    """Return the log-probabilities of the next token at chosen places: ``log_NV``, float32, on the model's device.
 
-    The head runs at those positions only; [B, T, V] is never made. The model's own forward does the rest, so whatever a
-    family does to its logits after the head (a soft-cap, a scale) is done here too. The last token of the longest text
-    predicts nothing and does not go through the model.
-
-    No attention mask: padding is on the right of all that counts, and a causal model does not look there. Attention
-    kernels are faster without.
+    The head runs there only; [B, T, V] is never made. The model's own forward does the rest, so whatever a family does
+    to its logits after the head (a soft-cap, a scale) is done here too.
 
     Args:
         model: a causal language model, with LoRA or without.
-        batch: on the model's device. A first token that is an answer's has nothing before it, and is passed over.
+        token_ids_BT: on the model's device.
+        rows_N: of the chosen places.
+        columns_N: of the chosen places.
         vocab_size: the tokenizer's length; wider heads are cut to it before the softmax.
-        past: what the model keeps of tokens that came before those of the batch, the same number in each row; it is
-            used up. Only evaluation has one: several choices after one prompt.
+        named: more of what the model's forward takes.
 
     Raises:
         TokenizerMismatch: the head is narrower than the tokenizer.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    # The logits at position i predict token i + 1: the mask moves one to the left.
-    rows_N, columns_N = batch.answer_mask_BT[:, 1:].nonzero(as_tuple=True)
 
     def keep_needed(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
         hidden_BTD = inputs[0]
@@ -52,24 +67,13 @@ def answer_log_probs(
     head: Any = base.get_output_embeddings()
     hook = head.register_forward_pre_hook(keep_needed)
     try:
-        logits_NV = model(
-            input_ids=batch.token_ids_BT[:, :-1], past_key_values=past, use_cache=past is not None
-        ).logits.squeeze(0)
+        logits_NV = model(input_ids=token_ids_BT, use_cache=False, **named).logits.squeeze(0)
     finally:
         hook.remove()
-    return log_probs(logits_NV, vocab_size=vocab_size)
-
-
-def log_probs(logits_NV: torch.Tensor, *, vocab_size: int) -> torch.Tensor:
-    """Return log-probabilities over the tokenizer's entries, in float32, of a head's output.
-
-    Raises:
-        TokenizerMismatch: the head is narrower than the tokenizer.
-    """
     if logits_NV.shape[-1] < vocab_size:
         raise TokenizerMismatch(
-            f"the model's head has {logits_NV.shape[-1]} outputs and the tokenizer {vocab_size} entries: "
-            "use the model's own tokenizer"
+            f"the head of {type(base).__name__} has {logits_NV.shape[-1]} outputs and the tokenizer {vocab_size} "
+            "entries: use the model's own tokenizer"
         )
     return functional.log_softmax(logits_NV[:, :vocab_size], dim=-1, dtype=torch.float32)
 

@@ -4,8 +4,9 @@ An estimate from shapes alone, which was 0.92 to 1.14 times what was measured wi
 with tiny ones (docs/adr/0010 has the reasons).
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from transformers.pytorch_utils import Conv1D
 from shared.devices import DtypeName
 from shared.errors import MemoryTooSmall, ModelUnreadable
 from shared.ml.encoding import Encoded, EncodedChoices
-from shared.ml.evaluate import EVALUATION_BATCH, batches
+from shared.ml.evaluate import EVALUATION_BATCH
 from shared.ml.free_memory import free_bytes
 from shared.ml.library_errors import told_as
+from shared.ml.likelihood import passes
 from shared.ml.models import add_lora, without_weights
 from shared.protocol.terms import LoraTerms, RunTerms
 
@@ -79,15 +81,11 @@ _FIRST_STEP = Estimate({"libraries": 100_000_000})
 
 @dataclass(frozen=True)
 class Load:
-    """What goes through a model at once: sequences, the tokens of the longest, and all their answers' tokens.
-
-    ``cached`` says whether the model keeps keys and values of them: where choices share the tokens of a prompt.
-    """
+    """What goes through a model at once: sequences, the tokens of the longest, and all their answers' tokens."""
 
     rows: int
     tokens: int
     answer_tokens: int
-    cached: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,14 +95,12 @@ class Shape:
     held: weights, gradients and the optimiser, all the time.
     kept: what all layers keep for the backward pass.
     layer: what one layer makes.
-    cache: keys and values of all layers.
     entries: of the head.
     """
 
     held: Estimate
     kept: float
     layer: float
-    cache: float
     entries: int
 
     def training(self, load: Load) -> Estimate:
@@ -113,10 +109,7 @@ class Shape:
 
     def evaluation(self, loads: Sequence[Load]) -> Estimate:
         """Return what the largest of these batches takes beside what is held; nothing is kept for a backward pass."""
-        found = (
-            self._passing(load, self.layer + load.cached * self.cache, _LOGITS_OF_EVALUATION, " of evaluation")
-            for load in loads
-        )
+        found = (self._passing(load, self.layer, _LOGITS_OF_EVALUATION, " of evaluation") for load in loads)
         return max(found, key=lambda one: one.total_bytes, default=Estimate({}))
 
     def _passing(self, load: Load, a_token: float, logits: int, when: str = "") -> Estimate:
@@ -198,9 +191,6 @@ def shape_of(model: str | Path, *, dtype: DtypeName, lora: LoraTerms, gradient_c
     ):
         text = base.config.get_text_config()
         layers, hidden = int(text.num_hidden_layers), int(text.hidden_size)
-        # Families without attention keep something else, and less.
-        heads = int(getattr(text, "num_attention_heads", 1))
-        keys = int(getattr(text, "num_key_value_heads", None) or heads) / heads
         head: Any = base.get_output_embeddings()
         entries = int(head.weight.shape[0])
         widest = max(max(module.weight.shape) for module in linear.values() if module is not head)
@@ -220,7 +210,6 @@ def shape_of(model: str | Path, *, dtype: DtypeName, lora: LoraTerms, gradient_c
         ),
         kept=layers * _KEPT_OF_RECOMPUTED * hidden * number + layer if gradient_checkpointing else layers * layer,
         layer=layer,
-        cache=2 * layers * hidden * keys * number,
         entries=entries,
     )
 
@@ -233,13 +222,13 @@ def largest_batch(encoded: Sequence[Encoded], batch_size: int) -> Load:
 
 
 def evaluation_batches(examples: Sequence[EncodedChoices]) -> list[Load]:
-    """Return the batches in which a worker or an agent evaluates."""
+    """Return the passes in which a worker or an agent evaluates, whether its model takes trees or not."""
     sequences = [example.choices for example in examples]
-    found = []
-    for shared, chosen in batches(sequences, EVALUATION_BATCH):
-        choices = [choice for index in chosen for choice in sequences[index]]
-        found.append(replace(largest_batch(choices, len(choices)), cached=shared > 0))
-    return found
+    return [
+        Load(len(rows), max(len(row.token_ids) for row in rows), sum(len(row.heads) for row in rows))
+        for longest_tree in (0, math.inf)
+        for rows in passes(sequences, EVALUATION_BATCH, longest_tree=longest_tree)
+    ]
 
 
 def require_memory(needed: Estimate, device: torch.device) -> None:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from shared.data.examples import Example
 from shared.errors import DataEmpty, ExampleTooLong, LossNotFinite
-from shared.ml import evaluate as evaluating
+from shared.ml import likelihood
 from shared.ml.encoding import encode_choices, encode_examples
 from shared.ml.evaluate import Evaluation, evaluate
 from shared.ml.train import train_local
@@ -73,6 +73,30 @@ def test_a_long_answer_is_not_blamed_for_its_length_where_accuracy_is_normalised
     assert result.correct_norm == tuple(index == one.answer for index, one in zip(chosen, examples, strict=True))
     assert result.accuracy_norm == sum(result.correct_norm) / 3
     assert result.correct_norm[0] > result.correct[0]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt", *FAMILIES])
+@pytest.mark.parametrize("trees", [True, False])
+def test_what_choices_have_in_common_goes_through_the_model_once(
+    *, family: str, trees: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Their prompt, and first tokens of some; in families that are not known to take a tree, each choice is alone."""
+    if not trees:
+        monkeypatch.setattr(likelihood, "_TREES", frozenset())
+    model = tiny_lora(family, spread=0.3)
+    examples = [Example("Q", ("a", "b a", "b c"), 1), Example("Qx", ("a", "no"), 0)]
+    assert [len(TOKENIZER(f"Q {choice}")["input_ids"]) for choice in examples[0].choices] == [3, 4, 4]
+    passed = []
+    hook = model.get_input_embeddings().register_forward_hook(lambda _, inputs, __: passed.append(inputs[0].tolist()))
+    result = score(model, examples)
+    hook.remove()
+    rows = [ids for one_pass in passed for ids in one_pass]
+    assert (len(passed), len(rows)) == (1, 2 if trees else 5)
+    decoded = sorted(TOKENIZER.decode([token for token in ids if token]) for ids in rows)
+    assert decoded == (["Q  b ", "Qx n"] if trees else ["Q ", "Q b ", "Q b ", "Qx ", "Qx n"])
+    for example, found in zip(examples, result.log_likelihoods, strict=True):
+        by_hand = [naive_score(model, example.prompt, choice)[0] for choice in example.choices]
+        assert found == pytest.approx(by_hand, rel=1e-4)
 
 
 def test_the_batch_size_does_not_matter(examples: list[Example]):
@@ -207,7 +231,7 @@ def test_long_answers_go_through_the_model_few_at_a_time(
 ):
     """Each answer token costs as many floats as the tokenizer has entries; the scores stay the same."""
     whole = score(half_trained, completions, batch_size=64)
-    monkeypatch.setattr(evaluating, "MOST_ANSWER_TOKENS", 20)
+    monkeypatch.setattr(likelihood, "MOST_ANSWER_TOKENS", 20)
     batches = 0
 
     def count() -> None:

@@ -8,7 +8,7 @@ import torch
 from shared.errors import LoraTargetMissing, MemoryTooSmall, ModelUnreadable
 from shared.ml import memory
 from shared.ml.encoding import Encoded, EncodedChoices
-from shared.ml.evaluate import MOST_ANSWER_TOKENS
+from shared.ml.likelihood import MOST_ANSWER_TOKENS
 from shared.ml.memory import (
     Estimate,
     Load,
@@ -104,17 +104,14 @@ def completions(count: int, answer: int) -> list[EncodedChoices]:
     return [EncodedChoices((Encoded(tuple(range(answer + 8)), 8),), 0, (1,))] * count
 
 
-def test_evaluation_takes_the_batches_that_it_makes():
-    """So many answer tokens at once, however many examples there are; what choices share is kept, and else nothing."""
+def test_evaluation_takes_the_passes_that_it_makes():
+    """So many answer tokens at once, however many examples there are; choices as rows of their own, and as trees."""
     found = evaluation_batches(completions(100, 200))
     assert max(load.answer_tokens for load in found) <= MOST_ANSWER_TOKENS
-    assert sum(load.rows for load in found) == 100
-    assert not any(load.cached for load in found)
-    one_token = tuple(Encoded((*range(9), choice), 9) for choice in range(4))
-    assert evaluation_batches([EncodedChoices(one_token, 0, (1,) * 4)] * 10) == [
-        Load(32, 10, 32, cached=True),
-        Load(8, 10, 8, cached=True),
-    ]
+    assert sum(load.rows for load in found) == 2 * 100
+    two_tokens = tuple(Encoded((*range(9), choice, choice), 9) for choice in range(4))
+    rows, trees = [Load(32, 10, 64), Load(8, 10, 16)], [Load(10, 9 + 4, 10 * 5)]
+    assert evaluation_batches([EncodedChoices(two_tokens, 0, (1,) * 4)] * 10) == rows + trees
 
 
 def test_what_is_trained_and_evaluated_takes_what_the_larger_of_both_takes(folder: Path):
