@@ -21,6 +21,7 @@ DOCUMENT = (ROOT / "docs" / "data.md").read_text()
 TABLES: dict[str, type[BaseModel]] = {
     "data": DataSource,
     "evaluation": DataSource,
+    "holdout": DataSource,
     "auxiliary": DataSource,
     "validation": DataSource,
     "task": TaskTerms,
@@ -104,9 +105,9 @@ def test_the_fact_of_an_openbookqa_question_may_be_given(tmp_path: Path):
 def test_what_the_document_shows_are_settings():
     """Each block of it, with the defaults that its table names."""
     blocks = re.findall(r"```toml\n(.*?)```", DOCUMENT, flags=re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     tables = {name: table for block in blocks for name, table in shown(block).items()}
-    assert tables.keys() == {"data", "evaluation", "validation", "task"}
+    assert tables.keys() == {"data", "evaluation", "holdout", "validation", "task"}
     usual = Columns()
     assert tables["task"] == TaskTerms()
     for name, value in re.findall(r"^\| `(\w+)` \|.*\| `\"(\w+)\"` \|$", DOCUMENT, flags=re.MULTILINE):

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from peft import PeftModel
 from bench.federation import Federation, ManualClock, open_federation
 from bench.no_op import InProcess
 from services.client_agent import lora_trainer
+from services.client_agent.holdout_report import reports
 from services.client_agent.lora_trainer import LoraTrainer
 from services.client_agent.state import StateFolder
 from services.client_agent.trainer import Progress, Trained, Trainer, TrainingOrder
@@ -108,15 +109,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @asynccontextmanager
 async def federated(
-    folder: Path, world: World, clock: ManualClock, *, base_of_bob: Path | None = None
+    folder: Path, world: World, clock: ManualClock, *, base_of_bob: Path | None = None, holding_out: Sequence[str] = ()
 ) -> AsyncIterator[Federation]:
-    """Open a federation of the real trainer and the real co-tuner."""
+    """Open a federation of the real trainer and the real co-tuner; hold-outs are the coordinator's validation set."""
+    validation = DataSource(path=world.data["validation"])
     bases = {"ada": world.slm, "bob": base_of_bob or world.slm}
     trainers = {
         name: InProcess(
             LoraTrainer(
                 slm=str(bases[name]),
                 data=DataSource(path=world.data[name]),
+                holdout=validation if name in holding_out else None,
                 device="cpu",
                 dtype="float32",
                 digest_cache=folder / f"{name}.digests.json",
@@ -126,13 +129,14 @@ async def federated(
     }
     pair = ModelPair(
         auxiliary=DataSource(path=world.data["auxiliary"]),
-        validation=DataSource(path=world.data["validation"]),
+        validation=validation,
         device="cpu",
         dtype="float32",
         digest_cache=folder / "worker.digests.json",
     )
     folder.mkdir(exist_ok=True)
-    async with open_federation(folder, trainers, pair, clock) as everybody:
+    spare_time = {name: trainers[name] for name in holding_out}
+    async with open_federation(folder, trainers, pair, clock, spare_time=spare_time) as everybody:
         yield everybody
 
 
@@ -184,6 +188,26 @@ def cotuned(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     """A run of FedCoLLM: two agents, two rounds."""
     folder = tmp_path_factory.mktemp("cotuned")
     return folder, asyncio.run(outcome(folder / "run", world, ManualClock(), world.terms()))
+
+
+async def test_what_an_agent_measures_is_what_the_worker_would_on_the_same_examples(
+    cotuned: tuple[Path, Outcome], world: World, tmp_path: Path, clock: ManualClock
+) -> None:
+    """Base model, aggregate and published adapter of every round; and its run is the same as without a hold-out."""
+    async with federated(tmp_path / "run", world, clock, holding_out=("ada",)) as everybody:
+        await everybody.start(RUN, world.terms(share_aggregate=True))
+        view = await everybody.finish(RUN)
+        assert view.state is RunState.FINISHED, view.reason
+        rounds = (await everybody.rounds(RUN)).rounds
+    (report,) = reports(tmp_path / "run" / "ada").runs
+    told = [(report.zero_shot, view.base_scores.slm)]
+    for one, there in zip(report.rounds, rounds, strict=True):
+        told += [(one.aggregate, there.scores.slm_aggregated), (one.published, there.scores.slm)]
+        assert one.standalone.loss != one.published.loss
+    for here, score in told:
+        assert (here.accuracy, here.loss) == pytest.approx((score.accuracy, score.loss), rel=1e-5)
+        assert here.accuracy_interval == pytest.approx(score.interval)
+    assert view.published.digest == cotuned[1].held["ada"]
 
 
 def mean_of(outcome_: Outcome, number: int) -> dict[str, np.ndarray]:
