@@ -34,14 +34,18 @@ class Crashed:
     """Of the adapter of the last round, if there was one."""
 
 
-async def crash(system: System, case: Case, seed: int, limit_seconds: float, folder: Path) -> Crashed | None:
-    """Run a case, kill its coordinator in the middle and wait for what comes; None if the time did not last."""
+async def crash(system: System, case: Case, seed: int, limit_seconds: float, folder: Path) -> Crashed:
+    """Run a case, kill its coordinator in the middle and wait for what comes.
+
+    Raises:
+        TimeoutError: the rounds before the kill have not ended in time.
+    """
     drawn = random.Random(seed)  # noqa: S311 - a moment, and no secret
     before, fraction = drawn.randrange(2, case.rounds), drawn.random()
     async with started(system, case, folder) as running:
         ends = await wait_for_rounds(running, before, limit_seconds)
         if ends is None:
-            return None
+            raise TimeoutError(f"{before} rounds have not ended after {limit_seconds:.0f} s")
         length = lengths(ends)[-1]
         await asyncio.sleep(max(0.0, ends[-1].at + fraction * length - time.time()))
         before = len(running.rounds())

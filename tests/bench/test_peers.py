@@ -230,8 +230,10 @@ class Clockwork:
         """Run."""
         self.log.append(f"{folder.name} {case.agents}")
         await self.restart()
-        yield self
-        await self.crash()
+        try:
+            yield self
+        finally:
+            await self.crash()
 
     def rounds(self) -> Sequence[RoundEnd]:
         """End the next round, a hundredth of a second after the last."""
@@ -278,13 +280,19 @@ async def test_a_kill_is_followed_to_the_end(
     monkeypatch.setattr("bench.peers.measuring.LOOK_SECONDS", 0.001)
     system = Clockwork(free_ports(1)[0], lasts=6, survives=survives)
     crashed = await crash(system, Case(2, 4, rounds=6), 1, 60, tmp_path)
-    assert crashed is not None
     assert crashed.serves_after is not None
     assert system.log[:2] == [f"{tmp_path.name} 2", "crash"]
     if survives:
         assert (crashed.rounds_lost, crashed.digest) == (0, "digest")
     else:
         assert (crashed.goes_on_after, crashed.rounds_lost, crashed.digest) == (None, crashed.rounds_before, None)
+
+
+async def test_a_kill_needs_rounds_that_have_ended(tmp_path: Path) -> None:
+    """A system that is too slow for it is told of as such, and not as one that has lost its rounds."""
+    system = Clockwork(free_ports(1)[0], lasts=1)
+    with pytest.raises(TimeoutError, match="rounds have not ended after 0 s"):
+        await crash(system, Case(2, 4, rounds=6), 1, 0.1, tmp_path)
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
