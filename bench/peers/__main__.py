@@ -38,7 +38,7 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument("--limit", type=above_zero, default=300.0, help="seconds that a run's rounds may take")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--work", type=Path, help="folder for environments and logs, to use and to read again")
+    parser.add_argument("--work", type=Path, help="folder for environments, which are used again, and for logs")
     parser.add_argument("--out", type=Path, help="write all that was measured as JSON too")
     return parser, parser.parse_args()
 

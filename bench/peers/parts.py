@@ -1,5 +1,6 @@
 """The parts of the comparison, in their order; each measures, keeps what it finds and yields its tables."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -141,8 +142,19 @@ class Parts:
         folder.mkdir()
         print(f"{time.strftime('%H:%M:%S')} {folder.name}: {what}", file=sys.stderr, flush=True)
         try:
-            return run_alone(work(folder))
+            result = run_alone(work(folder))
         except (FedCoLLMError, OSError, RuntimeError) as error:
             self.found.failures.append(f"{what}: {type(error).__name__}: {error}")
             print(f"  failed: {error}", file=sys.stderr, flush=True)
             return None
+        keep_logs(folder)
+        return result
+
+
+def keep_logs(folder: Path) -> None:
+    """Remove what a case has left but for its logs: adapters of all rounds are gigabytes."""
+    for each in folder.iterdir():
+        if not each.is_dir():
+            each.unlink()
+        elif each.name != "logs":
+            shutil.rmtree(each)

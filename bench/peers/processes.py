@@ -82,10 +82,15 @@ class ProcessTree:
         return [process for process in self.known if process.is_running()]
 
     def sample(self) -> None:
-        """Note every process's peak until now; what begins and ends between two samples is missed."""
+        """Note every process's peak until now; what begins and ends between two samples is missed.
+
+        The last one counts: a process that has just been forked shows its parent's name and memory until it becomes
+        what it was forked for.
+        """
         for process in self.living():
-            if (peak := peak_megabytes(process.pid)) is not None:
-                self.known[process].megabytes = max(self.known[process].megabytes, peak)
+            with suppress(psutil.Error):
+                if (peak := peak_megabytes(process.pid)) is not None:
+                    self.known[process] = Peak(name_of(process.cmdline()), peak)
 
     def peaks(self) -> Iterator[Peak]:
         """Yield the peaks of all processes that were ever there."""

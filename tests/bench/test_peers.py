@@ -21,6 +21,7 @@ from bench.peers.crashing import Crashed, crash, lost
 from bench.peers.lora import trained
 from bench.peers.measuring import Measured, longest, measure, percentile, slope
 from bench.peers.nvflare import project
+from bench.peers.parts import keep_logs
 from bench.peers.payload import FOLDER, digest, layout, noisy, note_round, zeros
 from bench.peers.processes import Peak, ProcessTree, name_of
 from bench.peers.systems import Case, RoundEnd
@@ -149,6 +150,24 @@ def test_a_tree_keeps_those_whose_parent_has_ended():
         "end_descendants()"
     )
     assert said.strip() == "['sleep'] True"
+
+
+def test_a_process_that_becomes_another_is_measured_as_that():
+    """A child that has just been forked looks as large as its parent, and is not."""
+    said = run(
+        'becomes = \'import os; print(flush=True); input(); os.execlp("sleep", "sleep", "60")\'\n'
+        "pipe = subprocess.PIPE\n"
+        "root = subprocess.Popen([sys.executable, '-c', becomes], stdin=pipe, stdout=pipe)\n"
+        "tree = ProcessTree([root.pid])\n"
+        "root.stdout.readline()\n"
+        "tree.sample(); before = [peak.megabytes for peak in tree.peaks()]\n"
+        "root.stdin.write(b'\\n'); root.stdin.flush()\n"
+        "while name_of(psutil.Process(root.pid).cmdline()) != 'sleep': time.sleep(0.01)\n"
+        "tree.sample(); after = list(tree.peaks())\n"
+        "print(after[0].name, after[0].megabytes < before[0])\n"
+        "end_descendants()"
+    )
+    assert said.strip() == "sleep True"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -293,6 +312,15 @@ async def test_a_kill_needs_rounds_that_have_ended(tmp_path: Path) -> None:
     system = Clockwork(free_ports(1)[0], lasts=1)
     with pytest.raises(TimeoutError, match="rounds have not ended after 0 s"):
         await crash(system, Case(2, 4, rounds=6), 1, 0.1, tmp_path)
+
+
+def test_logs_are_all_that_stays_of_a_case(tmp_path: Path) -> None:
+    """Its adapters go, or the folder of a long comparison would grow by gigabytes."""
+    for name in ("logs/agent-1.log", "agent-1/adapters/blob", "rounds.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    keep_logs(tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["logs", "logs/agent-1.log"]
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
