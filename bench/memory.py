@@ -7,17 +7,15 @@ how much its memory grew at the peak. Weights that are mapped from their file co
 
 import argparse
 import multiprocessing
-import threading
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 from peft import PeftModel
 
 from bench.command_line import whole
+from bench.resident import grown
 from services.coordinator.presets import preset_terms
 from shared.devices import DtypeName
 from shared.ml.cotune import cotune
@@ -86,26 +84,7 @@ def measured(case: Case) -> int:
 
 def _growth(case: Case) -> int:
     torch.set_num_threads(1)
-    before, peak, done = _held_bytes(), 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.is_set():
-            peak = max(peak, _held_bytes())
-            time.sleep(0.005)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        _tune(case, [_load(model, case) for model in case.models])
-    finally:
-        done.set()
-        watcher.join()
-    return peak - before
-
-
-def _held_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)
+    return grown(lambda: _tune(case, [_load(model, case) for model in case.models]))
 
 
 def _load(model: Path, case: Case) -> PeftModel:

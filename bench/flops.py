@@ -1,0 +1,76 @@
+"""The least that a training step can cost: operations of its matrix products, bytes of the weights, and what runs here.
+
+With LoRA on frozen weights a step computes each product twice: forward, and for the gradient of its input. The weights'
+own gradients are not wanted, and LoRA, norms, attention and losses are left out: they are small beside it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+_PASSES = 2
+_LARGE = 2048
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Weights that tokens are multiplied by: of all layers, and of the head; and the bytes of one of them."""
+
+    body: int
+    head: int
+    bytes_a_weight: int
+
+    def operations(self, tokens: int, head_tokens: int) -> int:
+        """Of a step, an addition and a multiplication a weight: all tokens in the layers, some in the head."""
+        return _PASSES * 2 * (self.body * tokens + self.head * head_tokens)
+
+    def bytes_read(self, steps: int) -> int:
+        """Of the weights, which are read once forward and once backward in each step."""
+        return _PASSES * steps * (self.body + self.head) * self.bytes_a_weight
+
+
+def shape_of(model: PreTrainedModel | PeftModel) -> Shape:
+    """Return a model's without LoRA; embeddings are looked up and not multiplied, unless they are the head too."""
+    head = model.get_output_embeddings().weight
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    frozen = [weight for weight in model.parameters() if not weight.requires_grad and weight.dim() > 1]
+    body = sum(weight.numel() for weight in frozen if weight is not head and id(weight) not in embeddings)
+    return Shape(body, head.numel(), head.element_size())
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this machine reaches: operations a second of a large matrix product, bytes a second of a large sum."""
+
+    operations: float
+    bytes_read: float
+
+    def least_seconds(self, operations: int, bytes_read: int) -> float:
+        """Whichever of both takes longer."""
+        return max(operations / self.operations, bytes_read / self.bytes_read)
+
+
+def machine_of(device: torch.device, dtype: torch.dtype) -> Machine:
+    """Measure it, the best of a few."""
+    square = torch.ones(_LARGE, _LARGE, device=device, dtype=dtype)
+    long = torch.ones(64, _LARGE, _LARGE // 2, device=device, dtype=dtype)  # more than any cache holds
+    return Machine(
+        operations=2 * _LARGE**3 / _best(lambda: square @ square, device),
+        bytes_read=long.numel() * long.element_size() / _best(long.sum, device),
+    )
+
+
+def _best(work: Callable[[], object], device: torch.device) -> float:
+    seconds = []
+    for _ in range(_TRIES):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)

@@ -1,0 +1,190 @@
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+
+from bench.cotuning_plain import PlainLoop, random_batches
+from bench.flops import Machine, Shape, shape_of
+from bench.other_side import OtherSide, same_versions
+from bench.resident import grown
+from bench.scoring import Compared, Theirs, compared
+from bench.scoring_tasks import NAMES, question_set
+from bench.side_by_side import Taken, apart, options_of, print_report, ratio_lines
+from shared.data.examples import Example
+from shared.errors import DataUnreadable
+from shared.ml.adapters import adapter_tensors
+from shared.ml.cotune import cotune
+from shared.ml.encoding import batches, encode_examples
+from shared.ml.evaluate import Evaluation
+from shared.ml.seeding import derive_seed
+from shared.protocol.terms import CotuningTerms, OptimiserTerms
+from tests.support.tiny_models import tiny_base, tiny_lora, tiny_tokenizer
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # tiny tensors gain nothing from more
+    yield
+    torch.set_num_threads(before)
+
+
+def test_another_program_is_asked_and_ended():
+    """It answers until the block ends; where it ends before, what it complained of is told."""
+    with OtherSide(Path(sys.executable), "tests.support.echo", [], changes={}) as side:
+        assert side.ask(one=1, two=["zwei"]) == {"one": 1, "two": ["zwei"]}
+        assert side.ask() == {}
+        with pytest.raises(RuntimeError, match="that is enough"):
+            side.ask(end=True)
+        with pytest.raises(RuntimeError, match="that is enough"):
+            side.ask()
+
+
+def test_versions_are_asked_for_as_they_are_here():
+    """Without what tells builds for a CPU from others: pip's index need not have it."""
+    assert same_versions("numpy", "torch") == [f"numpy=={np.__version__}", f"torch=={torch.__version__.split('+')[0]}"]
+
+
+def test_ratios_are_of_turns_and_not_of_sums():
+    """The median of each turn's own ratio, with the least and the most."""
+    ours = [Taken(1.0, 1.0), Taken(2.0, 1.0), Taken(4.0, 1.0)]
+    theirs = [Taken(3.0, 2.0), Taken(4.0, 2.0), Taken(10.0, 2.0)]
+    assert ratio_lines("peer", ours, theirs, wanted=2.5) == [
+        "  seconds: ours 2.0, peer 4.0; ratio 2.50 (2.00 to 3.00); wanted: 2.5 or more",
+        "  of a processor: ours 1.0, peer 2.0; ratio 2.00 (2.00 to 2.00); wanted: 2.5 or more",
+    ]
+    assert not any("wanted" in line for line in ratio_lines("peer", ours, theirs, wanted=None))
+
+
+def test_adapters_are_as_far_apart_as_what_training_changed():
+    """0 for equal ones, 1 for one that was not trained at all."""
+    begin, trained = {"a": np.zeros(2, np.float32)}, {"a": np.array([3, 4], np.float32)}
+    assert apart(trained, trained, begin) == 0
+    assert apart(trained, begin, begin) == 1
+    assert apart(trained, {"a": np.array([3, 3], np.float32)}, begin) == pytest.approx(0.2)
+
+
+def test_a_report_says_what_its_figures_are_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Command and machine first, then the lines; the same in the file."""
+    monkeypatch.setattr(sys, "argv", ["x", "--data", "/some/where", "--out", str(tmp_path / "lines.txt")])
+    parser = options_of("scoring", None)
+    print_report(parser, parser.parse_args(), iter(["one", "two"]))
+    printed = capsys.readouterr().out
+    assert "python -m bench.scoring --data where" in printed.splitlines()[0]
+    assert printed.endswith("one\ntwo\n")
+    assert (tmp_path / "lines.txt").read_text() == printed
+
+
+QUESTION = {
+    "question": {
+        "stem": "Red is",
+        "choices": [{"label": label, "text": text} for label, text in zip("ABC", "xyx", strict=True)],
+    },
+    "answerKey": "C",
+}
+
+
+def test_both_sides_are_given_the_same_questions(tmp_path: Path):
+    """One file each, whatever folder it is in; the template and the answer's text are the configuration's."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "dev_rand_split.jsonl").write_text(json.dumps(QUESTION))
+    found = question_set("commonsenseqa", tmp_path)
+    assert found.examples() == [Example("Question: Red is\nAnswer:", ("x", "y"), 0)]
+    task = json.loads(found.lm_eval_task())
+    assert task["doc_to_text"] == "Question: {{question.stem}}\nAnswer:"
+    assert task["dataset_kwargs"]["data_files"]["validation"] == str(tmp_path / "deep" / "dev_rand_split.jsonl")
+    assert "arc_easy_train" not in NAMES
+    with pytest.raises(DataUnreadable, match=r"there are 0 files ARC-Easy-Dev\.jsonl"):
+        question_set("arc_easy", tmp_path)
+
+
+def test_items_are_compared_one_by_one():
+    """By their place; likelihoods by the answer's text, and a text listed twice is one choice of ours."""
+    ours = Evaluation(
+        accuracy=0.5,
+        accuracy_norm=1.0,
+        loss=1.0,
+        examples=2,
+        chance=0.5,
+        interval=None,
+        correct=(True, False),
+        correct_norm=(True, True),
+        predicted=(),
+        log_likelihoods=((-1.0, -2.0), (-3.0, -4.0)),
+    )
+    theirs = Theirs(
+        seconds=1.0,
+        cpu_seconds=1.0,
+        all_seconds=2.0,
+        correct=[True, True],
+        correct_norm=[False, True],
+        answers=[[" x", " y", " x"], [" x", " y"]],
+        log_likelihoods=[[-1.0, -2.0, -1.25], [-3.0, -4.0]],
+    )
+    examples = [Example("p", ("x", "y"), 0), Example("q", ("x", "y"), 1)]
+    assert compared(examples, ours, theirs) == Compared(acc=[1], acc_norm=[0], log_likelihood=0.25)
+
+
+def test_the_plain_loop_is_co_tuning():
+    """Both ways of writing it give ours on the same batches: losses, and both adapters."""
+    tokenizer = tiny_tokenizer()
+    examples = [Example("x" * (1 + i % 3), ("red" if i % 2 else "tan",), 0) for i in range(8)]
+    encoded = encode_examples(tokenizer, examples, max_tokens=32)
+    optimiser = OptimiserTerms(learning_rate=0.01)
+
+    def pair() -> tuple[PeftModel, PeftModel]:
+        return tiny_lora(seed=1, vocab_size=260, spread=0.3), tiny_lora(seed=2, vocab_size=260, spread=0.3)
+
+    ours, losses = pair(), []
+    begin = [adapter_tensors(model) for model in ours]
+    terms = CotuningTerms(batch_size=4, llm_optimiser=optimiser, slm_optimiser=optimiser)
+    cotune(*ours, encoded, terms=terms, seed=3, vocab_size=260, on_step=lambda *step: losses.append(step[2]))
+    for picked in (False, True):
+        plain = pair()
+        loop = PlainLoop(*plain, optimiser, picked=picked)
+        assert loop.run(list(batches(encoded, batch_size=4, seed=derive_seed(3, 0)))) == pytest.approx(losses, rel=1e-4)
+        for one, other, before in zip(ours, plain, begin, strict=True):
+            assert apart(adapter_tensors(one), adapter_tensors(other), before) < 0.01
+
+
+def test_random_batches_have_each_example_once():
+    """In an order of the seed."""
+    encoded = encode_examples(tiny_tokenizer(), [Example("x" * i, ("a",), 0) for i in range(1, 8)], max_tokens=32)
+    found = random_batches(encoded, 3, seed=0)
+    assert [len(batch) for batch in found] == [3, 3, 1]
+    assert sorted(len(one.token_ids) for batch in found for one in batch) == [len(one.token_ids) for one in encoded]
+    assert random_batches(encoded, 3, seed=1) != found
+
+
+@pytest.mark.parametrize(("family", "tied"), [("llama", False), ("qwen2", True)])
+def test_operations_are_those_of_the_matrix_products(family: str, tied: bool):  # noqa: FBT001 - a parameter
+    """A head that is the embedding counts as a head; an embedding that is looked up counts nowhere; LoRA neither."""
+    model = tiny_base(family)
+    layers = sum(
+        module.weight.numel()
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name != "lm_head"
+    )
+    assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
+    found = shape_of(model)
+    assert found == Shape(body=layers, head=264 * 32, bytes_a_weight=4) == shape_of(tiny_lora(family))
+    assert found.operations(tokens=10, head_tokens=3) == 2 * 2 * (10 * layers + 3 * 264 * 32)
+    assert found.bytes_read(steps=5) == 2 * 5 * 4 * (layers + 264 * 32)
+
+
+def test_the_least_time_is_what_takes_longer():
+    """Operations or bytes."""
+    assert Machine(operations=10, bytes_read=2).least_seconds(operations=50, bytes_read=4) == 5
+    assert Machine(operations=10, bytes_read=2).least_seconds(operations=50, bytes_read=40) == 20
+
+
+def test_memory_is_what_is_resident_at_the_peak():
+    """Also what is given back before the end."""
+    assert grown(lambda: np.ones(20_000_000).sum()) > 100_000_000
