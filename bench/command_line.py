@@ -34,11 +34,12 @@ def above_zero(text: str) -> float:
 
 def record(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
     """Return the whole command, defaults included; of a path its last part, because folders are the machine's own."""
-    words = parser.prog.split()
+    words, usage = parser.prog.split(), parser.format_usage()
     for name, value in vars(options).items():
         values = value if isinstance(value, list) else [value]
-        if value is not None and values:
-            words.append(f"--{name.replace('_', '-')}")
+        option = f"--{name.replace('_', '-')}"
+        if value is not None and values and value != Path():  # the folder where the command was typed
+            words += [option] if option in usage else []
             words += [one.resolve().name if isinstance(one, Path) else str(one) for one in values]
     return words
 
