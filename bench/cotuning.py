@@ -35,7 +35,7 @@ from shared.protocol.tensors import Array
 from shared.protocol.terms import CotuningTerms, LoraTerms, OptimiserTerms
 
 FASTER, MEMORY = 2.0, 0.7
-LOSSES_APART, ADAPTERS_APART = 1e-3, 0.05
+LOSSES_APART, ADAPTERS_APART = 1e-3, 0.01
 MAX_TOKENS = 512
 SEED = 1
 Side: TypeAlias = Literal["ours", "plain", "picked"]
