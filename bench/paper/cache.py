@@ -1,5 +1,6 @@
 """Cells that have been run, by a digest of all that decides their result."""
 
+import ast
 import hashlib
 import json
 from dataclasses import dataclass
@@ -69,10 +70,22 @@ class Cache:
         return self.folder / "cells" / f"{key}.json"
 
 
-def code_digest() -> str:
-    """Return a digest of the source that computes results."""
-    files = [file for path in CODE for file in _sources(ROOT / path)]
-    return hashlib.sha256("".join(_digest(file) for file in files).encode()).hexdigest()
+def code_digest(root: Path = ROOT) -> str:
+    """Return a digest of the code that computes results: what is said about it, in comments and so on, is left out."""
+    files = [file for path in CODE for file in _sources(root / path)]
+    return hashlib.sha256("".join(_without_words(file) for file in files).encode()).hexdigest()
+
+
+def _without_words(file: Path) -> str:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [one for one in node.body if not _is_text(one)]
+    return ast.dump(tree)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def _sources(path: Path) -> list[Path]:

@@ -151,6 +151,7 @@ def batches(encoded: Sequence[Encoded], *, batch_size: int, seed: int) -> Iterat
     Examples of a batch are of like length, because all of it is computed at the width of its longest: drawn at random,
     nearly half of a batch of eight questions of ARC-Easy is padding, and so sorted a twentieth. Who is with whom still
     changes from epoch to epoch: only those that chance brings into one window are sorted, and the batches are shuffled.
+    Of a set no larger than a window only the order of batches changes, and who of equal length is with whom.
     """
     # random() is the one method whose values Python promises to keep from version to version; shuffle() is not.
     generator = random.Random(seed)  # noqa: S311 - an order of examples is no secret

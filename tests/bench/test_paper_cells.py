@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.data_settings import EXAMPLES
-from bench.paper.cache import Cache
+from bench.paper.cache import CODE, Cache, code_digest
 from bench.paper.cells import Outcome, Place, run_cell
 from bench.paper.config import Experiment
 from bench.paper.methods import Cell, cells_of
@@ -157,3 +157,17 @@ def test_a_report_has_every_method_that_was_run(here: Place, outcomes: dict[str,
     page = (tmp_path / "report" / "report.html").read_text()
     assert "<table>" in page
     assert 'src="http' not in page
+
+
+def test_words_about_the_code_do_not_make_it_other_code(tmp_path: Path):
+    """A comment or a docstring that is put right leaves what has been run valid; a number does not."""
+    folder = tmp_path / CODE[0]
+    folder.mkdir(parents=True)
+    for name in CODE[1:]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    digests = []
+    for text in ('"""A."""\nX = 1\n', 'X = 1  # so\n"""B."""\n', "X = 2\n"):
+        (folder / "some.py").write_text(text)
+        digests.append(code_digest(tmp_path))
+    assert digests[0] == digests[1] != digests[2]
