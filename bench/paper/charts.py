@@ -1,7 +1,7 @@
 """An experiment's plots: accuracies of the methods, differences to FedCoLLM, and curves over rounds."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -9,19 +9,20 @@ from plotly.offline import get_plotlyjs
 from bench.paper import tables
 from bench.paper.cells import Outcome
 from bench.paper.config import Experiment
-from bench.paper.methods import ROLES, methods_of
+from bench.paper.methods import ROLES, ModelRole, methods_of
 
 HEIGHT = 420
 CURVES = (("slm_aggregated", "SLM after aggregation"), ("slm", "SLM after co-tuning"), ("llm", "LLM"))
 
 
-def charts(experiment: Experiment, outcomes: Sequence[Outcome]) -> Iterator[str]:
+def charts(
+    experiment: Experiment, outcomes: Sequence[Outcome], rows: Mapping[ModelRole, Sequence[tables.Row]]
+) -> Iterator[str]:
     """Yield the plots as HTML, the library before the first: the page needs no network."""
     yield f"<script>{get_plotlyjs()}</script>"
     for role in ROLES:
-        rows = tables.rows(experiment, outcomes, role)
-        yield _html(_accuracies(rows, f"{role.upper()}: accuracy over {len(experiment.seeds)} seeds, %"))
-        yield _html(_differences(rows, f"{role.upper()}: FedCoLLM minus method, points, with 95 % intervals"))
+        yield _html(_accuracies(rows[role], f"{role.upper()}: accuracy over {len(experiment.seeds)} seeds, %"))
+        yield _html(_differences(rows[role], f"{role.upper()}: FedCoLLM minus method, points, with 95 % intervals"))
     for name, title in CURVES:
         yield _html(_curves(experiment, outcomes, name, f"{title}: accuracy on the validation set by round, %"))
 

@@ -1,7 +1,7 @@
 """The report of an experiment: Markdown to read, HTML with plots, and JSON with every single answer."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,24 +28,31 @@ def write_report(
 ) -> str:
     """Write ``report.md``, ``report.html`` and ``report.json`` to a folder, and return the Markdown."""
     out.mkdir(parents=True, exist_ok=True)
-    text = as_markdown(experiment, outcomes, parties, made_by)
+    rows = {role: tables.rows(experiment, outcomes, role) for role in ROLES}
+    text = as_markdown(experiment, outcomes, rows, parties, made_by)
     (out / "report.md").write_text(text, encoding="utf-8")
     content = {
         "made_by": list(made_by),
         "experiment": experiment.model_dump(mode="json", exclude={"data": {"settings"}}),
         "examples": parties.examples,
-        "tables": {role: [asdict(row) for row in tables.rows(experiment, outcomes, role)] for role in ROLES},
+        "tables": {role: [asdict(row) for row in rows[role]] for role in ROLES},
         "traffic": [asdict(row) for row in tables.traffic(experiment, outcomes)],
         "outcomes": [one.model_dump(mode="json") for one in outcomes],
     }
     (out / "report.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     body = markdown.markdown(text, extensions=["tables"])
-    plots = "\n".join(charts(experiment, outcomes))
+    plots = "\n".join(charts(experiment, outcomes, rows))
     (out / "report.html").write_text(PAGE.format(title=experiment.title, body=body, plots=plots), encoding="utf-8")
     return text
 
 
-def as_markdown(experiment: Experiment, outcomes: Sequence[Outcome], parties: Parties, made_by: Sequence[str]) -> str:
+def as_markdown(
+    experiment: Experiment,
+    outcomes: Sequence[Outcome],
+    rows: Mapping[ModelRole, Sequence[tables.Row]],
+    parties: Parties,
+    made_by: Sequence[str],
+) -> str:
     """Return the report as text."""
     about = ABOUT_TABLES.format(
         count=parties.examples[parties.measured_on],
@@ -55,7 +62,7 @@ def as_markdown(experiment: Experiment, outcomes: Sequence[Outcome], parties: Pa
     )
     lines = [f"# {experiment.title}", "", *(f"    {line}" for line in made_by), "", about, ""]
     for role in ROLES:
-        lines += [f"## {NAMES[role]}", "", *_table(tables.rows(experiment, outcomes, role), role), ""]
+        lines += [f"## {NAMES[role]}", "", *_table(rows[role], role), ""]
     lines += ["## What a client sends and fetches in a round", "", *_traffic(tables.traffic(experiment, outcomes)), ""]
     lines += ["## Settings", "", *_settings(experiment, outcomes, parties), ""]
     return "\n".join(lines)

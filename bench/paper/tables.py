@@ -40,7 +40,8 @@ class Row:
 def rows(experiment: Experiment, outcomes: Sequence[Outcome], role: ModelRole) -> list[Row]:
     """Return the table of one of the two models, as far as the methods have it."""
     found = []
-    ours = answers(outcomes, OURS, role)
+    our_own = _of(outcomes, OURS, role)
+    ours = _stacked(our_own, role) if our_own else None
     for name, method in methods_of(experiment).items():
         its = _of(outcomes, name, role)
         if not its or (role == "llm" and method.trains == "slm" and not _learns(its)):
@@ -61,12 +62,6 @@ def rows(experiment: Experiment, outcomes: Sequence[Outcome], role: ModelRole) -
             )
         )
     return found
-
-
-def answers(outcomes: Sequence[Outcome], method: str, role: ModelRole) -> NDArray[np.int8] | None:
-    """Return what a method's models answered, one a row in the order of seeds; None where it has not this model."""
-    its = _of(outcomes, method, role)
-    return _stacked(its, role) if its else None
 
 
 def _of(outcomes: Sequence[Outcome], method: str, role: ModelRole) -> list[Outcome]:
