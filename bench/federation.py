@@ -37,7 +37,7 @@ from shared.protocol.identity import IdentityKey
 from shared.protocol.manifest import MANIFEST
 from shared.protocol.membership import CERTIFICATE, MembershipCertificate, MemberState
 from shared.protocol.messages import RoundList, RunView
-from shared.protocol.rounds import ENDED_RUNS
+from shared.protocol.rounds import ENDED_RUNS, RunState
 from shared.protocol.terms import RunTerms
 from shared.transport import Transport, open_in_process
 
@@ -86,9 +86,10 @@ class Federation:
                 sign(self.context, run.id)
 
     async def start(self, run_id: str, terms: RunTerms) -> None:
-        """Make and start a run, as an operator."""
-        await self.operator.call("PUT", f"/v1/runs/{run_id}", RunView, body=terms)
-        await self.operator.call("POST", f"/v1/runs/{run_id}/start", RunView)
+        """Make and start a run, as an operator; one that was started before a restart goes on."""
+        view = await self.operator.call("PUT", f"/v1/runs/{run_id}", RunView, body=terms)
+        if view.state is RunState.DRAFT:
+            await self.operator.call("POST", f"/v1/runs/{run_id}/start", RunView)
 
     async def step(self) -> None:
         """Let everybody act once: reconciler, worker, operator, agents in the order of their names, reconciler."""
@@ -101,11 +102,18 @@ class Federation:
                 pass
         self.context.rounds.reconcile()
 
-    async def finish(self, run_id: str, *, most_steps: int = 100) -> RunView:
-        """Step until the run has ended, and once more, so that every agent holds what it published last."""
+    async def finish(
+        self, run_id: str, *, most_steps: int = 100, on_step: Callable[[RunView], None] = lambda _: None
+    ) -> RunView:
+        """Step until the run has ended, and once more, so that every agent holds what it published last.
+
+        ``on_step`` is told after every step but that one how the run is.
+        """
         for _ in range(most_steps):
             await self.step()
-            if (await self.run(run_id)).state in ENDED_RUNS:
+            view = await self.run(run_id)
+            on_step(view)
+            if view.state in ENDED_RUNS:
                 await self.step()
                 return await self.run(run_id)
         raise TimeoutError(f"run {run_id} has not ended after {most_steps} steps: {await self.run(run_id)}")

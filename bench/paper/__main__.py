@@ -5,6 +5,7 @@ What has been run is kept, and a run that was stopped goes on: the same command 
 """
 
 import argparse
+import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,7 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=whole(1), default=1, help="runs at a time; the cores are shared among them")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what it began, as Ctrl-C does
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     made_by = [*machine(parser, arguments), f"{packages}, code {code_digest()[:12]}"]
     try:

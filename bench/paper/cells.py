@@ -10,22 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
-from bench.federation import Federation, ManualClock, open_federation
+from bench.federation import ManualClock, open_federation
 from bench.no_op import InProcess
 from bench.paper.config import Experiment
 from bench.paper.judge import Judge, Measured
 from bench.paper.methods import ROLES, Cell, methods_of, terms_of
 from bench.paper.parties import AUXILIARY, VALIDATION, Parties
 from services.client_agent.lora_trainer import LoraTrainer
+from services.client_agent.status import Status
 from services.client_agent.trainer import Progress, Trained, Trainer, TrainingOrder
 from services.coordinator.records import Round
 from services.coordinator.worker.model_pair import ModelPair
-from shared.folders import file_digest
+from shared.folders import file_digest, write_whole
 from shared.protocol.codec import blob_bytes
 from shared.protocol.messages import RoundScores, RunView
-from shared.protocol.rounds import ENDED_RUNS, RoundState, RunState
+from shared.protocol.rounds import RoundState, RunState
 from shared.protocol.tensors import parameter_count
 from shared.protocol.terms import FROZEN, RunTerms
 
@@ -39,6 +40,9 @@ class Sent(BaseModel):
     sent_bytes: int
     fetched_bytes: int
     model_config = FROZEN
+
+
+_BY_AGENT = TypeAdapter(dict[str, Sent])
 
 
 class Adapter(BaseModel):
@@ -100,6 +104,30 @@ class _Counted:
         return trained
 
 
+class _Traffic:
+    """Notes down what agents send and fetch, so that a run that is stopped and goes on has all of it.
+
+    Only a kill loses something: what was sent since the last step.
+    """
+
+    def __init__(self, statuses: Mapping[str, Status], notes: Path) -> None:
+        self._statuses = statuses
+        self._notes = notes
+        self._before = _BY_AGENT.validate_json(notes.read_bytes()) if notes.exists() else {}
+
+    def note(self) -> Mapping[str, Sent]:
+        """Return what each agent has sent and fetched so far, and write it down."""
+        found = {}
+        for name, status in self._statuses.items():
+            before = self._before.get(name, Sent(sent_bytes=0, fetched_bytes=0))
+            found[name] = Sent(
+                sent_bytes=before.sent_bytes + status.sent.bytes,
+                fetched_bytes=before.fetched_bytes + status.received_bytes,
+            )
+        write_whole(self._notes, _BY_AGENT.dump_json(found))
+        return found
+
+
 async def run_cell(experiment: Experiment, cell: Cell, place: Place, say: Callable[[str], None]) -> Outcome:
     """Run a cell to its end.
 
@@ -140,7 +168,17 @@ async def _federate(
         digest_cache=place.digest_cache,
     )
     async with open_federation(place.folder, agents, pair, ManualClock()) as federation:
-        view = await _finish(federation, terms, say)
+        traffic = _Traffic(federation.statuses, place.folder / "traffic.json")
+
+        def on_step(view: RunView) -> None:
+            traffic.note()
+            say(f"round {view.round} of {terms.rounds}")
+
+        try:
+            await federation.start(RUN_ID, terms)
+            view = await federation.finish(RUN_ID, most_steps=STEPS_A_ROUND * (terms.rounds + 1), on_step=on_step)
+        finally:
+            traffic.note()
         with federation.context.store.read() as tx:
             rounds = [one for one in tx.rounds(RUN_ID) if one.state is RoundState.PUBLISHED]
         if view.state is not RunState.FINISHED or not rounds:
@@ -153,28 +191,11 @@ async def _federate(
             rounds=len(rounds),
             curve=tuple(one.scores for one in rounds if one.scores is not None),
             steps=_steps(notes),
-            traffic={
-                name: Sent(sent_bytes=status.sent.bytes, fetched_bytes=status.received_bytes)
-                for name, status in federation.statuses.items()
-            },
+            traffic=traffic.note(),
             adapter=Adapter(parameters=parameter_count(layout), bytes=blob_bytes(layout)),
         )
         last = _adapters(rounds[-1], cotuned=terms.cotuning.passes > 0)
         return found, {name: federation.context.blobs.path(digest) for name, digest in last.items()}
-
-
-async def _finish(federation: Federation, terms: RunTerms, say: Callable[[str], None]) -> RunView:
-    """Start the run, or go on with it, and stay until it has ended."""
-    view = await federation.operator.call("PUT", f"/v1/runs/{RUN_ID}", RunView, body=terms)
-    if view.state is RunState.DRAFT:
-        await federation.operator.call("POST", f"/v1/runs/{RUN_ID}/start", RunView)
-    for _ in range(STEPS_A_ROUND * (terms.rounds + 1)):
-        view = await federation.run(RUN_ID)
-        if view.state in ENDED_RUNS:
-            break
-        say(f"round {view.round} of {terms.rounds}")
-        await federation.step()
-    return view
 
 
 def _trainer(experiment: Experiment, name: str, terms: RunTerms, place: Place) -> Trainer:

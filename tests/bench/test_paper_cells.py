@@ -92,7 +92,7 @@ def test_a_method_is_measured_after_aggregation_and_after_co_tuning(outcomes: di
 
 
 def test_a_run_that_was_stopped_goes_on(here: Place, outcomes: dict[str, Outcome], tmp_path: Path):
-    """It ends as one that was not, with each training counted once."""
+    """It ends as one that was not, with each training counted once, and each byte that was sent."""
     trained = 0
 
     def stop_in_the_second_round(what: str) -> None:
@@ -107,6 +107,8 @@ def test_a_run_that_was_stopped_goes_on(here: Place, outcomes: dict[str, Outcome
     again = run(here, "fedcollm", place.folder)
     assert again.measured == outcomes["fedcollm"].measured
     assert again.steps == outcomes["fedcollm"].steps
+    for name, sent in again.traffic.items():
+        assert sent.sent_bytes >= outcomes["fedcollm"].traffic[name].sent_bytes
 
 
 def test_the_llm_is_what_a_centralized_run_trains(here: Place, tmp_path: Path):
