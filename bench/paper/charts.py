@@ -39,19 +39,26 @@ def _accuracies(rows: Sequence[tables.Row], title: str) -> go.Figure:
 
 def _differences(rows: Sequence[tables.Row], title: str) -> go.Figure:
     compared = [(row.title, row.ours_minus_it) for row in rows if row.ours_minus_it is not None]
-    points = go.Scatter(
-        x=[found.points for _, found in compared],
-        y=[name for name, _ in compared],
+    over_items = [(name, found.points, found.over_items) for name, found in compared]
+    over_seeds = [(name, found.points, found.over_seeds) for name, found in compared if found.over_seeds is not None]
+    figure = _figure([_intervals(over_items, "over items"), _intervals(over_seeds, "over seeds")], title)
+    figure.update_layout(scattermode="group")
+    figure.add_vline(x=0, line_dash="dot")
+    return figure
+
+
+def _intervals(found: Sequence[tuple[str, float, tuple[float, float]]], title: str) -> go.Scatter:
+    return go.Scatter(
+        name=title,
+        x=[points for _, points, _ in found],
+        y=[name for name, _, _ in found],
         error_x={
             "symmetric": False,
-            "array": [found.high - found.points for _, found in compared],
-            "arrayminus": [found.points - found.low for _, found in compared],
+            "array": [high - points for _, points, (_, high) in found],
+            "arrayminus": [points - low for _, points, (low, _) in found],
         },
         mode="markers",
     )
-    figure = _figure([points], title)
-    figure.add_vline(x=0, line_dash="dot")
-    return figure
 
 
 def _curves(experiment: Experiment, outcomes: Sequence[Outcome], name: str, title: str) -> go.Figure:

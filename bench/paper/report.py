@@ -18,8 +18,9 @@ from bench.paper.statistics import Difference
 NAMES: dict[ModelRole, str] = {"slm": "SLM", "llm": "LLM"}
 ABOUT_TABLES = (
     "Accuracy in per cent on {count} {measured_on} items (chance {chance:.0f}): mean over seeds ± standard deviation. "
-    "*FedCoLLM minus it*: difference in points, with the paired bootstrap's 95 % interval over items; *p*: McNemar's "
-    "exact test, the largest of {seeds} seed(s), and of Standalone of all clients. Intervals without 0 are bold."
+    "*FedCoLLM minus it*: difference in points, with the paired bootstrap's 95 % interval over items, and Student's "
+    "over seeds; bold where neither has 0 in it. *p*: McNemar's exact test, the largest of {seeds} seed(s), and of "
+    "Standalone of all clients."
 )
 
 
@@ -78,6 +79,7 @@ def _table(rows: Sequence[tables.Row], role: ModelRole) -> list[str]:
         "acc_norm",
         "loss",
         "FedCoLLM minus it",
+        "over seeds",
         "p",
     ]
     lines = [f"| {' | '.join(names)} |", f"|{' --- |'}{' ---: |' * (len(names) - 1)}"]
@@ -95,12 +97,16 @@ def _table(rows: Sequence[tables.Row], role: ModelRole) -> list[str]:
     return lines
 
 
-def _compared(found: Difference | None) -> tuple[str, str]:
+def _compared(found: Difference | None) -> tuple[str, str, str]:
     if found is None:
-        return "", ""
-    text = f"{found.points:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
-    clear = found.low > 0 or found.high < 0
-    return f"**{text}**" if clear else text, "< 0.001" if found.largest_p < 0.001 else f"{found.largest_p:.3f}"  # noqa: PLR2004
+        return "", "", ""
+    points = f"**{found.points:+.1f}**" if found.is_clear else f"{found.points:+.1f}"
+    p = "< 0.001" if found.largest_p < 0.001 else f"{found.largest_p:.3f}"  # noqa: PLR2004
+    return f"{points} {_interval(found.over_items)}", _interval(found.over_seeds) if found.over_seeds else "", p
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"({ends[0]:+.1f} to {ends[1]:+.1f})"
 
 
 def _traffic(rows: Sequence[tables.Traffic]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
+from scipy.stats import t as student
 
 DRAWS = 10_000
 
@@ -16,21 +17,28 @@ DRAWS = 10_000
 class Difference:
     """How much higher one mean accuracy is than another, in points of a per cent.
 
-    low, high: its 95 % interval over items. largest_p: of McNemar's tests of the pairs of models, the p of the one that
-    says least.
+    over_items: its 95 % interval: what other questions of this kind would give with these models. over_seeds: what
+    other seeds would give on these questions; None for one seed. largest_p: of McNemar's tests of the pairs of models,
+    the p of the one that says least.
     """
 
     points: float
-    low: float
-    high: float
+    over_items: tuple[float, float]
+    over_seeds: tuple[float, float] | None
     largest_p: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether neither interval has 0 in it."""
+        intervals = [self.over_items] if self.over_seeds is None else [self.over_items, self.over_seeds]
+        return all(low > 0 or high < 0 for low, high in intervals)
 
 
 def paired_bootstrap(ours_SN: NDArray[np.int8], other_SN: NDArray[np.int8], *, seed: int) -> tuple[float, float]:
     """Return the 95 % percentile interval of the difference of mean accuracies, in points.
 
     Items are drawn, each with all that any model answered to it (Efron and Tibshirani, 1993, chapter 13): the
-    models of both methods are taken as they are, and what another seed would give shows in the spread between seeds.
+    models of both methods are taken as they are.
     """
     difference_N = 100 * (ours_SN.mean(axis=0) - other_SN.mean(axis=0))
     generator = np.random.default_rng(seed)
@@ -38,6 +46,13 @@ def paired_bootstrap(ours_SN: NDArray[np.int8], other_SN: NDArray[np.int8], *, s
     means = [difference_N[generator.integers(0, count, count)].mean() for _ in range(DRAWS)]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def interval_over_seeds(differences_S: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of the seeds' differences, by Student's t: seeds are few."""
+    count = differences_S.size
+    half = float(student.ppf(0.975, count - 1) * differences_S.std(ddof=1) / count**0.5)
+    return float(differences_S.mean()) - half, float(differences_S.mean()) + half
 
 
 def mcnemar(ours_N: NDArray[np.int8], other_N: NDArray[np.int8]) -> float:
@@ -49,14 +64,17 @@ def mcnemar(ours_N: NDArray[np.int8], other_N: NDArray[np.int8]) -> float:
 
 def difference(ours_SN: NDArray[np.int8], other_SN: NDArray[np.int8], *, seed: int = 0) -> Difference:
     """Compare two methods; models in the same row (one seed) are a pair, and one row stands for every seed."""
-    low, high = paired_bootstrap(ours_SN, other_SN, seed=seed)
     rows = max(len(ours_SN), len(other_SN))
-    pairs = zip(_repeated(ours_SN, rows), _repeated(other_SN, rows), strict=True)
+    paired_ours_SN, paired_other_SN = _repeated(ours_SN, rows), _repeated(other_SN, rows)
+    by_pair_S = 100 * (paired_ours_SN.mean(axis=1) - paired_other_SN.mean(axis=1))
+    by_seed_S = by_pair_S.reshape(len(ours_SN), -1).mean(axis=1)
     return Difference(
-        points=float(100 * (ours_SN.mean() - other_SN.mean())),
-        low=low,
-        high=high,
-        largest_p=max(mcnemar(ours_N, other_N) for ours_N, other_N in pairs),
+        points=float(by_seed_S.mean()),
+        over_items=paired_bootstrap(ours_SN, other_SN, seed=seed),
+        over_seeds=interval_over_seeds(by_seed_S) if len(by_seed_S) > 1 else None,
+        largest_p=max(
+            mcnemar(ours_N, other_N) for ours_N, other_N in zip(paired_ours_SN, paired_other_SN, strict=True)
+        ),
     )
 
 

@@ -23,7 +23,8 @@ def test_models_that_answer_alike_are_not_told_apart():
     """The p is 1, and the interval is 0 to 0."""
     same = answers("0110" * 10)
     found = difference(same, same)
-    assert (found.points, found.low, found.high, found.largest_p) == (0, 0, 0, 1)
+    assert (found.points, found.over_items, found.largest_p) == (0, (0, 0), 1)
+    assert not found.is_clear
 
 
 def test_the_interval_of_a_difference_is_that_of_a_mean_of_items():
@@ -65,3 +66,23 @@ def test_one_model_stands_for_every_seed():
     """The models as they came have no seed, and are compared with each seed's."""
     found = difference(answers("1" * 10, "1" * 9 + "0"), answers("0" * 10))
     assert found.largest_p == pytest.approx(2 / 2**9)
+
+
+def test_the_interval_over_seeds_is_students():
+    """Of the seeds' own differences, with as few degrees of freedom as seeds leave; one seed has none."""
+    ours, other = answers("1111111000", "1111110000", "1111111100"), answers("1111100000", "1111110000", "1111000000")
+    found = difference(ours, other)
+    half = 4.302653 * 20 / math.sqrt(3)  # differences 20, 0 and 40 points
+    assert found.over_seeds == pytest.approx((20 - half, 20 + half), abs=1e-3)
+    assert not found.is_clear
+    assert difference(ours[:1], other[:1]).over_seeds is None
+
+
+def test_a_difference_is_clear_if_other_items_and_other_seeds_would_show_it():
+    """Each client's own model counts in its seed's mean."""
+    ours, clients = answers(*["1" * 95 + "0" * 5] * 3), answers(*["1" * 40 + "0" * 60, "1" * 44 + "0" * 56] * 3)
+    clients[0, :2] = 0
+    found = difference(ours, clients)
+    assert found.is_clear
+    assert found.points == pytest.approx(95 - 42 + 1 / 3)
+    assert found.over_seeds == pytest.approx((53 + 1 / 3 - 1.434, 53 + 1 / 3 + 1.434), abs=1e-3)
