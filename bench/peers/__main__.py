@@ -45,7 +45,8 @@ def arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 
 def environments(options: argparse.Namespace, work: Path) -> dict[str, Path]:
     """Return a Python for each peer, whose environment is made."""
-    packages = ["numpy", f"torch=={version('torch').partition('+')[0]}"] if "training" in options.parts else ["numpy"]
+    torch = {"crash", "training"} & set(options.parts)
+    packages = ["numpy", *([f"torch=={version('torch').partition('+')[0]}"] if torch else [])]
     return {
         name: environment(work / name, [package, *packages])
         for name, package in PACKAGES.items()

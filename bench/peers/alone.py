@@ -1,4 +1,4 @@
-"""The training alone: the same processes without any federation, which is what the others are compared with."""
+"""The training alone: the same processes without any federation, so that nothing comes on top."""
 
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -45,6 +45,10 @@ class _Running:
     def rounds(self) -> Sequence[RoundEnd]:
         """Return the trainings of the first process."""
         return noted.rounds(self.folder)
+
+    async def kept(self) -> int | None:
+        """Return nothing: there is no coordinator."""
+        return None
 
     async def crash(self) -> None:
         """Do nothing: there is no coordinator."""

@@ -28,8 +28,10 @@ class Crashed:
     serves_after: float | None
     goes_on_after: float | None
     """Seconds from the kill to the end of the next round; None if none ended."""
+    kept: int | None
+    """The newest round whose adapter the coordinator's side still had when it served again."""
     rounds_lost: int
-    """Rounds that had ended and were run again, or never came back."""
+    """Rounds that had ended and were run again, or whose adapter is gone with a run that does not go on."""
     digest: str | None
     """Of the adapter of the last round, if there was one."""
 
@@ -55,6 +57,7 @@ async def crash(system: System, case: Case, seed: int, limit_seconds: float, fol
         await _served(running, patience, wanted=False)  # a process that is killed takes a moment to end
         await running.restart()
         serves = await _served(running, patience)
+        kept = await running.kept()
         after = await wait_for_rounds(running, before + 1, patience)
         if after is not None:
             await wait_for_rounds(running, case.rounds, limit_seconds)
@@ -67,14 +70,18 @@ async def crash(system: System, case: Case, seed: int, limit_seconds: float, fol
         into_next=fraction,
         serves_after=None if serves is None else serves - killed,
         goes_on_after=None if after is None else after[before].at - killed,
-        rounds_lost=lost(before, None if after is None else after[before]),
+        kept=kept,
+        rounds_lost=lost(before, kept, None if after is None else after[before]),
         digest=last.digest,
     )
 
 
-def lost(before: int, first_after: RoundEnd | None) -> int:
-    """Return how many of the rounds that had ended were lost, by the first that ended after the kill."""
-    return before if first_after is None else before + 1 - first_after.number
+def lost(before: int, kept: int | None, first_after: RoundEnd | None) -> int:
+    """Return how many of the rounds that had ended were lost: by the first that ended after the kill, if one has.
+
+    A round may have been kept, and not have been noted yet as one that had ended.
+    """
+    return max(0, before - (kept or 0)) if first_after is None else before + 1 - first_after.number
 
 
 async def _served(running: Running, seconds: float, *, wanted: bool = True) -> float | None:

@@ -54,7 +54,7 @@ class FedCoLLM:
             port = free_ports(1)[0]
             await federation.start_coordinator()
             async with federation.operator() as operator, counting_proxy(port, federation.public.port) as count:
-                running = _Running(federation, case, count)
+                running = _Running(federation, operator, case, count)
                 await running.start_worker()
                 seen_by_agents = replace(federation, public=replace(federation.public, port=port))
                 for name in agents:
@@ -69,7 +69,7 @@ class FedCoLLM:
                 await operator.call("PUT", f"/v1/runs/{RUN_ID}", RunView, body=terms)
                 await operator.call("POST", f"/v1/runs/{RUN_ID}/start", RunView)
                 await federation.sign(operator, RUN_ID, terms)
-                following = asyncio.create_task(running.follow(operator))
+                following = asyncio.create_task(running.follow())
                 try:
                     yield running
                 finally:
@@ -81,6 +81,7 @@ class FedCoLLM:
 @dataclass
 class _Running:
     federation: LocalFederation
+    operator: Transport
     case: Case
     count: ByteCount
     coordinator: ProcessTree = field(default_factory=ProcessTree)
@@ -112,16 +113,16 @@ class _Running:
         self.federation.processes.require_alive(*self.federation.agents)
         return self._rounds
 
-    async def follow(self, operator: Transport) -> None:
+    async def follow(self) -> None:
         """Note the rounds from the run's events."""
         after = 0
         try:
             while True:
-                page = await operator.call(
+                page = await self.operator.call(
                     "GET", f"/v1/runs/{RUN_ID}/events", EventList, params={"after": after, "wait_seconds": 5}
                 )
                 after = page.last
-                run = await operator.call("GET", f"/v1/runs/{RUN_ID}", RunView)
+                run = await self._run()
                 for event in page.events:
                     if event.kind == "round.published" and event.round is not None:
                         published = run.published if event.round == self.case.rounds else None
@@ -133,6 +134,11 @@ class _Running:
         except Exception as error:  # noqa: BLE001 - shown to whoever asks for the rounds
             self._failed = f"{type(error).__name__}: {error}"
 
+    async def kept(self) -> int | None:
+        """Return the round that the coordinator knows as published last."""
+        published = (await self._run()).published
+        return published.round if published else None
+
     async def crash(self) -> None:
         """Kill coordinator and worker."""
         end(self.coordinator.living())
@@ -142,6 +148,9 @@ class _Running:
         await self.federation.start_coordinator()
         self._own("coordinator")
         await self.start_worker()
+
+    async def _run(self) -> RunView:
+        return await self.operator.call("GET", f"/v1/runs/{RUN_ID}", RunView)
 
     def _own(self, name: str) -> None:
         self.coordinator.roots.append(self.federation.processes.running[name].pid)

@@ -42,7 +42,8 @@ class Flower:
         how = "TLS and SuperNode authentication" if self.authenticated else "--insecure: no TLS, no authentication"
         return (
             f"SuperLink and SuperNodes, {how}; subprocess isolation and state in memory, which are its defaults "
-            "(after a kill -9: --database FILE); no installation of dependencies at run time"
+            "(where it is killed: --database FILE); FedAvg, which saves no model unless an app's own code does, and "
+            "this one's does not; no installation of dependencies at run time"
         )
 
     @asynccontextmanager
@@ -125,6 +126,10 @@ class _Running:
         """Run the command line to its end."""
         await self._start("flwr", "flwr", *words)
         await finished(self.processes, "flwr")
+
+    async def kept(self) -> int | None:
+        """Return nothing: its strategies save no model, and leave that to the code of an app."""
+        return None
 
     async def crash(self) -> None:
         """Kill SuperLink, ServerApp and what started it."""

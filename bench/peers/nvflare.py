@@ -1,5 +1,6 @@
 """NVIDIA FLARE in its proof-of-concept mode: a server and clients provisioned with mutual TLS, and their wrappers."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.counting_proxy import ByteCount, counting_proxy
-from bench.environments import ROOT
+from bench.environments import ROOT, answer
 from bench.peers import noted
 from bench.peers.processes import ProcessTree, end
 from bench.peers.starting import finished, served, with_programs
@@ -18,6 +19,7 @@ PACKAGE = "nvflare==2.9.0"
 PROJECT, ADMIN = "peers", "admin@nvidia.com"
 # Named so, the server listens on loopback alone; POC's own name for it would have it listen on all interfaces.
 SERVER = "localhost"
+SAVED = "app_server/FL_global_model.pt"
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ class NVFlare:
 
     name: str = "NVFlare"
     mode: str = (
-        "POC mode: mutual TLS, the HTTP driver, clients in process, FedAvg that keeps no model; its defaults, "
-        "but for the server's name and its wrappers started by themselves"
+        "POC mode: mutual TLS, the HTTP driver, clients in process; its defaults, but for the server's name, its "
+        "wrappers started by themselves, and FedAvg that saves no model, which spares it time and memory (where it is "
+        "killed: each round's, with PTFileModelPersistor, as in its recipe for PyTorch)"
     )
     least_agents: int = 1
 
@@ -83,11 +86,19 @@ class _Running:
     async def submit(self) -> None:
         """Write the job and submit it, which needs the clients that it is for."""
         jobs = self.folder / "jobs"
-        numbers = (self.case.agents, self.case.dim, self.case.rounds, self.case.steps)
+        numbers = (self.case.agents, self.case.dim, self.case.rounds, self.case.steps, int(self.case.durable))
         await self._run("job", "python", "-m", "bench.peers.nvflare_app.job", str(jobs), *map(str, numbers))
         await self._run(
             "submit", "nvflare", "job", "submit", "-j", str(jobs / "peers"), "--startup-kit", str(self._kit(ADMIN))
         )
+
+    async def kept(self) -> int | None:
+        """Return the round of the model that its persistor has saved in the job's folder."""
+        saved = next(self._kit(SERVER).glob(f"*/{SAVED}"), None)
+        if saved is None:
+            return None
+        command = [str(self.programs / "python"), "-m", "bench.peers.nvflare_app.kept", str(saved)]
+        return int(await asyncio.to_thread(answer, command))
 
     async def crash(self) -> None:
         """Kill the server and its job, and leave the wrapper, which restarts the server."""

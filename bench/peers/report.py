@@ -94,7 +94,16 @@ def aggregation(aggregated: Sequence[Aggregated]) -> Iterator[str]:
 
 def crashes(crashed: Sequence[Crashed], uncrashed: dict[str, str | None]) -> Iterator[str]:
     """Yield what became of runs whose coordinator was killed; ``uncrashed`` has what they give if it is not."""
-    head = ("system", "seed", "killed in round", "serves after s", "next round after s", "rounds lost", "final adapter")
+    head = (
+        "system",
+        "seed",
+        "killed in round",
+        "serves after s",
+        "next round after s",
+        "model kept",
+        "rounds lost",
+        "final adapter",
+    )
     rows = [
         (
             each.system,
@@ -102,6 +111,7 @@ def crashes(crashed: Sequence[Crashed], uncrashed: dict[str, str | None]) -> Ite
             f"{each.rounds_before + 1} of {each.rounds}, at {each.into_next:.0%}",
             number(each.serves_after, ".1f"),
             number(each.goes_on_after, ".1f") if each.goes_on_after is not None else "never",
+            f"round {each.kept}" if each.kept else "none",
             f"{each.rounds_lost} of {each.rounds_before}",
             "none" if each.digest is None else "the same" if each.digest == uncrashed.get(each.system) else "ANOTHER",
         )
@@ -111,15 +121,22 @@ def crashes(crashed: Sequence[Crashed], uncrashed: dict[str, str | None]) -> Ite
 
 
 def training(measured: Sequence[Measured]) -> Iterator[str]:
-    """Yield what a round costs beside a training that is real; the first is the training alone."""
-    head = ("system", "rounds", "round s", "of it training s", "longer than alone %")
-    alone = percentile(measured[0].trainings, 50) if measured else None
+    """Yield what a round takes beyond the longest training in that same round, which is real."""
+    head = ("system", "rounds", "round s", "of it training s", "beyond it s", "least", "most", "of the training %")
     rows = []
     for each in measured:
-        whole = percentile(each.seconds, 50) if each is not measured[0] else None
-        longer = 100 * (whole / alone - 1) if whole and alone else None
-        trained = percentile(each.trainings, 50)
+        beyond = [whole - trained for whole, trained in zip(each.seconds, each.trainings, strict=False)]
+        trained, more = percentile(each.trainings, 50), percentile(beyond, 50)
         rows.append(
-            (each.system, str(len(each.seconds)), number(whole, ".2f"), number(trained, ".2f"), number(longer, "+.0f"))
+            (
+                each.system,
+                str(len(beyond)),
+                number(percentile(each.seconds, 50), ".2f"),
+                number(trained, ".2f"),
+                number(more, "+.2f"),
+                number(min(beyond, default=None), "+.2f"),
+                number(max(beyond, default=None), "+.2f"),
+                number(100 * more / trained if more is not None and trained else None, "+.0f"),
+            )
         )
     yield from table(head, rows)

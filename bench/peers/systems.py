@@ -15,7 +15,7 @@ from bench.peers.processes import ProcessTree
 class Case:
     """A run: how many agents, the width of the adapter, its rounds, and steps of a real training (0: noise).
 
-    ``durable`` asks for state on the disk, from a system that keeps none by default.
+    ``durable`` asks for what a system keeps on the disk, if it is told to: for runs whose coordinator is killed.
     """
 
     agents: int
@@ -65,6 +65,10 @@ class Running(Protocol):
         Raises:
             RuntimeError: the run has failed.
         """
+        ...
+
+    async def kept(self) -> int | None:
+        """Return the newest round whose adapter the coordinator's side has kept; None if it has kept none."""
         ...
 
     async def crash(self) -> None:

@@ -53,10 +53,12 @@ def test_a_round_waits_for_its_longest_training():
 
 
 def test_rounds_that_are_run_again_are_lost():
-    """By the number of the first that ends after the kill."""
-    assert lost(4, RoundEnd(5, 0.0)) == 0
-    assert lost(4, RoundEnd(1, 0.0)) == 4
-    assert lost(4, None) == 4
+    """By the number of the first that ends after the kill; if none does, what was kept is not lost."""
+    assert lost(4, 4, RoundEnd(5, 0.0)) == 0
+    assert lost(4, None, RoundEnd(1, 0.0)) == 4
+    assert lost(4, None, None) == 4
+    assert lost(4, 4, None) == 0
+    assert lost(4, 5, None) == 0  # saved, and killed before it was noted
 
 
 # --- what is moved ---------------------------------------------------------------------------------------------------
@@ -235,6 +237,7 @@ class Clockwork:
     port: int
     lasts: int
     survives: bool = True
+    saves: bool = False
     name: str = "clockwork"
     mode: str = "in memory"
     least_agents: int = 1
@@ -261,6 +264,10 @@ class Clockwork:
             self.count.up += 100 * number
             self.ends.append(RoundEnd(number, number / 100, "digest" if number == self.lasts else None))
         return list(self.ends)
+
+    async def kept(self) -> int | None:
+        """Return the last round, of a system that saves them."""
+        return len(self.ends) if self.saves else None
 
     async def crash(self) -> None:
         """Close the port."""
@@ -290,21 +297,23 @@ async def test_a_slow_system_is_stopped(tmp_path: Path) -> None:
     assert (len(measured.seconds), measured.asked, measured.ended) == (1, 9, "stopped after 0 s")
 
 
-@pytest.mark.parametrize("survives", [True, False])
+@pytest.mark.parametrize(("survives", "saves"), [(True, True), (False, False), (False, True)])
 async def test_a_kill_is_followed_to_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, survives: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, survives: bool, saves: bool
 ) -> None:
-    """What was restarted goes on or does not, which is told from whether it serves."""
+    """What was restarted goes on or does not, which is told from whether it serves, and from what it has kept."""
     monkeypatch.setattr("bench.peers.crashing.PATIENCE_SECONDS", -100.0)
     monkeypatch.setattr("bench.peers.measuring.LOOK_SECONDS", 0.001)
-    system = Clockwork(free_ports(1)[0], lasts=6, survives=survives)
+    system = Clockwork(free_ports(1)[0], lasts=6, survives=survives, saves=saves)
     crashed = await crash(system, Case(2, 4, rounds=6), 1, 60, tmp_path)
     assert crashed.serves_after is not None
     assert system.log[:2] == [f"{tmp_path.name} 2", "crash"]
     if survives:
         assert (crashed.rounds_lost, crashed.digest) == (0, "digest")
     else:
-        assert (crashed.goes_on_after, crashed.rounds_lost, crashed.digest) == (None, crashed.rounds_before, None)
+        before = crashed.rounds_before
+        assert (crashed.goes_on_after, crashed.digest) == (None, None)
+        assert (crashed.kept, crashed.rounds_lost) == ((before, 0) if saves else (None, before))
 
 
 async def test_a_kill_needs_rounds_that_have_ended(tmp_path: Path) -> None:
@@ -360,18 +369,19 @@ def test_tables_say_what_was_measured() -> None:
     assert second[3:7] == ["0 of 3", "-", "-", "-"]
     assert second[-1] == "stopped after 9 s"
     assert cells(list(report.memory(found))) == [["ours", "+5.0", "+10.0"]]
-    alone = measured("alone", 2, 0, [3.2, 3.2, 3.2])
-    assert cells(list(report.training([alone, *found])))[0] == ["alone", "3", "-", "1.60", "-"]
-    assert cells(list(report.training([alone, *found])))[1] == ["ours", "3", "2.00", "1.00", "+25"]
+    trained, stopped, _ = cells(list(report.training(found)))
+    assert trained == ["ours", "3", "2.00", "1.00", "+1.00", "+0.50", "+1.50", "+100"]
+    assert stopped == ["ours", "0", *6 * ["-"]]
     rates = [Aggregated("ours: from the disk", 1_000_000, 64, [1200.0, 1000.0, 1100.0])]
     assert cells(list(report.aggregation(rates))) == [["ours: from the disk", "1.0", "64", "1,100", "1,000", "1,200"]]
 
 
 def test_a_table_tells_what_became_of_a_killed_run() -> None:
-    """Whether the final adapter is the same, another, or there is none."""
+    """Whether it went on, what was kept, and whether the final adapter is the same, another, or there is none."""
 
     def after(system: str, digest: str | None, goes_on: float | None) -> Crashed:
-        return Crashed(system, 1, 6, 3, 0.5, 2.0, goes_on, 0 if goes_on else 3, digest)
+        kept, lost_rounds = (3, 0) if goes_on else (None, 3)
+        return Crashed(system, 1, 6, 3, 0.5, 2.0, goes_on, kept, lost_rounds, digest)
 
     rows = cells(
         list(
@@ -381,8 +391,8 @@ def test_a_table_tells_what_became_of_a_killed_run() -> None:
             )
         )
     )
-    assert rows[0] == ["ours", "1", "4 of 6, at 50%", "2.0", "4.0", "0 of 3", "the same"]
-    assert rows[1][-3:] == ["never", "3 of 3", "none"]
+    assert rows[0] == ["ours", "1", "4 of 6, at 50%", "2.0", "4.0", "round 3", "0 of 3", "the same"]
+    assert rows[1][-4:] == ["never", "none", "3 of 3", "none"]
     assert rows[2][-1] == "ANOTHER"
 
 
