@@ -255,7 +255,8 @@ class RunTerms(BaseModel):
         Field(
             description="Who took part in a round that has published an adapter may fetch its aggregate too, the mean "
             "before co-tuning, to compare both on examples of its own. Whoever does learns the sum of the others' "
-            "updates: agents refuse such runs unless their own policy allows it."
+            "updates: agents refuse such runs unless their own policy allows it. And it learns exactly what co-tuning "
+            "has changed, which tells more of the auxiliary set and of the LLM than the published adapter alone."
         ),
     ] = False
 
