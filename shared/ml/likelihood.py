@@ -120,15 +120,38 @@ def passes(
 ) -> Iterator[list[Row]]:
     """Yield the rows of each pass, of like length; a pass has few enough rows and tokens, but at least one row.
 
+    Trees, and texts that fit into them, are in other passes than texts that do not: what a tree's tokens see is said of
+    a whole pass, and for all layers, and a window that some layers look back through is then forgotten.
+
     Args:
         sequences: the choices of each example.
         batch_size: most rows of a pass.
         longest_tree: where a text is longer, each choice is a row.
         device: its type.
     """
+    trees: list[Row] = []
+    texts: list[Row] = []
+    first = 0
+    for choices in sequences:
+        numbered = list(enumerate(choices, first))
+        first += len(choices)
+        if max(len(choice.token_ids) for choice in choices) <= longest_tree:
+            trees.append(_tree(numbered))
+        else:
+            texts += [_tree([one]) for one in numbered]
+    yield from _passes(trees, batch_size, device)
+    yield from _passes(texts, batch_size, device)
+
+
+def has_tree(rows: Sequence[Row]) -> bool:
+    """Whether a pass of these rows has to be told what each token sees."""
+    return not all(row.is_one_text for row in rows)
+
+
+def _passes(rows: Sequence[Row], batch_size: int, device: str) -> Iterator[list[Row]]:
     chosen: list[Row] = []
     tokens = heads = 0
-    for row in sorted(_rows(sequences, longest_tree), key=lambda one: len(one.token_ids)):
+    for row in sorted(rows, key=lambda one: len(one.token_ids)):
         length, more = len(row.token_ids), len(row.heads)
         full = (
             len(chosen) == batch_size
@@ -144,17 +167,6 @@ def passes(
         heads += more
     if chosen:
         yield chosen
-
-
-def _rows(sequences: Sequence[Sequence[Encoded]], longest_tree: float) -> Iterator[Row]:
-    first = 0
-    for choices in sequences:
-        numbered = list(enumerate(choices, first))
-        first += len(choices)
-        if max(len(choice.token_ids) for choice in choices) <= longest_tree:
-            yield _tree(numbered)
-        else:
-            yield from (_tree([one]) for one in numbered)
 
 
 def _tree(answers: Sequence[tuple[int, Encoded]]) -> Row:
@@ -187,7 +199,7 @@ def _inputs(rows: Sequence[Row], weight: torch.Tensor) -> tuple[torch.Tensor, di
     for b, row in enumerate(rows):
         tokens_BT[b, : len(row.token_ids)] = row.token_ids
     on_device = torch.from_numpy(tokens_BT).to(weight.device)
-    if all(row.is_one_text for row in rows):
+    if not has_tree(rows):
         return on_device, {}
     sees_BTT = np.zeros((len(rows), width, width), dtype=np.bool_)
     sees_BTT[:] = np.eye(width, dtype=np.bool_)  # padding too: what sees nothing is not a number

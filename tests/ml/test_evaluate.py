@@ -99,6 +99,18 @@ def test_what_choices_have_in_common_goes_through_the_model_once(
         assert found == pytest.approx(by_hand, rel=1e-4)
 
 
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gemma3", "gemma3_text"])
+def test_texts_beyond_a_sliding_window_are_scored_alike_in_any_company(family: str):
+    """Beside a tree, whose mask is the whole pass's, a longer text still forgets what its window has passed."""
+    model = tiny_lora(family, spread=0.3)
+    short, long = Example("Q" * 3, ("aa", "bb", "cc"), 0), Example("R" * 16, ("abab", "cdcd"), 0)  # a window is 8
+    together = score(model, [short, long]).log_likelihoods
+    for found, one in zip(together, (short, long), strict=True):
+        assert found == pytest.approx(score(model, [one]).log_likelihoods[0], rel=1e-5)
+        by_hand = [naive_score(model, one.prompt, choice)[0] for choice in one.choices]
+        assert found == pytest.approx(by_hand, rel=1e-4)
+
+
 def test_the_batch_size_does_not_matter(examples: list[Example]):
     """Padding and company change speed alone."""
     model = tiny_lora(spread=0.3)
