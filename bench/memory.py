@@ -72,7 +72,12 @@ def estimated(case: Case) -> Estimate:
             gradient_checkpointing=case.checkpointing,
         )
     return estimate_pair(
-        case.terms, case.examples, case.scored, dtype=case.dtype, gradient_checkpointing=case.checkpointing
+        case.terms,
+        case.examples,
+        case.scored,
+        dtype=case.dtype,
+        gradient_checkpointing=case.checkpointing,
+        device=torch.device("cpu"),
     )
 
 

@@ -199,7 +199,7 @@ class LoraTrainer:
             dtype=self._dtype,
             lora=manifest.slm_lora,
             training=largest_batch(examples, manifest.training.batch_size),
-            evaluation=evaluation_batches(measured),
+            evaluation=evaluation_batches(measured, self._device),
             gradient_checkpointing=self._gradient_checkpointing,
         )
         require_memory(needed, self._device)

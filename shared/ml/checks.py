@@ -119,15 +119,16 @@ def memory_to_train(
 ) -> Finding:
     """Compare what an agent's training and evaluation will take with what is free, as the trainer will."""
     own = [] if evaluation is None else _encoded_choices(evaluation, task, model, max_tokens)
+    picked = pick_device(device)
     needed = estimate(
         model,
         dtype=dtype,
         lora=lora,
         training=largest_batch(_encoded(source, task, model, max_tokens), batch_size),
-        evaluation=evaluation_batches(own),
+        evaluation=evaluation_batches(own, picked),
         gradient_checkpointing=gradient_checkpointing,
     )
-    return _fits(needed, device)
+    return _fits(needed, picked)
 
 
 def memory_to_cotune(
@@ -141,20 +142,21 @@ def memory_to_cotune(
 ) -> Finding:
     """Compare what both models will take with what is free, as the worker will."""
     limit = terms.training.max_tokens
+    picked = pick_device(device)
     needed = estimate_pair(
         terms,
         _encoded(auxiliary, terms.task, terms.slm, limit),
         _encoded_choices(validation, terms.task, terms.slm, limit),
         dtype=dtype,
         gradient_checkpointing=gradient_checkpointing,
+        device=picked,
     )
-    return _fits(needed, device)
+    return _fits(needed, picked)
 
 
-def _fits(needed: Estimate, device: str) -> Finding:
-    picked = pick_device(device)
-    require_memory(needed, picked)
-    return ok(f"about {needed.total_bytes / 1e9:.2f} GB, and {free_bytes(picked) / 1e9:.2f} GB are free on {picked}")
+def _fits(needed: Estimate, device: torch.device) -> Finding:
+    require_memory(needed, device)
+    return ok(f"about {needed.total_bytes / 1e9:.2f} GB, and {free_bytes(device) / 1e9:.2f} GB are free on {device}")
 
 
 def _encoded(source: DataSource, task: TaskTerms, model: str, max_tokens: int | None) -> list[Encoded]:

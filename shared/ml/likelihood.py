@@ -116,7 +116,7 @@ def likelihoods(
 
 
 def passes(
-    sequences: Sequence[Sequence[Encoded]], batch_size: int, *, longest_tree: float, device: str = "cpu"
+    sequences: Sequence[Sequence[Encoded]], batch_size: int, *, longest_tree: float, device: str
 ) -> Iterator[list[Row]]:
     """Yield the rows of each pass, of like length; a pass has few enough rows and tokens, but at least one row.
 

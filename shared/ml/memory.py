@@ -19,7 +19,7 @@ from shared.ml.encoding import Encoded, EncodedChoices
 from shared.ml.evaluate import EVALUATION_BATCH
 from shared.ml.free_memory import free_bytes
 from shared.ml.library_errors import told_as
-from shared.ml.likelihood import passes
+from shared.ml.likelihood import has_tree, passes
 from shared.ml.models import add_lora, without_weights
 from shared.protocol.terms import LoraTerms, RunTerms
 
@@ -81,11 +81,15 @@ _FIRST_STEP = Estimate({"libraries": 100_000_000})
 
 @dataclass(frozen=True)
 class Load:
-    """What goes through a model at once: sequences, the tokens of the longest, and all their answers' tokens."""
+    """What goes through a model at once: sequences, the tokens of the longest, and all their answers' tokens.
+
+    masked: whether there is a mask, with a number for each pair of tokens of a sequence.
+    """
 
     rows: int
     tokens: int
     answer_tokens: int
+    masked: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,12 +99,14 @@ class Shape:
     held: weights, gradients and the optimiser, all the time.
     kept: what all layers keep for the backward pass.
     layer: what one layer makes.
+    number: one of the base's own format.
     entries: of the head.
     """
 
     held: Estimate
     kept: float
     layer: float
+    number: int
     entries: int
 
     def training(self, load: Load) -> Estimate:
@@ -113,9 +119,11 @@ class Shape:
         return max(found, key=lambda one: one.total_bytes, default=Estimate({}))
 
     def _passing(self, load: Load, a_token: float, logits: int, when: str = "") -> Estimate:
+        tokens = load.rows * load.tokens
+        mask = tokens * load.tokens * self.number if load.masked else 0
         return Estimate(
             {
-                f"activations{when}": round(_SLACK * load.rows * load.tokens * a_token),
+                f"activations{when}": round(_SLACK * tokens * a_token) + mask,
                 f"logits{when}": load.answer_tokens * self.entries * _FLOAT32 * logits,
             }
         )
@@ -155,6 +163,7 @@ def estimate_pair(
     *,
     dtype: DtypeName,
     gradient_checkpointing: bool,
+    device: torch.device,
 ) -> Estimate:
     """Return what a run's two models take at once, co-tuned on ``auxiliary`` and evaluated on ``validation``.
 
@@ -168,7 +177,7 @@ def estimate_pair(
         for model, lora in ((terms.llm, terms.llm_lora), (terms.slm, terms.slm_lora))
     )
     step = largest_batch(auxiliary, terms.cotuning.batch_size)
-    scored = evaluation_batches(validation)
+    scored = evaluation_batches(validation, device)
     working = (
         llm.training(step).of("LLM") + slm.training(step).of("SLM"),
         llm.evaluation(scored).of("LLM"),
@@ -210,6 +219,7 @@ def shape_of(model: str | Path, *, dtype: DtypeName, lora: LoraTerms, gradient_c
         ),
         kept=layers * _KEPT_OF_RECOMPUTED * hidden * number + layer if gradient_checkpointing else layers * layer,
         layer=layer,
+        number=number,
         entries=entries,
     )
 
@@ -221,13 +231,18 @@ def largest_batch(encoded: Sequence[Encoded], batch_size: int) -> Load:
     return Load(rows, max((len(one.token_ids) for one in encoded), default=0), sum(answers[:rows]))
 
 
-def evaluation_batches(examples: Sequence[EncodedChoices]) -> list[Load]:
-    """Return the passes in which a worker or an agent evaluates, whether its model takes trees or not."""
+def evaluation_batches(examples: Sequence[EncodedChoices], device: torch.device) -> list[Load]:
+    """Return the passes in which a worker or an agent evaluates there, whether its model takes trees or not."""
     sequences = [example.choices for example in examples]
     return [
-        Load(len(rows), max(len(row.token_ids) for row in rows), sum(len(row.heads) for row in rows))
+        Load(
+            rows=len(rows),
+            tokens=max(len(row.token_ids) for row in rows),
+            answer_tokens=sum(len(row.heads) for row in rows),
+            masked=has_tree(rows),
+        )
         for longest_tree in (0, math.inf)
-        for rows in passes(sequences, EVALUATION_BATCH, longest_tree=longest_tree)
+        for rows in passes(sequences, EVALUATION_BATCH, longest_tree=longest_tree, device=device.type)
     ]
 
 

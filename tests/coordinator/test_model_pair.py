@@ -222,9 +222,9 @@ def test_both_models_are_held_and_estimated_as_the_workers_settings_say(
     estimated: list[tuple[str, bool]] = []
     loaded: list[Any] = []
 
-    def estimate(*args: Any, dtype: DtypeName, gradient_checkpointing: bool) -> Any:  # noqa: ANN401 - passed on
+    def estimate(*args: Any, dtype: DtypeName, gradient_checkpointing: bool, **more: Any) -> Any:  # noqa: ANN401
         estimated.append((dtype, gradient_checkpointing))
-        return memory.estimate_pair(*args, dtype=dtype, gradient_checkpointing=gradient_checkpointing)
+        return memory.estimate_pair(*args, dtype=dtype, gradient_checkpointing=gradient_checkpointing, **more)
 
     def load(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
         loaded.append(load_with_lora(*args, **kwargs))

@@ -106,12 +106,32 @@ def completions(count: int, answer: int) -> list[EncodedChoices]:
 
 def test_evaluation_takes_the_passes_that_it_makes():
     """So many answer tokens at once, however many examples there are; choices as rows of their own, and as trees."""
-    found = evaluation_batches(completions(100, 200))
+    found = evaluation_batches(completions(100, 200), CPU)
     assert max(load.answer_tokens for load in found) <= MOST_ANSWER_TOKENS
     assert sum(load.rows for load in found) == 2 * 100
     two_tokens = tuple(Encoded((*range(9), choice, choice), 9) for choice in range(4))
-    rows, trees = [Load(32, 10, 64), Load(8, 10, 16)], [Load(10, 9 + 4, 10 * 5)]
-    assert evaluation_batches([EncodedChoices(two_tokens, 0, (1,) * 4)] * 10) == rows + trees
+    rows, trees = [Load(32, 10, 64), Load(8, 10, 16)], [Load(10, 9 + 4, 10 * 5, masked=True)]
+    assert evaluation_batches([EncodedChoices(two_tokens, 0, (1,) * 4)] * 10, CPU) == rows + trees
+
+
+def test_evaluation_takes_the_passes_of_its_device():
+    """A GPU's are larger: there are as many tokens of padding in them as it computes while it reads the weights."""
+    examples = [EncodedChoices((Encoded(tuple(range(8 + 2 * one)), 7),), 0, (1,)) for one in range(20)]
+    on_a_cpu, on_a_gpu = (
+        max(load.rows * load.tokens for load in evaluation_batches(examples, torch.device(device)))
+        for device in ("cpu", "cuda")
+    )
+    assert on_a_gpu > on_a_cpu
+
+
+def test_what_trees_see_takes_a_number_for_each_pair_of_tokens(folder: Path):
+    """In the base's own format; the mask is the whole pass's, padding included."""
+    for dtype, number in (("float32", 4), ("bfloat16", 2)):
+        without, masked = (
+            parts(folder, dtype=dtype, evaluation=[Load(100, 32, 8, masked=masked)]) for masked in (False, True)
+        )
+        part = f"{ACTIVATIONS} of evaluation"
+        assert masked[part] - without[part] == 100 * 32 * 32 * number
 
 
 def test_what_is_trained_and_evaluated_takes_what_the_larger_of_both_takes(folder: Path):
@@ -129,7 +149,7 @@ def test_two_models_are_held_and_co_tuned_at_once_and_evaluated_one_after_the_ot
 
     def pair(validation: Sequence[EncodedChoices]) -> dict[str, int]:
         encoded = [one.choices[0] for one in completions(2, 8)]
-        found = estimate_pair(terms, encoded, validation, dtype="float32", gradient_checkpointing=False)
+        found = estimate_pair(terms, encoded, validation, dtype="float32", gradient_checkpointing=False, device=CPU)
         return dict(found.parts)
 
     alone = parts(folder, lora=lora, training=Load(2, 16, 16))

@@ -203,6 +203,7 @@ class ModelPair:
                 validation,
                 dtype=self._dtype,
                 gradient_checkpointing=self._gradient_checkpointing,
+                device=self._device,
             )
             require_memory(needed, self._device)
             self._loaded = _Loaded(
