@@ -24,7 +24,6 @@ from shared.devices import DtypeName
 from shared.errors import (
     BaseModelMismatch,
     DataEmpty,
-    FedCoLLMError,
     LoraMismatch,
     TokenizerMismatch,
     TooFewExamples,
@@ -33,7 +32,7 @@ from shared.ml.adapters import adapter_layout, adapter_tensors, load_adapter
 from shared.ml.digests import SAME_FILES, base_model_digest, tokenizer_digest
 from shared.ml.encoding import Encoded, EncodedChoices, encode_choices, encode_examples
 from shared.ml.evaluate import EVALUATION_BATCH, evaluate
-from shared.ml.memory import estimate, evaluation_batches, largest_batch, require_memory
+from shared.ml.memory import estimate, evaluation_batches, largest_batch, require_memory, shape_of
 from shared.ml.models import load_tokenizer, load_with_lora, pick_device, require_dtype
 from shared.ml.train import train_local
 from shared.protocol.codec import encode, read_file
@@ -55,15 +54,20 @@ class _HoldOut:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What is kept between the rounds of a run; of a hold-out also theta^0, or why there is none."""
+    """What is kept between the rounds of a run; for a hold-out also theta^0, and what is trained on."""
 
     manifest: Manifest
+    tokenizer: PreTrainedTokenizerBase
     model: PeftModel
     examples: Sequence[Encoded]
     own: Sequence[EncodedChoices]
-    vocab_size: int
     first: Tensors
-    holdout: _HoldOut | FedCoLLMError | None
+    learnt: frozenset[tuple[str, str]]
+
+    @property
+    def vocab_size(self) -> int:
+        """The tokenizer's length."""
+        return len(self.tokenizer)
 
 
 class LoraTrainer:
@@ -92,6 +96,7 @@ class LoraTrainer:
         self._gradient_checkpointing = gradient_checkpointing
         self._digest_cache = digest_cache
         self._loaded: _Loaded | None = None
+        self._held_out: _HoldOut | None = None
         log.info("trainer.ready", device=str(self._device), dtype=dtype)
 
     def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
@@ -128,19 +133,19 @@ class LoraTrainer:
         """
         on_batch()
         loaded = self._load(order.manifest)
-        assert loaded.holdout is not None  # noqa: S101 - nobody asks an agent without one
-        if isinstance(loaded.holdout, FedCoLLMError):
-            raise loaded.holdout
+        if self._held_out is None:
+            self._held_out = self._read_holdout(loaded)
+            on_batch()
         _load_file(loaded, order.adapter)
-        examples = loaded.holdout.examples
+        examples = self._held_out.examples
         found = evaluate(
             loaded.model, examples, batch_size=EVALUATION_BATCH, vocab_size=loaded.vocab_size, on_batch=on_batch
         )
         completions = all(len(one.choices) == 1 for one in examples)
         right = [one.choices[one.answer] for one in examples]
         return Measured(
-            examples=loaded.holdout.digest,
-            left_out=loaded.holdout.left_out,
+            examples=self._held_out.digest,
+            left_out=self._held_out.left_out,
             completions=completions,
             chance=found.chance,
             right=found.predicted if completions else tuple(map(int, found.correct)),
@@ -151,7 +156,7 @@ class LoraTrainer:
     def _load(self, manifest: Manifest) -> _Loaded:
         """Return model and data for this manifest, after comparing everything that can be compared."""
         if self._loaded is None or self._loaded.manifest != manifest:
-            self._loaded = None  # before the next model is loaded: this machine may have no room for two
+            self._loaded = self._held_out = None  # before the next model is loaded: there may be no room for two
             tokenizer = load_tokenizer(self._slm)
             if (actual := tokenizer_digest(tokenizer)) != manifest.tokenizer_digest:
                 raise TokenizerMismatch(
@@ -171,8 +176,15 @@ class LoraTrainer:
                 too_long=manifest.task.too_long,
             )
             own = own_examples(self._evaluation, tokenizer, manifest)
-            self._require_memory(manifest, examples, own)
-            holdout = self._read_holdout(tokenizer, manifest, private, examples)
+            needed = estimate(
+                self._slm,
+                dtype=self._dtype,
+                lora=manifest.slm_lora,
+                training=largest_batch(examples, manifest.training.batch_size),
+                evaluation=evaluation_batches(own, self._device),
+                gradient_checkpointing=self._gradient_checkpointing,
+            )
+            require_memory(needed, self._device)
             model = load_with_lora(
                 self._slm,
                 lora=manifest.slm_lora,
@@ -187,45 +199,36 @@ class LoraTrainer:
                     f"LoRA on {self._slm} does not give the manifest's {len(manifest.layout)} tensors: "
                     "install the release that the coordinator runs"
                 )
-            first: Tensors = {} if holdout is None else adapter_tensors(model)
-            self._loaded = _Loaded(manifest, model, examples, own, len(tokenizer), first, holdout)
+            holds_out = self._holdout is not None
+            self._loaded = _Loaded(
+                manifest,
+                tokenizer,
+                model,
+                examples,
+                own,
+                first=adapter_tensors(model) if holds_out else {},
+                learnt=frozenset(map(_content, private)) if holds_out else frozenset(),
+            )
         return self._loaded
 
-    def _require_memory(
-        self, manifest: Manifest, examples: Sequence[Encoded], measured: Sequence[EncodedChoices]
-    ) -> None:
-        needed = estimate(
+    def _read_holdout(self, loaded: _Loaded) -> _HoldOut:
+        """Return the hold-out; it is read where it is first measured on, so that no round waits for it."""
+        assert self._holdout is not None  # noqa: S101 - nobody asks an agent without one
+        manifest = loaded.manifest
+        there = read_examples(self._holdout, manifest.task)
+        kept = [one for one in there if _content(one) not in loaded.learnt]
+        if not kept:
+            raise DataEmpty(f"all examples of {self._holdout.path} are trained on too: hold others out")
+        encoded = encode_choices(
+            loaded.tokenizer, kept, max_tokens=manifest.training.max_tokens, too_long=manifest.task.too_long
+        )
+        shape = shape_of(
             self._slm,
             dtype=self._dtype,
             lora=manifest.slm_lora,
-            training=largest_batch(examples, manifest.training.batch_size),
-            evaluation=evaluation_batches(measured, self._device),
             gradient_checkpointing=self._gradient_checkpointing,
         )
-        require_memory(needed, self._device)
-
-    def _read_holdout(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        manifest: Manifest,
-        private: Sequence[Example],
-        examples: Sequence[Encoded],
-    ) -> _HoldOut | FedCoLLMError | None:
-        """Return the hold-out, or what is wrong with it: that keeps this agent from no round."""
-        if self._holdout is None:
-            return None
-        learnt = {(one.prompt, one.choices[one.answer]) for one in private}
-        try:
-            there = read_examples(self._holdout, manifest.task)
-            kept = [one for one in there if (one.prompt, one.choices[one.answer]) not in learnt]
-            if not kept:
-                raise DataEmpty(f"all examples of {self._holdout.path} are trained on too: hold others out")
-            encoded = encode_choices(
-                tokenizer, kept, max_tokens=manifest.training.max_tokens, too_long=manifest.task.too_long
-            )
-            self._require_memory(manifest, examples, encoded)
-        except FedCoLLMError as error:
-            return error
+        require_memory(shape.evaluation(evaluation_batches(encoded, self._device)), self._device)
         return _HoldOut(encoded, len(there) - len(kept), digest_of(repr(encoded).encode()))
 
 
@@ -254,6 +257,11 @@ def own_examples(
     if len(own) < wanted:
         raise TooFewExamples(f"{asks}, and {source.path} has {len(own)} that fit: to take part, add examples")
     return own
+
+
+def _content(example: Example) -> tuple[str, str]:
+    """Return what is learnt of an example."""
+    return example.prompt, example.choices[example.answer]
 
 
 def _train(loaded: _Loaded, into: Path, seed: int, on_progress: Callable[[Progress], None]) -> Trained:

@@ -1,7 +1,7 @@
 import json
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +9,12 @@ import pytest
 import torch
 
 from services.client_agent import lora_trainer
-from services.client_agent.lora_trainer import LoraTrainer
-from services.client_agent.trainer import (
-    LocalEvaluation,
-    Measured,
-    MeasureOrder,
-    Progress,
-    StandaloneOrder,
-    Trained,
-    TrainingOrder,
-)
+from services.client_agent.trainer import LocalEvaluation, Progress
 from shared.data.examples import read_examples
 from shared.data.source import DataSource
 from shared.errors import (
     BaseModelMismatch,
     ContextTooShort,
-    DataEmpty,
     DataUnreadable,
     ExampleTooLong,
     LoraMismatch,
@@ -33,76 +23,24 @@ from shared.errors import (
     TooFewExamples,
 )
 from shared.ml import memory
-from shared.ml.adapters import adapter_layout, adapter_tensors
-from shared.ml.digests import base_model_digest, tokenizer_digest
 from shared.ml.encoding import EncodedChoices, encode_choices
 from shared.ml.evaluate import Evaluation, evaluate
 from shared.ml.free_memory import free_bytes
 from shared.ml.models import add_lora, load_with_lora
-from shared.protocol.codec import encode
 from shared.protocol.digests import digest_of
-from shared.protocol.manifest import Manifest
-from shared.protocol.terms import CohortTerms, LoraTerms, MaskingTerms, OptimiserTerms, TaskTerms, TrainingTerms
-from tests.support.tiny_models import tiny_base, tiny_directory, tiny_tokenizer
+from shared.protocol.terms import TaskTerms
+from tests.support.tiny_models import tiny_base, tiny_tokenizer
+from tests.support.training_sites import LORA, Site, site_in, trainer_of
 
-LORA = LoraTerms(rank=2, alpha=4, dropout=0.1)
 OTHER = digest_of(b"another model")
-
-
-@dataclass(frozen=True)
-class Site:
-    """An agent's machine: its trainer, and the manifest and adapter that fit to it."""
-
-    folder: Path
-    trainer: LoraTrainer
-    manifest: Manifest
-
-    def train(self, on_progress: Callable[[Progress], None] = lambda _: None, **changes: Any) -> Trained:  # noqa: ANN401
-        """Train by the manifest with some of its fields changed."""
-        manifest = self.manifest.model_copy(update=changes)
-        order = TrainingOrder(manifest=manifest, adapter=self.folder / "theta", into=self.folder / "update", seed=3)
-        return self.trainer.train(order, on_progress)
-
-
-def trainer_of(folder: Path, **settings: Any) -> LoraTrainer:  # noqa: ANN401 - settings differ in type
-    """Return a trainer of the model and the data in a folder."""
-    usual: dict[str, Any] = {"device": "cpu", "dtype": "float32", "digest_cache": folder / "digests.json"}
-    data = DataSource(path=folder / "data.jsonl")
-    return LoraTrainer(slm=str(folder / "slm"), data=data, **(usual | settings))
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """A machine with a tiny SLM and ten examples, on one thread."""
+    """A machine on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    base = tiny_directory(tmp_path / "slm")
-    rows = ({"question": f"{number} is", "choices": ["red", "blue"], "answer": "red"} for number in range(10))
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    own = ({"question": f"{word} is", "choices": ["red", "blue"], "answer": "blue"} for word in ("a", "b", "c", "d"))
-    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
-    model = add_lora(tiny_base(), rank=2, alpha=4, dropout=0.1, targets=None, seed=0)
-    (tmp_path / "theta").write_bytes(encode(adapter_tensors(model)))
-    manifest = Manifest(
-        federation="clinics",
-        run_id="run",
-        run_name="run",
-        seed=1,
-        llm_digest=digest_of(b"llm"),
-        slm_digest=base_model_digest(base),
-        tokenizer_digest=tokenizer_digest(tiny_tokenizer()),
-        slm_lora=LORA,
-        layout=adapter_layout(model),
-        adapter_config={},
-        task=TaskTerms(),
-        training=TrainingTerms(epochs=1, batch_size=4, optimiser=OptimiserTerms(learning_rate=1e-2), max_tokens=64),
-        weighting="unweighted",
-        aggregation="PlaintextAggregation",
-        cohort=CohortTerms(min_count=1, max_count=2, min_seconds=0, max_seconds=1),
-        masking=MaskingTerms(),
-        evaluation_examples=0,
-    )
-    yield Site(tmp_path, trainer_of(tmp_path), manifest)
+    yield site_in(tmp_path)
     torch.set_num_threads(threads)
 
 
@@ -312,110 +250,3 @@ def test_what_evaluation_takes_is_estimated_before_a_model_is_loaded(
     monkeypatch.setattr(memory, "free_bytes", lambda _: 1_000_000)
     with pytest.raises(MemoryTooSmall, match=r"GB activations of evaluation, .* GB logits of evaluation"):
         evaluating.train(evaluation_examples=4)
-
-
-@pytest.fixture
-def holding_out(site: Site) -> Site:
-    """The same machine with a hold-out: of its five examples one is trained on too."""
-    own = (site.folder / "own.jsonl").read_text()
-    also = json.dumps({"question": "3 is", "choices": ["blue", "red"], "answer": "red"})
-    (site.folder / "holdout.jsonl").write_text(f"{own}{also}\n")
-    return replace(site, trainer=trainer_of(site.folder, holdout=DataSource(path=site.folder / "holdout.jsonl")))
-
-
-def measure(site: Site, adapter: Path | None = None) -> Measured:
-    """Measure an adapter on the hold-out."""
-    return site.trainer.measure(MeasureOrder(manifest=site.manifest, adapter=adapter), lambda: None)
-
-
-def test_an_adapter_is_measured_example_by_example(holding_out: Site) -> None:
-    """On those of the hold-out that are not trained on, with what any other evaluation says of them."""
-    examples = read_examples(DataSource(path=holding_out.folder / "own.jsonl"), TaskTerms())
-    encoded = encode_choices(tiny_tokenizer(), examples, max_tokens=64)
-    model = add_lora(tiny_base(), rank=2, alpha=4, dropout=0.1, targets=None, seed=0)
-    expected = evaluate(model, encoded, batch_size=32, vocab_size=260, on_batch=lambda: None)
-    found = measure(holding_out)
-    assert (found.left_out, found.chance, found.completions) == (1, 0.5, False)
-    assert found.right == tuple(map(int, expected.correct))
-    assert found.losses == pytest.approx([-of[1] for of in expected.log_likelihoods])
-    assert sum(found.losses) / sum(found.tokens) == pytest.approx(expected.loss)
-    holding_out.train()
-    assert measure(holding_out, holding_out.folder / "update").losses != found.losses
-    assert measure(holding_out) == found
-
-
-def test_completions_are_measured_token_by_token(holding_out: Site) -> None:
-    """How many of each answer's tokens are the most likely ones, of how many."""
-    for name in ("data", "holdout"):
-        rows = ({"prompt": f"{name} {number}", "answer": "red" * (number + 1)} for number in range(3))
-        (holding_out.folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = TaskTerms(kind="completion", template="{question}")
-    found = measure(replace(holding_out, manifest=holding_out.manifest.model_copy(update={"task": task})))
-    assert (found.completions, found.chance, found.left_out) == (True, 0.0, 0)
-    assert found.tokens == (1, 3, 5)
-    assert all(0 <= right <= tokens for right, tokens in zip(found.right, found.tokens, strict=True))
-
-
-def test_a_standalone_training_begins_from_theta_0(holding_out: Site) -> None:
-    """From the adapter that a worker makes of the run's seed, to the byte; and evaluates nothing for the run."""
-    model = add_lora(tiny_base(), rank=2, alpha=4, dropout=0.1, targets=None, seed=holding_out.manifest.seed)
-    (holding_out.folder / "theta").write_bytes(encode(adapter_tensors(model)))
-    in_the_run = holding_out.train()
-    order = StandaloneOrder(manifest=holding_out.manifest, adapter=None, into=holding_out.folder / "alone", seed=3)
-    assert holding_out.trainer.train_alone(order, lambda: None).digest == in_the_run.digest
-
-
-class _Enough(Exception):
-    """Somebody else has come."""
-
-
-def test_what_gave_way_leaves_nothing_behind(holding_out: Site) -> None:
-    """After a training or a measurement that was broken off, a round's update is the same to the byte."""
-    expected = holding_out.train().digest
-    steps = iter(range(2))
-
-    def give_way() -> None:
-        if next(steps, None) is None:
-            raise _Enough
-
-    order = StandaloneOrder(manifest=holding_out.manifest, adapter=None, into=holding_out.folder / "alone", seed=9)
-    with pytest.raises(_Enough):
-        holding_out.trainer.train_alone(order, give_way)
-    steps = iter(range(1))
-    with pytest.raises(_Enough):
-        holding_out.trainer.measure(MeasureOrder(manifest=holding_out.manifest, adapter=None), give_way)
-    assert not (holding_out.folder / "alone").exists()
-    assert holding_out.train().digest == expected
-
-
-def test_what_is_wrong_with_the_hold_out_keeps_nobody_from_training(
-    holding_out: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file that is not there, one whose examples are all trained on, or too little memory: told where it is used."""
-    file = holding_out.folder / "holdout.jsonl"
-    kept = file.read_text()
-    file.write_text((holding_out.folder / "data.jsonl").read_text())
-    holding_out.train()
-    with pytest.raises(DataEmpty, match=r"all examples of .*holdout\.jsonl are trained on too"):
-        measure(holding_out)
-    file.unlink()
-    gone = replace(holding_out, manifest=holding_out.manifest.model_copy(update={"run_id": "next"}))
-    gone.train()
-    with pytest.raises(DataUnreadable, match=r"holdout\.jsonl"):
-        measure(gone)
-    rows = [{"question": "why " * 5, "choices": [f"{word} red" for word in "abcdefgh"], "answer": "a red"}] * 4
-    file.write_text(kept + "".join(json.dumps(row) + "\n" for row in rows))
-    large = replace(holding_out, manifest=holding_out.manifest.model_copy(update={"run_id": "large"}))
-    needed = []
-    real = lora_trainer.require_memory
-
-    def too_small(estimate: memory.Estimate, device: torch.device) -> None:
-        needed.append(estimate.total_bytes)
-        if estimate.total_bytes > needed[0]:
-            raise MemoryTooSmall("no room")
-        real(estimate, device)
-
-    monkeypatch.setattr(lora_trainer, "require_memory", too_small)
-    large.train()
-    with pytest.raises(MemoryTooSmall):
-        measure(large)
