@@ -13,6 +13,7 @@ from peft import PeftModel
 from torch.nn import functional
 
 from shared.ml.encoding import Encoded
+from shared.ml.train import optimiser_step
 from shared.protocol.terms import OptimiserTerms
 
 IGNORED = -100
@@ -27,7 +28,7 @@ def random_batches(examples: Sequence[Encoded], batch_size: int, seed: int) -> l
 
 @dataclass
 class PlainLoop:
-    """Two full forward passes, cross-entropy and KL divergence, two backward passes, two steps of AdamW.
+    """Two full forward passes, cross-entropy and KL divergence, two backward passes, two steps of our AdamW.
 
     picked: take the answers' logits before the losses. Else the losses are computed everywhere, and what is of no
     answer is left out of their means, as trainers do it that know labels alone.
@@ -41,13 +42,7 @@ class PlainLoop:
     def run(self, batches: Sequence[Sequence[Encoded]]) -> list[float]:
         """Take a step for each batch, with lambda = 1 and forward KL; return the losses L2 (Eq. 6)."""
         models = (self.llm, self.slm)
-        weights = [[weight for weight in model.parameters() if weight.requires_grad] for model in models]
-        adamw = [
-            torch.optim.AdamW(
-                of, lr=self.optimiser.learning_rate, betas=(self.optimiser.beta1, self.optimiser.beta2), weight_decay=0
-            )
-            for of in weights
-        ]
+        step_weights = [optimiser_step(model, self.optimiser) for model in models]
         for model in models:
             model.train()
         losses = []
@@ -58,10 +53,8 @@ class PlainLoop:
             made = [self._loss(own_BTV, peer_BTV, labels_BT[:, 1:]) for own_BTV, peer_BTV in pairs]
             for loss in made:
                 loss.backward()  # type: ignore[no-untyped-call]
-            for of, optimiser in zip(weights, adamw, strict=True):
-                torch.nn.utils.clip_grad_norm_(of, self.optimiser.clip_norm)
-                optimiser.step()
-                optimiser.zero_grad()
+            for step in step_weights:
+                step("the plain loop")
             losses.append(math.fsum(float(loss.detach()) for loss in made))
         return losses
 

@@ -1,6 +1,6 @@
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +152,26 @@ def test_the_plain_loop_is_co_tuning():
         assert loop.run(list(batches(encoded, batch_size=4, seed=derive_seed(3, 0)))) == pytest.approx(losses, rel=1e-4)
         for one, other, before in zip(ours, plain, begin, strict=True):
             assert apart(adapter_tensors(one), adapter_tensors(other), before) < 0.01
+
+
+def test_both_loops_take_their_steps_with_the_same_adamw(monkeypatch: pytest.MonkeyPatch):
+    """Else a ratio of seconds would be one of optimisers too."""
+    made = []
+
+    class Recorded(torch.optim.AdamW):
+        def __init__(self, weights: Iterable[torch.Tensor], **settings: object) -> None:
+            made.append(settings)
+            super().__init__(weights, **settings)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Recorded)
+    encoded = encode_examples(tiny_tokenizer(), [Example("x", ("a",), 0)], max_tokens=32)
+    optimiser = OptimiserTerms(learning_rate=0.01, weight_decay=0.1)
+    terms = CotuningTerms(batch_size=1, llm_optimiser=optimiser, slm_optimiser=optimiser)
+    pair = tiny_lora(seed=1), tiny_lora(seed=2)
+    cotune(*pair, encoded, terms=terms, seed=3, vocab_size=260, on_step=lambda *_: None)
+    PlainLoop(*pair, optimiser).run([encoded])
+    assert len(made) == 4
+    assert all(settings == made[0] for settings in made)
 
 
 def test_random_batches_have_each_example_once():
