@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Final, Literal, TypeAlias
@@ -22,7 +23,7 @@ from peft import PeftModel
 
 from bench.command_line import above_zero, whole
 from bench.cotuning_plain import PlainLoop, random_batches
-from bench.flops import machine_of, shape_of
+from bench.flops import Epoch, machine_of, operations_of, shape_of, utilisation
 from bench.resident import grown
 from bench.scoring_tasks import question_set
 from bench.side_by_side import Taken, apart, options_of, print_report, ratio_lines
@@ -135,35 +136,17 @@ def agreement(pair: Pair) -> Iterator[str]:
     )
 
 
-def utilisation(pair: Pair, seconds: Mapping[Side, float]) -> Iterator[str]:
+def epochs(pair: Pair, seconds: Mapping[Side, float]) -> Iterator[str]:
     """Yield the least that an epoch needs, and how near the loops come to it."""
-    shapes = [shape_of(model) for model in pair.models.values()]
-    steps = len(pair.batches_of("ours"))
-    machine = machine_of(pair.device, torch.float32)
-
-    def operations(tokens: int, head_tokens: int) -> int:
-        return sum(shape.operations(tokens, head_tokens) for shape in shapes)
-
-    def padded(side: Side) -> int:
-        widths = [(len(chosen), max(len(one.token_ids) for one in chosen)) for chosen in pair.batches_of(side)]
-        return sum(rows * (width - (side == "ours")) for rows, width in widths)  # our last token predicts nothing
-
-    answers = sum(len(one.token_ids) - one.answer_start for one in pair.examples)
-    needed = operations(sum(len(one.token_ids) - 1 for one in pair.examples), answers)
-    read = sum(shape.bytes_read(steps) for shape in shapes)
-    yield (
-        f"an epoch needs {needed / 1e12:.2f} T operations in matrix products and reads {read / 1e9:.0f} GB of weights; "
-        f"at the {machine.operations / 1e9:.0f} G operations a second of a large product here, and "
-        f"{machine.bytes_read / 1e9:.0f} GB a second, that is {machine.least_seconds(needed, read):.1f} seconds"
+    compared: Sequence[Side] = ("ours", "plain")
+    yield from utilisation(
+        machine_of(pair.device, torch.float32),
+        [shape_of(model) for model in pair.models.values()],
+        {side: Epoch(operations_of(partial(pair.run, side)), seconds[side]) for side in compared},
+        tokens=sum(len(one.token_ids) - 1 for one in pair.examples),
+        answers=sum(len(one.token_ids) - one.answer_start for one in pair.examples),
+        steps=len(pair.batches_of("ours")),
     )
-    heads: Mapping[Side, int] = {"ours": answers, "plain": padded("plain")}
-    for side, head_tokens in heads.items():
-        times = operations(padded(side), head_tokens) / needed
-        share = needed / machine.operations / seconds[side]
-        yield (
-            f"  {side}: {100 * share:.0f} % of these operations a second; with padding and what the head does beside "
-            f"the answers it computes {times:.2f} times as many, and the rest is norms, attention, LoRA and losses"
-        )
 
 
 def peak_bytes(case: Case, side: Side) -> int:
@@ -201,7 +184,7 @@ def report(case: Case, repeats: int) -> Iterator[str]:
     yield "an epoch, each in its own order"
     yield from ratio_lines(NAMES["plain"], ours, plain, wanted=FASTER)
     yield from ratio_lines(NAMES["picked"], ours, picked, wanted=None)
-    yield from utilisation(pair, {side: median(turn[side].seconds for turn in turns) for side in SIDES})
+    yield from epochs(pair, {side: median(turn[side].seconds for turn in turns) for side in SIDES})
     del pair
     peaks = {side: peak_bytes(case, side) for side in SIDES}
     yield (

@@ -1,15 +1,16 @@
-"""The least that a training step can cost: operations of its matrix products, bytes of the weights, and what runs here.
+"""The least that training can cost, operations of matrix products and bytes of weights, and how near loops come to it.
 
 With LoRA on frozen weights a step computes each product twice: forward, and for the gradient of its input. The weights'
 own gradients are not wanted, and LoRA, norms, attention and losses are left out: they are small beside it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from transformers import PreTrainedModel
 
 _PASSES = 2
@@ -63,6 +64,61 @@ def machine_of(device: torch.device, dtype: torch.dtype) -> Machine:
         operations=2 * _LARGE**3 / _best(lambda: square @ square, device),
         bytes_read=long.numel() * long.element_size() / _best(long.sum, device),
     )
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What a loop has computed, and how long it took."""
+
+    operations: int
+    seconds: float
+
+
+def operations_of(work: Callable[[], object]) -> int:
+    """Do it, more slowly, and return the operations of its matrix products, those of LoRA and attention included."""
+    counter = FlopCounterMode(display=False)
+    aten = torch.ops.aten
+    for uncounted, counted in (  # the same operations under other names, which the counter does not know
+        (aten.addmm_, aten.addmm),
+        (aten._scaled_dot_product_flash_attention_for_cpu, aten._scaled_dot_product_flash_attention),  # noqa: SLF001
+        (
+            aten._scaled_dot_product_flash_attention_for_cpu_backward,  # noqa: SLF001
+            aten._scaled_dot_product_flash_attention_backward,  # noqa: SLF001
+        ),
+    ):
+        counter.flop_registry[uncounted] = flop_registry[counted]
+    with counter:
+        work()
+    return counter.get_total_flops()
+
+
+def utilisation(
+    machine: Machine, shapes: Sequence[Shape], sides: Mapping[str, Epoch], *, tokens: int, answers: int, steps: int
+) -> Iterator[str]:
+    """Yield the least that an epoch needs, and how near the loops come to it.
+
+    Args:
+        machine: where they ran.
+        shapes: of the models, each of which takes all steps.
+        sides: by name.
+        tokens: from which others are predicted, without padding.
+        answers: tokens that are predicted for a loss.
+        steps: of the epoch.
+    """
+    needed = sum(shape.operations(tokens, answers) for shape in shapes)
+    read = sum(shape.bytes_read(steps) for shape in shapes)
+    yield (
+        f"an epoch needs {needed / 1e12:.2f} T operations in matrix products and reads {read / 1e9:.0f} GB of weights; "
+        f"at the {machine.operations / 1e9:.0f} G operations a second of a large product here, and "
+        f"{machine.bytes_read / 1e9:.0f} GB a second, that is {machine.least_seconds(needed, read):.1f} seconds"
+    )
+    for name, epoch in sides.items():
+        share, rate = (100 * of / machine.operations / epoch.seconds for of in (needed, epoch.operations))
+        yield (
+            f"  {name}: {share:.0f} % of these operations a second; with padding, LoRA, attention and what the head "
+            f"does beside the answers it computes {epoch.operations / needed:.2f} times as many, at {rate:.0f} % of a "
+            "large product's rate: smaller products, norms, losses and AdamW are the rest"
+        )
 
 
 def _best(work: Callable[[], object], device: torch.device) -> float:

@@ -2,7 +2,8 @@
 
 Both get the same model in float32, LoRA, questions of ARC-Easy, tokens, examples a batch, loss (of the answer alone),
 AdamW with a constant rate, and threads. First the same batches in the same order, for the losses and the adapters; then
-an epoch of each in its own order, each side's turn after the other's. trl runs in a virtual environment of its own and
+an epoch of each in its own order, each side's turn after the other's; then once more, not timed, to count what each
+computes beside the least that is needed. trl runs in a virtual environment of its own and
 in its defaults otherwise, but for gradient checkpointing, which is off on both sides, and bf16. It has a sampler by
 length as well, which is not its default and is measured apart.
 """
@@ -13,8 +14,10 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -22,6 +25,7 @@ from safetensors.numpy import load_file, save_file
 
 from bench.command_line import above_zero, whole
 from bench.environments import environment
+from bench.flops import Epoch, machine_of, operations_of, shape_of, utilisation
 from bench.other_side import OtherSide, same_versions
 from bench.scoring_tasks import question_set
 from bench.side_by_side import Taken, apart, options_of, print_report, ratio_lines
@@ -29,7 +33,7 @@ from shared.ml.adapters import adapter_config, adapter_tensors, load_adapter
 from shared.ml.encoding import Encoded, batches, encode_examples
 from shared.ml.models import load_tokenizer, load_with_lora, pick_device
 from shared.ml.seeding import derive_seed
-from shared.ml.train import train_local
+from shared.ml.train import steps_per_epoch, train_local
 from shared.protocol.terms import LoraTerms, OptimiserTerms
 
 TRL = "trl==1.16.0"
@@ -46,7 +50,7 @@ class Ours:
     def __init__(self, model: PeftModel, batch_size: int, learning_rate: float, vocab_size: int) -> None:
         self.model = model
         self._begin = adapter_tensors(model)
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._optimiser = OptimiserTerms(learning_rate=learning_rate)
         self._vocab_size = vocab_size
 
@@ -57,7 +61,7 @@ class Ours:
 
     def order(self, examples: Sequence[Encoded]) -> list[Encoded]:
         """Return the examples in the order in which an epoch takes them."""
-        epoch = batches(examples, batch_size=self._batch_size, seed=derive_seed(SEED, 0))
+        epoch = batches(examples, batch_size=self.batch_size, seed=derive_seed(SEED, 0))
         return [one for batch in epoch for one in batch]
 
     def train(self, examples: Sequence[Encoded]) -> tuple[Taken, list[float]]:
@@ -69,7 +73,7 @@ class Ours:
             self.model,
             examples,
             epochs=1,
-            batch_size=self._batch_size,
+            batch_size=self.batch_size,
             optimiser=self._optimiser,
             seed=SEED,
             vocab_size=self._vocab_size,
@@ -90,14 +94,20 @@ class Theirs:
         self, examples: Sequence[Encoded], *, sampling: str, into: Path | None = None
     ) -> tuple[Taken, list[float]]:
         """Train one epoch; return how long it took, and the loss of each step if the adapter goes ``into`` a folder."""
-        found = self.side.ask(
+        found = self._asked(examples, sampling=sampling, into=str(into) if into else None, count=False)
+        return Taken(found["seconds"], found["cpu_seconds"]), found["losses"]
+
+    def operations(self, examples: Sequence[Encoded]) -> int:
+        """Train one epoch as trl does by default, and return the operations of its matrix products."""
+        return int(self._asked(examples, sampling="random", into=None, count=True)["operations"])
+
+    def _asked(self, examples: Sequence[Encoded], **settings: object) -> Any:  # noqa: ANN401 - what JSON can say
+        return self.side.ask(
             texts=[(one.token_ids, one.answer_start) for one in examples],
-            sampling=sampling,
-            into=str(into) if into else None,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            **settings,
         )
-        return Taken(found["seconds"], found["cpu_seconds"]), found["losses"]
 
 
 def agreement(ours: Ours, theirs: Theirs, examples: Sequence[Encoded], begin: Path, end: Path) -> str:
@@ -115,7 +125,7 @@ def agreement(ours: Ours, theirs: Theirs, examples: Sequence[Encoded], begin: Pa
 
 
 def speed(ours: Ours, theirs: Theirs, examples: Sequence[Encoded], repeats: int) -> Iterator[str]:
-    """Take turns, each in its own order; yield examples a second and ratios."""
+    """Take turns, each in its own order; yield examples a second, ratios, and how near both are to the floor."""
     turns = [
         (
             ours.train(examples)[0],
@@ -131,6 +141,17 @@ def speed(ours: Ours, theirs: Theirs, examples: Sequence[Encoded], repeats: int)
     yield from ratio_lines("trl", mine, random, wanted=WANTED)
     yield "the same, trl with its sampler by length"
     yield from ratio_lines("trl", mine, by_length, wanted=None)
+    yield from utilisation(
+        machine_of(ours.model.device, torch.float32),
+        [shape_of(ours.model)],
+        {
+            "ours": Epoch(operations_of(partial(ours.train, examples)), median(one.seconds for one in mine)),
+            "trl": Epoch(theirs.operations(examples), median(one.seconds for one in random)),
+        },
+        tokens=sum(len(one.token_ids) - 1 for one in examples),
+        answers=sum(len(one.token_ids) - one.answer_start for one in examples),
+        steps=steps_per_epoch(len(examples), ours.batch_size),
+    )
 
 
 def report(options: argparse.Namespace) -> Iterator[str]:

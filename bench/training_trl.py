@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from bench.flops import operations_of
 from bench.other_side import answer_questions
 
 IGNORED = -100
@@ -51,9 +52,19 @@ class Trl:
         self._cpu = device == "cpu"
 
     def train(
-        self, texts: list[tuple[list[int], int]], sampling: str, batch_size: int, learning_rate: float, into: str | None
+        self,
+        texts: list[tuple[list[int], int]],
+        sampling: str,
+        batch_size: int,
+        learning_rate: float,
+        into: str | None,
+        *,
+        count: bool,
     ) -> dict[str, object]:
-        """Train one epoch; return seconds and the loss of each step, if the adapter is wanted ``into`` a folder."""
+        """Train one epoch; return seconds and the loss of each step, if the adapter is wanted ``into`` a folder.
+
+        Or ``count`` the operations, which takes longer, and return these alone.
+        """
         set_peft_model_state_dict(self._model, load_file(self._adapter / "adapter_model.safetensors"))
         rows = [
             {"input_ids": ids, "labels": [IGNORED] * start + ids[start:], "length": len(ids)} for ids, start in texts
@@ -86,6 +97,8 @@ class Trl:
                 processing_class=self._tokenizer,
                 callbacks=[watch],
             )
+            if count:
+                return {"operations": operations_of(trainer.train)}
             trainer.train()
         if into:
             self._model.save_pretrained(into)

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 
 from bench.cotuning_plain import PlainLoop, random_batches
-from bench.flops import Machine, Shape, shape_of
+from bench.flops import Epoch, Machine, Shape, operations_of, shape_of, utilisation
 from bench.other_side import OtherSide, same_versions
 from bench.resident import grown
 from bench.scoring import Compared, Theirs, compared
@@ -22,6 +22,7 @@ from shared.ml.cotune import cotune
 from shared.ml.encoding import batches, encode_examples
 from shared.ml.evaluate import Evaluation
 from shared.ml.seeding import derive_seed
+from shared.ml.train import train_local
 from shared.protocol.terms import CotuningTerms, OptimiserTerms
 from tests.support.tiny_models import tiny_base, tiny_lora, tiny_tokenizer
 
@@ -197,6 +198,63 @@ def test_operations_are_those_of_the_matrix_products(family: str, tied: bool):  
     assert found == Shape(body=layers, head=264 * 32, bytes_a_weight=4) == shape_of(tiny_lora(family))
     assert found.operations(tokens=10, head_tokens=3) == 2 * 2 * (10 * layers + 3 * 264 * 32)
     assert found.bytes_read(steps=5) == 2 * 5 * 4 * (layers + 264 * 32)
+
+
+def test_operations_are_counted_under_each_of_their_names():
+    """Of a product, one that is added in place, and attention on a CPU; in both directions."""
+    a, b, c = torch.ones(2, 3, requires_grad=True), torch.ones(3, 5), torch.zeros(2, 5)
+    product = 2 * 2 * 3 * 5
+    assert operations_of(lambda: (a @ b).sum().backward()) == 2 * product
+    with torch.no_grad():
+        assert operations_of(lambda: c.addmm_(a, b)) == product
+    query = torch.ones(1, 2, 16, 8, requires_grad=True)
+    scores = 2 * 2 * 16 * 16 * 8
+
+    def attend() -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(query, query, query)
+
+    assert operations_of(attend) == 2 * scores
+    assert operations_of(lambda: attend().sum().backward()) == 7 * scores
+
+
+def test_a_training_computes_little_more_than_it_needs():
+    """What is counted is what a step was said to need, with LoRA, attention and a little padding."""
+    model = tiny_lora(hidden=64)
+    encoded = encode_examples(tiny_tokenizer(), [Example("x" * 20, ("red",), 0)] * 4, max_tokens=32)
+    count = operations_of(
+        lambda: train_local(
+            model,
+            encoded,
+            epochs=1,
+            batch_size=2,
+            optimiser=OptimiserTerms(learning_rate=0.01),
+            seed=0,
+            vocab_size=260,
+            on_step=lambda *_: None,
+        )
+    )
+    tokens = sum(len(one.token_ids) - 1 for one in encoded)
+    answers = sum(len(one.token_ids) - one.answer_start for one in encoded)
+    assert 1 < count / shape_of(model).operations(tokens, answers) < 1.5
+
+
+def test_loops_are_told_by_what_they_need_and_what_they_compute():
+    """The least time first; then how near each comes to it, and at what rate it computes what else it does."""
+    lines = utilisation(
+        Machine(operations=1e12, bytes_read=1e9),
+        [Shape(body=10**8, head=10**8, bytes_a_weight=4)] * 2,
+        {"ours": Epoch(operations=2 * 10**11, seconds=0.5), "theirs": Epoch(operations=3 * 10**11, seconds=1.0)},
+        tokens=100,
+        answers=25,
+        steps=2,
+    )
+    floor, ours, theirs = lines
+    assert floor.startswith("an epoch needs 0.10 T operations in matrix products and reads 6 GB of weights")
+    assert floor.endswith("that is 6.4 seconds")
+    assert ours.startswith("  ours: 20 % of these operations a second")
+    assert "computes 2.00 times as many, at 40 % of a large product's rate" in ours
+    assert theirs.startswith("  theirs: 10 % ")
+    assert "computes 3.00 times as many, at 30 % of" in theirs
 
 
 def test_the_least_time_is_what_takes_longer():
