@@ -47,10 +47,15 @@ def record(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list
 def machine(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Iterator[str]:
     """Yield what figures are of: the command, the machine, the load on it, and the versions."""
     yield f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {' '.join(record(parser, options))}"
-    names = [line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")]
-    yield f"{os.cpu_count()} x {names[0] if names else platform.machine()}, load {os.getloadavg()[0]:.1f} before"
+    yield f"{processors()}, load {os.getloadavg()[0]:.1f} before"
     packages = " ".join(f"{name} {version(name)}" for name in ("numpy", "cryptography"))
     yield f"Python {platform.python_version()}, {packages}"
+
+
+def processors() -> str:
+    """Return how many cores there are, and of what kind."""
+    names = [line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")]
+    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
 
 
 def _cpu_info() -> Sequence[str]:

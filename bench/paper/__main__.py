@@ -5,13 +5,13 @@ What has been run is kept, and a run that was stopped goes on: the same command 
 """
 
 import argparse
+import hashlib
 import signal
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
-from bench.command_line import machine, whole
-from bench.paper.cache import PACKAGES, Cache, code_digest
+from bench.command_line import record, whole
+from bench.paper.cache import Cache
 from bench.paper.config import read_experiment
 from bench.paper.methods import cells_of
 from bench.paper.parties import write_parties
@@ -34,12 +34,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=whole(1), default=1, help="runs at a time; the cores are shared among them")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what it began, as Ctrl-C does
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    made_by = [*machine(parser, arguments), f"{packages}, code {code_digest()[:12]}"]
     try:
         experiment = read_experiment(arguments.experiment)
         cache = Cache(arguments.cache.resolve())
-        parties = write_parties(experiment.data, arguments.data, cache.folder / "data" / arguments.experiment.stem)
+        split = hashlib.sha256(f"{arguments.data.resolve()} {experiment.data.model_dump_json()}".encode()).hexdigest()
+        parties = write_parties(experiment.data, arguments.data, cache.folder / "data" / split[:12])
         llm, slm = ((arguments.models / name).resolve() for name in (experiment.llm, experiment.slm))
         keyed = [keyed_cell(experiment, cell, cache, parties, llm=llm, slm=slm) for cell in cells_of(experiment)]
         outcomes = run_cells(experiment, keyed, cache, jobs=arguments.jobs)
@@ -47,7 +46,7 @@ def main() -> None:
         sys.exit(f"{parser.prog}: stopped; the same command goes on")
     except (FedCoLLMError, RuntimeError) as error:
         sys.exit(f"{parser.prog}: {error}")
-    print(write_report(experiment, outcomes, parties, made_by, arguments.out))
+    print(write_report(experiment, outcomes, parties, " ".join(record(parser, arguments)), arguments.out))
 
 
 if __name__ == "__main__":

@@ -12,14 +12,17 @@ from bench.paper.config import Experiment
 from bench.paper.methods import Cell, terms_of
 from bench.paper.parties import AUXILIARY, VALIDATION
 from shared.ml.digests import base_model_digest
+from shared.ml.models import pick_device
 
 ROOT = Path(__file__).parents[2]
 CODE = (
-    *("shared/ml", "services/client_agent/lora_trainer.py", "services/coordinator/worker/model_pair.py"),
-    *("bench/paper/cells.py", "bench/paper/judge.py"),
+    *("shared", "services", "bench/federation.py", "bench/no_op.py"),
+    *(f"bench/paper/{name}.py" for name in ("cells", "judge", "methods", "parties")),
 )
-"""What computes a result; the rest of the product moves it about, and has tests of its own."""
-PACKAGES = ("torch", "transformers", "peft")
+"""What makes a result, and the bytes on its way."""
+FOR_PEOPLE = ("cli", "web", "dashboard")
+"""Folders of those whose code has no part in it."""
+PACKAGES = ("torch", "transformers", "peft", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Cache:
             "agents": cell.agents,
             "examples": {party: _digest(place.parties.source(party).path) for party in parties},
             "columns": place.parties.columns.model_dump(mode="json"),
-            "held": [experiment.dtype, experiment.device],
+            "held": [experiment.dtype, str(pick_device(experiment.device))],
             "code": code_digest(),
             "versions": {package: version(package) for package in PACKAGES},
         }
@@ -89,7 +92,8 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _sources(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+    every = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    return [file for file in every if not set(file.relative_to(path).parts) & set(FOR_PEOPLE)]
 
 
 def _digest(file: Path) -> str:

@@ -4,6 +4,7 @@ A run that was stopped goes on where it was: its coordinator's store lies in the
 """
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from services.client_agent.status import Status
 from services.client_agent.trainer import Progress, Trained, Trainer, TrainingOrder
 from services.coordinator.records import Round
 from services.coordinator.worker.model_pair import ModelPair
-from shared.folders import file_digest, write_whole
+from shared.folders import write_whole
 from shared.protocol.codec import blob_bytes
 from shared.protocol.messages import RoundScores, RunView
 from shared.protocol.rounds import RoundState, RunState
@@ -53,13 +54,25 @@ class Adapter(BaseModel):
     model_config = FROZEN
 
 
+class Made(BaseModel):
+    """When a cell was run, and by what; ``jobs`` at a time. What a report of it says is of this."""
+
+    date: str
+    machine: str
+    jobs: int
+    versions: str
+    code: str
+    model_config = FROZEN
+
+
 class Outcome(BaseModel):
     """What came of a cell.
 
     measured: by model: ``slm_aggregated`` (the last round's mean), ``slm`` and ``llm`` (after co-tuning), as far as the
         method has them.
     curve: of every round, on the validation set.
-    steps: optimiser steps of each agent on its own examples, over all rounds.
+    steps: optimiser steps of each agent on its own examples, over all rounds, refused ones too.
+    ended: why the run ended before its last round, if it did: what is measured was published until then.
     """
 
     method: str
@@ -72,6 +85,8 @@ class Outcome(BaseModel):
     traffic: Mapping[str, Sent] = {}
     adapter: Adapter | None = None
     seconds: float = 0.0
+    ended: str | None = None
+    made: Made | None = None
     model_config = FROZEN
 
 
@@ -96,11 +111,11 @@ class _Counted:
         self._say = say
 
     async def train(self, order: TrainingOrder, on_progress: Callable[[Progress], None]) -> Trained:
-        """Train, and write the steps down under the adapter that it began with."""
+        """Train, and write the steps down under the round's seed: one that is done again counts once."""
         self._say(f"{self._name} trains")
         trained = await self._trainer.train(order, on_progress)
         with self._notes.open("a") as notes:
-            notes.write(json.dumps([self._name, file_digest(order.adapter), trained.steps]) + "\n")
+            notes.write(json.dumps([self._name, order.seed, trained.steps]) + "\n")
         return trained
 
 
@@ -180,8 +195,12 @@ async def _federate(
         finally:
             traffic.note()
         with federation.context.store.read() as tx:
-            rounds = [one for one in tx.rounds(RUN_ID) if one.state is RoundState.PUBLISHED]
-        if view.state is not RunState.FINISHED or not rounds:
+            every_round = tx.rounds(RUN_ID)
+        rounds = [one for one in every_round if one.state is RoundState.PUBLISHED]
+        finished = view.state is RunState.FINISHED
+        # A gate that refuses round after round ends a run too: that is its result.
+        if not rounds or not (finished or every_round[-1].state is RoundState.REFUSED):
+            shutil.rmtree(place.folder)  # a run that has failed cannot go on
             raise RuntimeError(f"{cell.name}: the run is {view.state}, {view.reason or 'and nothing was published'}")
         layout = federation.context.lifecycle.manifest(RUN_ID).manifest.layout
         found = Outcome(
@@ -190,9 +209,10 @@ async def _federate(
             seed=cell.seed,
             rounds=len(rounds),
             curve=tuple(one.scores for one in rounds if one.scores is not None),
-            steps=_steps(notes),
+            steps=steps_of(notes),
             traffic=traffic.note(),
             adapter=Adapter(parameters=parameter_count(layout), bytes=blob_bytes(layout)),
+            ended=None if finished else view.reason,
         )
         last = _adapters(rounds[-1], cotuned=terms.cotuning.passes > 0)
         return found, {name: federation.context.blobs.path(digest) for name, digest in last.items()}
@@ -216,9 +236,9 @@ def _adapters(last: Round, *, cotuned: bool) -> dict[str, str]:
     return {name: digest for name, digest in named.items() if digest and (cotuned or name == "slm")}
 
 
-def _steps(notes: Path) -> dict[str, int]:
+def steps_of(notes: Path) -> dict[str, int]:
     """Return each agent's steps; a training that was done twice, because the run was stopped in it, counts once."""
-    by_training = {(name, adapter): steps for name, adapter, steps in map(json.loads, notes.read_text().splitlines())}
+    by_training = {(name, seed): steps for name, seed, steps in map(json.loads, notes.read_text().splitlines())}
     total: Counter[str] = Counter()
     for (name, _), steps in by_training.items():
         total[name] += steps

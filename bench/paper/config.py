@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field
 
+from bench.data_settings import read_data_settings
 from services.coordinator.presets import PRESETS
 from shared.configuration import read_toml, validate
 from shared.devices import DeviceName, DtypeName
@@ -76,11 +77,16 @@ def read_experiment(path: Path) -> Experiment:
         ConfigurationError: there is no such file, or it says something that an experiment cannot be.
     """
     experiment = validate(Experiment, read_toml(Experiment, path), what=str(path))
-    if isinstance(experiment.data, DataFiles):
-        settings = path.parent / experiment.data.settings  # like every path in a file, from where the file lies
-        experiment = experiment.model_copy(
-            update={"data": experiment.data.model_copy(update={"settings": settings.resolve()})}
-        )
     if experiment.preset not in PRESETS:
         raise ConfigurationError(f"{path}: there is no preset {experiment.preset!r}: there are {', '.join(PRESETS)}")
-    return experiment
+    if isinstance(experiment.data, DemoData):
+        return experiment
+    settings = (path.parent / experiment.data.settings).resolve()  # like every path in a file, from where the file lies
+    if not settings.is_file():
+        raise ConfigurationError(f"{path}: there is no file {settings}: data.settings is one such as examples/data has")
+    if read_data_settings(settings)[1].kind != "multiple_choice":
+        raise ConfigurationError(
+            f"{path}: {settings.name} is of completions, and no answer of theirs is right or wrong as a whole: methods "
+            "are compared on multiple choice"
+        )
+    return experiment.model_copy(update={"data": experiment.data.model_copy(update={"settings": settings})})

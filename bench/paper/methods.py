@@ -2,7 +2,8 @@
 
 Every client makes the same number of optimiser steps on its private data in all of them: T rounds of E epochs at one
 batch size. Centralized is the LLM with one party that has everybody's examples and the auxiliary set, at the LLM's own
-learning rate: T rounds of E epochs too, so that it makes as many steps as all parties together.
+learning rate: T times E epochs too, so that it makes as many steps as all parties together, in one round, because
+nothing makes its optimiser begin anew.
 """
 
 from collections.abc import Iterator, Mapping
@@ -105,8 +106,12 @@ def terms_of(experiment: Experiment, cell: Cell, *, llm: Path, slm: Path) -> Run
     }
     terms = preset_terms(experiment.preset, llm=str(llm), slm=str(slm), **above)
     if method.trains == "llm":
-        training = terms.training.model_copy(update={"optimiser": terms.cotuning.llm_optimiser})
-        terms = terms.model_copy(update={"slm": terms.llm, "slm_lora": terms.llm_lora, "training": training})
+        training = terms.training.model_copy(
+            update={"optimiser": terms.cotuning.llm_optimiser, "epochs": terms.rounds * terms.training.epochs}
+        )
+        terms = terms.model_copy(
+            update={"slm": terms.llm, "slm_lora": terms.llm_lora, "training": training, "rounds": 1}
+        )
     if terms.cotuning.passes == 0:  # nobody needs the other model
         terms = terms.model_copy(update={"llm": terms.slm, "llm_lora": terms.slm_lora})
     return terms

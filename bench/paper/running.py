@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from queue import Queue
 
@@ -26,8 +28,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from bench.paper.cache import Cache
-from bench.paper.cells import Outcome, Place, run_cell
+from bench.command_line import processors
+from bench.paper.cache import PACKAGES, Cache, code_digest
+from bench.paper.cells import Made, Outcome, Place, run_cell
 from bench.paper.config import Experiment
 from bench.paper.methods import Cell
 from bench.paper.parties import Parties
@@ -59,22 +62,32 @@ def keyed_cell(experiment: Experiment, cell: Cell, cache: Cache, parties: Partie
 def run_cells(experiment: Experiment, cells: Sequence[Keyed], cache: Cache, *, jobs: int) -> list[Outcome]:
     """Return every cell's outcome, in order; what is not in the cache is run, ``jobs`` of them at a time.
 
+    Cells of one digest are one run: a variant that says what the experiment says anyway is FedCoLLM under another name.
+
     Raises:
         RuntimeError: some cells have failed; the others are in the cache.
     """
-    waiting = [one for one in cells if cache.get(one.key) is None]
-    failed = _run(experiment, waiting, cache, jobs=jobs) if waiting else {}
+    waiting = {one.key: one for one in cells if cache.get(one.key) is None}
+    failed = _run(experiment, list(waiting.values()), cache, jobs=jobs) if waiting else {}
     if failed:
         reasons = "\n".join(f"  {name}: {error}" for name, error in failed.items())
         raise RuntimeError(f"{len(failed)} of {len(cells)} runs have failed, the others are kept:\n{reasons}")
-    outcomes = [cache.get(one.key) for one in cells]
-    return [outcome for outcome in outcomes if outcome is not None]
+    outcomes = [(one.cell, cache.get(one.key)) for one in cells]
+    return [found.model_copy(update={"method": cell.method}) for cell, found in outcomes if found is not None]
 
 
 def _run(experiment: Experiment, waiting: Sequence[Keyed], cache: Cache, *, jobs: int) -> dict[str, BaseException]:
     """Run cells in processes of their own, and return what went wrong, by cell."""
     failed: dict[str, BaseException] = {}
     threads = max(1, (os.cpu_count() or 1) // jobs)
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    made = Made(
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        machine=processors(),
+        jobs=jobs,
+        versions=versions,
+        code=code_digest()[:12],
+    )
     context = multiprocessing.get_context("spawn")
     with (
         context.Manager() as manager,
@@ -97,7 +110,7 @@ def _run(experiment: Experiment, waiting: Sequence[Keyed], cache: Cache, *, jobs
                         failed[one.cell.name] = error
                         shown.end(one.cell.name, f"has failed: {error}")
                     else:
-                        cache.put(one.key, future.result())
+                        cache.put(one.key, future.result().model_copy(update={"made": made}))
                         shutil.rmtree(cache.run_folder(one.key), ignore_errors=True)
                         shown.end(one.cell.name, _in_short(future.result()))
         except KeyboardInterrupt:

@@ -13,6 +13,9 @@ from bench.paper.methods import ZERO_SHOT, ModelRole, methods_of
 from bench.paper.statistics import Difference, difference
 
 OURS = "fedcollm"
+PRIVATE_END = "FedCoLLM, ended on a private round"
+"""The last round's mean, before co-tuning: one that nobody co-tuned would have published it."""
+AGGREGATED = "slm_aggregated"
 AUXILIARY_ALONE = "lambda-0"
 """Without the KL terms the LLM learns from D_a and nothing else."""
 
@@ -47,21 +50,26 @@ def rows(experiment: Experiment, outcomes: Sequence[Outcome], role: ModelRole) -
         if not its or (role == "llm" and method.trains == "slm" and not _learns(its)):
             continue
         title = "D_a alone" if role == "llm" and name == AUXILIARY_ALONE else method.title
-        by_seed = [100 * value for value in _by_seed(its, role)]
-        aggregated = [100 * one.measured["slm_aggregated"].accuracy for one in its if "slm_aggregated" in one.measured]
-        found.append(
-            Row(
-                title=title,
-                accuracy=statistics.mean(by_seed),
-                spread=statistics.stdev(by_seed) if len(by_seed) > 1 else 0.0,
-                accuracy_norm=100 * statistics.mean(one.measured[role].accuracy_norm for one in its),
-                by_seed=tuple(by_seed),
-                loss=statistics.mean(one.measured[role].loss for one in its),
-                aggregated=statistics.mean(aggregated) if aggregated and role == "slm" else None,
-                ours_minus_it=None if ours is None or name == OURS else difference(ours, _stacked(its, role)),
-            )
-        )
+        found.append(_row(title, its, role, None if name == OURS else ours))
+        if name == OURS and role == "slm":
+            found.append(_row(PRIVATE_END, its, AGGREGATED, ours))
     return found
+
+
+def _row(title: str, its: Sequence[Outcome], model: str, ours: NDArray[np.int8] | None) -> Row:
+    """Return the row of one method's models, against ``ours`` where that is something else."""
+    by_seed = [100 * value for value in _by_seed(its, model)]
+    aggregated = [100 * one.measured[AGGREGATED].accuracy for one in its if AGGREGATED in one.measured]
+    return Row(
+        title=title,
+        accuracy=statistics.mean(by_seed),
+        spread=statistics.stdev(by_seed) if len(by_seed) > 1 else 0.0,
+        accuracy_norm=100 * statistics.mean(one.measured[model].accuracy_norm for one in its),
+        by_seed=tuple(by_seed),
+        loss=statistics.mean(one.measured[model].loss for one in its),
+        aggregated=statistics.mean(aggregated) if aggregated and model == "slm" else None,
+        ours_minus_it=None if ours is None else difference(ours, _stacked(its, model)),
+    )
 
 
 def _of(outcomes: Sequence[Outcome], method: str, role: ModelRole) -> list[Outcome]:
@@ -69,17 +77,17 @@ def _of(outcomes: Sequence[Outcome], method: str, role: ModelRole) -> list[Outco
 
 
 def _learns(its: Sequence[Outcome]) -> bool:
-    return any("slm_aggregated" in one.measured for one in its) or its[0].method == ZERO_SHOT
+    return any(AGGREGATED in one.measured for one in its) or its[0].method == ZERO_SHOT
 
 
-def _stacked(its: Sequence[Outcome], role: ModelRole) -> NDArray[np.int8]:
-    return np.array([[int(right) for right in one.measured[role].correct] for one in its], dtype=np.int8)
+def _stacked(its: Sequence[Outcome], model: str) -> NDArray[np.int8]:
+    return np.array([[int(right) for right in one.measured[model].correct] for one in its], dtype=np.int8)
 
 
-def _by_seed(its: Sequence[Outcome], role: ModelRole) -> Iterator[float]:
+def _by_seed(its: Sequence[Outcome], model: str) -> Iterator[float]:
     seeds = sorted({one.seed for one in its})
     for seed in seeds:
-        yield statistics.mean(one.measured[role].accuracy for one in its if one.seed == seed)
+        yield statistics.mean(one.measured[model].accuracy for one in its if one.seed == seed)
 
 
 @dataclass(frozen=True)
@@ -95,14 +103,17 @@ class Traffic:
 
 
 def traffic(experiment: Experiment, outcomes: Sequence[Outcome]) -> list[Traffic]:
-    """Return the communication table: bytes that left an agent, as its ledger counts them, a mean over agents."""
+    """Return the communication table: bytes that left an agent, as its ledger counts them, and of adapters it fetched.
+
+    Means over agents, seeds and rounds.
+    """
     found = []
     for name, method in methods_of(experiment).items():
         its = [one for one in outcomes if one.method == name and one.adapter is not None and len(one.agents) > 1]
         if not its or its[0].adapter is None:
             continue
-        sent = [one.sent_bytes / its[0].rounds for one in its[0].traffic.values()]
-        fetched = [one.fetched_bytes / its[0].rounds for one in its[0].traffic.values()]
+        sent = [agent.sent_bytes / one.rounds for one in its for agent in one.traffic.values()]
+        fetched = [agent.fetched_bytes / one.rounds for one in its for agent in one.traffic.values()]
         found.append(
             Traffic(
                 title=method.title,

@@ -151,7 +151,8 @@ def batches(encoded: Sequence[Encoded], *, batch_size: int, seed: int) -> Iterat
     Examples of a batch are of like length, because all of it is computed at the width of its longest: drawn at random,
     nearly half of a batch of eight questions of ARC-Easy is padding, and so sorted a twentieth. Who is with whom still
     changes from epoch to epoch: only those that chance brings into one window are sorted, and the batches are shuffled.
-    Of a set no larger than a window only the order of batches changes, and who of equal length is with whom.
+    Of a set no larger than a window only the order of batches changes, who of equal length is with whom, and who is in
+    the short batch: those weigh more in a mean over the batch, and are any.
     """
     # random() is the one method whose values Python promises to keep from version to version; shuffle() is not.
     generator = random.Random(seed)  # noqa: S311 - an order of examples is no secret
@@ -160,9 +161,10 @@ def batches(encoded: Sequence[Encoded], *, batch_size: int, seed: int) -> Iterat
         return sorted(items, key=lambda _: generator.random())
 
     order = shuffled(encoded)
+    short = len(order) % batch_size
     window = _BATCHES_OF_A_WINDOW * batch_size
-    cut = []
-    for start in range(0, len(order), window):
+    cut = [order[:short]] if short else []
+    for start in range(short, len(order), window):
         by_length = sorted(order[start : start + window], key=lambda one: len(one.token_ids))
         cut += [by_length[first : first + batch_size] for first in range(0, len(by_length), batch_size)]
     yield from shuffled(cut)

@@ -12,10 +12,10 @@ import torch
 
 from bench.data_settings import EXAMPLES
 from bench.paper.cache import CODE, Cache, code_digest
-from bench.paper.cells import Outcome, Place, run_cell
+from bench.paper.cells import Outcome, Place, run_cell, steps_of
 from bench.paper.config import Experiment
 from bench.paper.methods import Cell, cells_of
-from bench.paper.parties import CLIENTS, write_parties
+from bench.paper.parties import AUXILIARY, CLIENTS, write_parties
 from bench.paper.report import write_report
 from tests.support.tiny_models import tiny_directory
 
@@ -108,7 +108,29 @@ def test_a_run_that_was_stopped_goes_on(here: Place, outcomes: dict[str, Outcome
     assert again.measured == outcomes["fedcollm"].measured
     assert again.steps == outcomes["fedcollm"].steps
     for name, sent in again.traffic.items():
-        assert sent.sent_bytes >= outcomes["fedcollm"].traffic[name].sent_bytes
+        whole = outcomes["fedcollm"].traffic[name]
+        assert sent.fetched_bytes == whole.fetched_bytes
+        assert whole.sent_bytes <= sent.sent_bytes < 1.5 * whole.sent_bytes
+
+
+def test_a_run_that_has_failed_is_begun_anew(here: Place, outcomes: dict[str, Outcome], tmp_path: Path):
+    """In the same folder, once its cause is gone."""
+    file = here.parties.source(AUXILIARY).path
+    kept = file.read_text()
+    file.write_text("no example\n")
+    try:
+        with pytest.raises(RuntimeError, match="the run is failed"):
+            run(here, "fedcollm", tmp_path / "failed")
+    finally:
+        file.write_text(kept)
+    assert run(here, "fedcollm", tmp_path / "failed").measured == outcomes["fedcollm"].measured
+
+
+def test_a_training_that_was_done_twice_counts_once(tmp_path: Path):
+    """And one for another round counts, though it began with the same adapter: the round before was refused."""
+    notes = tmp_path / "steps.jsonl"
+    notes.write_text("".join(json.dumps(line) + "\n" for line in [["a", 1, 5], ["a", 1, 5], ["a", 2, 5], ["b", 1, 4]]))
+    assert steps_of(notes) == {"a": 10, "b": 4}
 
 
 def test_the_llm_is_what_a_centralized_run_trains(here: Place, tmp_path: Path):
@@ -116,20 +138,26 @@ def test_the_llm_is_what_a_centralized_run_trains(here: Place, tmp_path: Path):
     found = run(here, "centralized", tmp_path)
     assert set(found.measured) == {"llm"}
     assert found.steps == {"everybody": 2 * 10}
+    assert found.rounds == 1
 
 
 @pytest.fixture
 def keyed(here: Place, tmp_path: Path) -> Any:  # noqa: ANN401 - a function with defaults
     """The digest of a cell, with something changed."""
 
-    def key(experiment: Experiment = EXPERIMENT, method: str = "fedcollm", place: Place = here) -> str:
-        return Cache(tmp_path).key(experiment, cell(method), place)
+    def key(
+        experiment: Experiment = EXPERIMENT,
+        method: str = "fedcollm",
+        place: Place = here,
+        **changes: Any,  # noqa: ANN401 - fields differ in type
+    ) -> str:
+        return Cache(tmp_path).key(experiment, replace(cell(method), **changes), place)
 
     return key
 
 
 def test_a_cell_is_known_by_all_that_decides_its_result(here: Place, tmp_path: Path, keyed: Any):  # noqa: ANN401
-    """Terms, examples, models and precision; what it is called and where it lies make no difference."""
+    """Terms, seed, agents, examples, models and precision; what it is called and where it lies make no difference."""
     other = tmp_path / "other"
     columns = here.parties.columns
     moved = replace(here.parties, folder=here.parties.folder.rename(tmp_path / "moved"))
@@ -137,22 +165,37 @@ def test_a_cell_is_known_by_all_that_decides_its_result(here: Place, tmp_path: P
         EXPERIMENT.model_copy(update={"title": "B"}), place=replace(here, parties=moved)
     )
     moved.folder.rename(here.parties.folder)
+    example = here.parties.source("client-2").path
+    kept = example.read_text()
+    example.write_text(kept.replace("red", "rot", 1))
+    with_another_example = keyed()
+    example.write_text(kept)
     keys = {
         keyed(),
+        with_another_example,
+        keyed(seed=2),
+        keyed(agents=CLIENTS[:3]),
         keyed(method="lambda-0"),
         keyed(EXPERIMENT.model_copy(update={"dtype": "bfloat16"})),
         keyed(EXPERIMENT.model_copy(update={"terms": TERMS | {"rounds": 3}})),
         keyed(place=replace(here, slm=tiny_directory(other, seed=9))),
         keyed(place=replace(here, parties=replace(here.parties, columns=columns.model_copy(update={"answer": "b"})))),
     }
-    assert len(keys) == 6
+    assert len(keys) == 9
 
 
 def test_a_report_has_every_method_that_was_run(here: Place, outcomes: dict[str, Outcome], tmp_path: Path):
     """In Markdown, in HTML that needs no network, and in JSON with every answer."""
     few = EXPERIMENT.model_copy(update={"methods": ("lambda-0", "fedcollm")})
-    text = write_report(few, list(outcomes.values()), here.parties, ["made by a test"], tmp_path / "report")
-    for line in ("made by a test", "| Zero-shot |", "| FedCoLLM |", "| FedCoLLM, lambda = 0 |", "| D_a alone |"):
+    text = write_report(few, list(outcomes.values()), here.parties, "typed by a test", tmp_path / "report")
+    for line in (
+        "typed by a test",
+        "| Zero-shot |",
+        "| FedCoLLM |",
+        "| FedCoLLM, lambda = 0 |",
+        "| D_a alone |",
+        "private round |",
+    ):
         assert line in text
     content = json.loads((tmp_path / "report" / "report.json").read_text())
     assert [len(one["measured"]["slm"]["correct"]) for one in content["outcomes"]] == [9, 9, 9]
@@ -165,7 +208,7 @@ def test_words_about_the_code_do_not_make_it_other_code(tmp_path: Path):
     """A comment or a docstring that is put right leaves what has been run valid; a number does not."""
     folder = tmp_path / CODE[0]
     folder.mkdir(parents=True)
-    for name in CODE[1:]:
+    for name in CODE[2:]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     digests = []

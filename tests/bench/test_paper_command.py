@@ -50,12 +50,23 @@ def test_what_has_been_run_is_not_run_again(typed: Path, capsys: pytest.CaptureF
     __main__.main()
     report = capsys.readouterr().out
     assert "| FedCoLLM, lambda = 0 |" in report
+    assert "- 2 runs on 20" in report
     assert report == (typed / "report" / "report.md").read_text() + "\n"
     kept = {file: file.stat().st_mtime_ns for file in (typed / "cache" / "cells").iterdir()}
     assert len(kept) == 2
     assert list((typed / "cache" / "runs").iterdir()) == []
     __main__.main()
     assert {file: file.stat().st_mtime_ns for file in (typed / "cache" / "cells").iterdir()} == kept
+
+
+def test_a_variant_that_changes_nothing_is_the_same_run(typed: Path, capsys: pytest.CaptureFixture[str]):
+    """It is run once, and has a row of its own beside FedCoLLM's."""
+    said = EXPERIMENT.replace('["lambda-0"]', '["fedcollm"]')
+    (typed / "tiny.toml").write_text(f'{said}\n[variants."lambda = 1"]\ncotuning.distillation_weight = 1.0\n')
+    __main__.main()
+    report = capsys.readouterr().out
+    assert report.count("| FedCoLLM |") == report.count("| lambda = 1 |") == 3
+    assert len(list((typed / "cache" / "cells").iterdir())) == 2
 
 
 def test_a_run_that_fails_is_named(typed: Path, capsys: pytest.CaptureFixture[str]):

@@ -32,13 +32,11 @@ def cell(method: str, **changes: Any) -> Cell:  # noqa: ANN401 - fields differ i
 def test_all_methods_train_alike_on_private_data(method: str):
     """Rounds, epochs and batch size are the same, and so are the SLM's adapter and learning rate."""
     ours, its = terms(cell("fedcollm")), terms(cell(method))
-    assert (its.rounds, its.training.epochs, its.training.batch_size) == (
-        ours.rounds,
-        ours.training.epochs,
-        ours.training.batch_size,
-    )
-    if method != "centralized":
-        assert (its.training, its.slm_lora) == (ours.training, ours.slm_lora)
+    if method == "centralized":  # all of it in one round
+        assert (its.rounds, its.training.epochs) == (1, ours.rounds * ours.training.epochs)
+        assert its.training.batch_size == ours.training.batch_size
+    else:
+        assert (its.rounds, its.training, its.slm_lora) == (ours.rounds, ours.training, ours.slm_lora)
 
 
 def test_controls_differ_from_fedcollm_in_what_they_are_named_for():
@@ -95,9 +93,22 @@ def test_the_experiments_that_ship_can_be_run(file: Path):
         terms_of(found, one, llm=Path("llm"), slm=Path("slm"))
 
 
+def test_completions_are_not_compared(tmp_path: Path):
+    """No answer of theirs is right or wrong as a whole."""
+    file = tmp_path / "experiment.toml"
+    data = f"[data]\nsettings='{EXAMPLES / 'dolly.toml'}'\ntrain='t'\n"
+    file.write_text("title='t'\nllm='l'\nslm='s'\nseeds=[1]\npreset='demo'\n" + data)
+    with pytest.raises(ConfigurationError, match=r"dolly\.toml is of completions"):
+        read_experiment(file)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("preset = 'paper-gpt3'", "there is no preset 'paper-gpt3'"), ("colour = 1", "title is missing")],
+    [
+        ("preset = 'paper-gpt3'", "there is no preset 'paper-gpt3'"),
+        ("preset = 'demo'", r"there is no file .*arc\.toml"),
+        ("colour = 1", "title is missing"),
+    ],
 )
 def test_a_file_that_is_no_experiment_says_why(tmp_path: Path, text: str, message: str):
     """All that is wrong is named."""

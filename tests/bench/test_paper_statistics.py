@@ -23,7 +23,7 @@ def test_models_that_answer_alike_are_not_told_apart():
     """The p is 1, and the interval is 0 to 0."""
     same = answers("0110" * 10)
     found = difference(same, same)
-    assert (found.points, found.over_items, found.largest_p) == (0, (0, 0), 1)
+    assert (found.points, found.over_items, found.median_p) == (0, (0, 0), 1)
     assert not found.is_clear
 
 
@@ -54,18 +54,18 @@ def test_pairing_narrows_the_interval(seed: int):
 
 
 def test_a_model_is_compared_with_each_clients_own_of_its_seed():
-    """The p that is told is of the client whose own model is nearest to ours."""
-    ours = answers("1" * 20, "1" * 20)
+    """The p that is told is the median of all these pairs, and one odd pair does not decide it."""
+    ours = answers("1" * 20, "1" * 10 + "0" * 10)
     near, far = "1" * 18 + "00", "0" * 20
-    found = difference(ours, answers(far, near, far, far))
-    assert found.largest_p == pytest.approx(0.5)
-    assert found.points == pytest.approx(100 - 100 * 18 / 80)
+    found = difference(ours, answers(near, near, near, far))
+    assert found.median_p == pytest.approx((0.5 + 2 / 2**8) / 2)
+    assert found.points == pytest.approx(75 - 100 * 54 / 80)
 
 
 def test_one_model_stands_for_every_seed():
     """The models as they came have no seed, and are compared with each seed's."""
     found = difference(answers("1" * 10, "1" * 9 + "0"), answers("0" * 10))
-    assert found.largest_p == pytest.approx(2 / 2**9)
+    assert found.median_p == pytest.approx((2 / 2**10 + 2 / 2**9) / 2)
 
 
 def test_the_interval_over_seeds_is_students():

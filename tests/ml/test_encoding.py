@@ -107,6 +107,14 @@ def test_an_epoch_has_every_example_once_in_an_order_of_its_seed():
     assert list(batches(many, batch_size=4, seed=6)) != first
 
 
+def test_any_example_may_be_in_the_short_batch():
+    """An example of it weighs more than one of a whole batch, and those are not always the longest."""
+    many = [Encoded((i,) * (i + 2), 1) for i in range(10)]
+    short = [batch for seed in range(100) for batch in batches(many, batch_size=4, seed=seed) if len(batch) == 2]
+    assert len(short) == 100
+    assert {one.token_ids[0] for batch in short for one in batch} == set(range(10))
+
+
 def test_examples_of_a_batch_are_of_like_length():
     """Little is padding, and yet who is with whom, and which batch comes when, depend on the seed."""
     lengths = [2 + i * i % 97 for i in range(1000)]
