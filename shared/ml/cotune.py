@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel
 
 from shared.ml.encoding import Batch, Encoded, batches, collate
-from shared.ml.losses import answer_labels, answer_log_probs, cross_entropy, distillation
+from shared.ml.losses import answer_labels, answer_log_probs, cross_entropy, distillation, where_peer_is_better
 from shared.ml.seeding import derive_seed, seeded
 from shared.ml.train import finite, optimiser_step, steps_per_epoch
 from shared.protocol.terms import CotuningTerms, OptimiserTerms
@@ -121,7 +121,9 @@ class _Learner:
         task = finite(loss, f"the cross-entropy of {what} of the {self.name}")
         divergence = 0.0
         if terms.distillation_weight:
-            distilled = distillation(own_NV, peer_NV, terms.direction)
+            selective = terms.distils == "where_peer_is_better"
+            where_N = where_peer_is_better(own_NV, peer_NV, labels_N) if selective else None
+            distilled = distillation(own_NV, peer_NV, terms.direction, where_N=where_N)
             divergence = finite(distilled, f"the distillation of {what} of the {self.name}")
             loss = loss + terms.distillation_weight * distilled
         loss.backward()  # type: ignore[no-untyped-call]

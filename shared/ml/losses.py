@@ -88,7 +88,9 @@ def cross_entropy(log_NV: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
     return functional.nll_loss(log_NV, labels_N)
 
 
-def distillation(own_NV: torch.Tensor, peer_NV: torch.Tensor, direction: Direction) -> torch.Tensor:
+def distillation(
+    own_NV: torch.Tensor, peer_NV: torch.Tensor, direction: Direction, *, where_N: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return the divergence between both models' next-token distributions (Eq. 5), a mean per answer token, in nats.
 
     Eq. 5 leaves the direction open: "forward" is KL(peer || own), "reverse" is KL(own || peer). The peer is a constant
@@ -98,8 +100,19 @@ def distillation(own_NV: torch.Tensor, peer_NV: torch.Tensor, direction: Directi
         own_NV: log-probabilities of the model that learns.
         peer_NV: those of the other, on any device.
         direction: see above.
+        where_N: the answer tokens that count, bool; left out all do. At the others the divergence counts as 0.
     """
     peer_NV = peer_NV.detach().to(own_NV.device)
     first, second = (peer_NV, own_NV) if direction == "forward" else (own_NV, peer_NV)
-    # "batchmean" divides by N alone; "mean" would divide by V as well.
-    return functional.kl_div(second, first, reduction="batchmean", log_target=True)
+    tokens = len(own_NV)
+    if where_N is not None:
+        first, second = first[where_N], second[where_N]
+    # Divided by N alone; "mean" would divide by V as well.
+    return functional.kl_div(second, first, reduction="sum", log_target=True) / tokens
+
+
+def where_peer_is_better(own_NV: torch.Tensor, peer_NV: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+    """Return at which answer tokens the peer finds the right one likelier than the model that learns: bool [N]."""
+    labels_N1 = labels_N[:, None]
+    better_N1 = peer_NV.detach().to(own_NV.device).gather(1, labels_N1) > own_NV.detach().gather(1, labels_N1)
+    return better_N1.squeeze(1)

@@ -78,9 +78,10 @@ def _training(card: ModelCard) -> Iterator[str]:
         f"- Each organisation: {training.epochs} epochs a round, batches of {training.batch_size}, learning rate "
         f"{training.optimiser.learning_rate:g}, LoRA of rank {manifest.slm_lora.rank}."
     )
+    where = cotuning.distils.replace("_", " ")
     yield (
         f"- Co-tuning: {cotuning.passes} passes, distillation weight {cotuning.distillation_weight:g}, "
-        f"{cotuning.direction} KL, {cotuning.schedule}; the LLM's LoRA of rank {card.llm_lora.rank}."
+        f"{cotuning.direction} KL {where}, {cotuning.schedule}; the LLM's LoRA of rank {card.llm_lora.rank}."
     )
     gate = f"on, tolerance {card.gate.tolerance:g} nats" if card.gate.enabled else "off"
     yield f"- Gate (an adapter that is worse than the published one is refused): {gate}."

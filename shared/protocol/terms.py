@@ -144,6 +144,13 @@ class CotuningTerms(BaseModel):
             "just made its step."
         ),
     ] = "simultaneous"
+    distils: Annotated[
+        Literal["everywhere", "where_peer_is_better"],
+        Field(
+            description="At which answer tokens the KL terms count: at all, as in the paper, or at those whose right "
+            "token the peer finds likelier than the model that learns."
+        ),
+    ] = "everywhere"
     llm_optimiser: OptimiserTerms
     slm_optimiser: OptimiserTerms
 

@@ -3,7 +3,7 @@ import torch
 
 from shared.errors import TokenizerMismatch
 from shared.ml.encoding import Batch, Encoded, collate
-from shared.ml.losses import answer_labels, answer_log_probs, cross_entropy, distillation
+from shared.ml.losses import answer_labels, answer_log_probs, cross_entropy, distillation, where_peer_is_better
 from tests.support.tiny_models import FAMILIES, tiny_base, tiny_lora, tiny_tokenizer
 
 CPU = torch.device("cpu")
@@ -127,6 +127,24 @@ def test_the_divergence_moves_the_student_and_not_the_teacher(direction: str):
     assert own_NV.grad.abs().max() > 1e-3
     assert peer_NV.grad is None
     assert float(distillation(own_NV, own_NV, direction).detach()) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_tokens_where_nothing_is_learnt_count_as_no_divergence(direction: str):
+    """The mean is over all answer tokens still, so that lambda means the same; none at all are 0."""
+    own_NV, peer_NV = random_log_probs(1), random_log_probs(2)
+    where_N = torch.tensor([True, False, True, False, False])
+    found = distillation(own_NV, peer_NV, direction, where_N=where_N)
+    torch.testing.assert_close(found, distillation(own_NV[where_N], peer_NV[where_N], direction) * 2 / 5)
+    assert float(distillation(own_NV, peer_NV, direction, where_N=torch.zeros(5, dtype=torch.bool)).detach()) == 0
+
+
+def test_a_peer_is_better_where_it_finds_the_right_token_likelier():
+    """Token by token; where both are equal there is nothing to learn."""
+    own_NV = torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]]).log()
+    peer_NV = torch.tensor([[0.6, 0.4], [0.9, 0.1], [0.1, 0.9]]).log()
+    assert where_peer_is_better(own_NV, peer_NV, torch.tensor([0, 0, 0])).tolist() == [True, False, False]
+    assert where_peer_is_better(own_NV, peer_NV, torch.tensor([1, 1, 1])).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])

@@ -48,7 +48,7 @@ function training({ manifest: { manifest }, cotuning, llm_lora, gate, rounds }) 
     ["Smallest cohort", count(cohort.min_count)],
     ["Each organisation", `${counted(local.epochs, "epoch")} a round, batches of ${count(local.batch_size)}, learning rate ${local.optimiser.learning_rate}`],
     ["LoRA", `rank ${slm_lora.rank} of the SLM, ${llm_lora.rank} of the LLM`],
-    ["Co-tuning", `${counted(cotuning.passes, "pass", "passes")}, distillation weight ${cotuning.distillation_weight}, ${cotuning.direction} KL, ${cotuning.schedule}`],
+    ["Co-tuning", `${counted(cotuning.passes, "pass", "passes")}, distillation weight ${cotuning.distillation_weight}, ${cotuning.direction} KL ${cotuning.distils.replaceAll("_", " ")}, ${cotuning.schedule}`],
     ["Gate", gate.enabled ? `on, tolerance ${gate.tolerance} nats` : "off"]));
 }
 
