@@ -24,9 +24,9 @@ log = structlog.get_logger()
 
 _T = TypeVar("_T")
 
-# Among so many batches' examples, those of like length find each other: with twice as many a batch has a fortieth of
-# padding instead of a twentieth, and with half as many a tenth.
-_BATCHES_OF_A_WINDOW = 32
+# Among so many batches' examples, those of like length find each other. With four times as many, a batch of eight
+# questions of ARC-Easy has a twentieth of padding instead of an eighth, and fewer of them ever meet.
+_BATCHES_OF_A_WINDOW = 8
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def batches(encoded: Sequence[Encoded], *, batch_size: int, seed: int) -> Iterat
     """Yield one epoch, each example once, in an order that depends on ``seed`` alone; one batch may be short.
 
     Examples of a batch are of like length, because all of it is computed at the width of its longest: drawn at random,
-    nearly half of a batch of eight questions of ARC-Easy is padding, and so sorted a twentieth. Who is with whom still
+    nearly half of a batch of eight questions of ARC-Easy is padding, and so sorted an eighth. Who is with whom still
     changes from epoch to epoch: only those that chance brings into one window are sorted, and the batches are shuffled.
     Of a set no larger than a window only the order of batches changes, who of equal length is with whom, and who is in
     the short batch: those weigh more in a mean over the batch, and are any.
