@@ -151,6 +151,7 @@ def _bars() -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=Console(stderr=True),
+        refresh_per_second=2,  # a picture costs more than a look: ten a second took a tenth of a core
     )
 
 
