@@ -91,7 +91,10 @@ def _run(experiment: Experiment, waiting: Sequence[Keyed], cache: Cache, *, jobs
     context = multiprocessing.get_context("spawn")
     with (
         context.Manager() as manager,
-        ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(threads,)) as pool,
+        # A process for each cell: what models have left behind in one, some gigabytes after a few cells, ends with it.
+        ProcessPoolExecutor(
+            jobs, mp_context=context, initializer=_begin, initargs=(threads,), max_tasks_per_child=1
+        ) as pool,
         _bars() as bars,
     ):
         said: Said = manager.Queue()
