@@ -3,9 +3,9 @@
 Both get the same model in float32, LoRA, questions of ARC-Easy, tokens, examples a batch, loss (of the answer alone),
 AdamW with a constant rate, and threads. First the same batches in the same order, for the losses and the adapters; then
 an epoch of each in its own order, each side's turn after the other's; then once more, not timed, to count what each
-computes beside the least that is needed. trl runs in a virtual environment of its own and
-in its defaults otherwise, but for gradient checkpointing, which is off on both sides, and bf16. It has a sampler by
-length as well, which is not its default and is measured apart.
+computes beside the least that is needed. trl runs in a virtual environment of its own and in its defaults otherwise,
+but for gradient checkpointing, which is off on both sides, and bf16. It has a sampler by length as well, which is not
+its default and is measured apart.
 """
 
 import argparse

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from bench.counting_proxy import ByteCount, counting_proxy
+from bench.counting_proxy import ByteCount
 from bench.peers import measuring, noted, report
 from bench.peers.aggregating import Aggregated
 from bench.peers.crashing import Crashed, crash, lost
@@ -202,29 +202,6 @@ def test_processes_are_named_by_what_they_run():
     assert name_of(["bash", "/x/startup/sub_start.sh"]) == "sub_start.sh"
     assert name_of(["sleep", "5"]) == "sleep"
     assert name_of([]) == "?"
-
-
-# --- the proxy -------------------------------------------------------------------------------------------------------
-
-
-async def test_a_proxy_counts_both_ways() -> None:
-    """Each direction for itself; and callers of a coordinator that is down see their connection closed."""
-    target, proxy = free_ports(2)
-
-    async def echo_twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(2 * await reader.readexactly(5))
-        writer.close()
-
-    async with counting_proxy(proxy, target) as count:
-        reader, writer = await asyncio.open_connection(LOOPBACK, proxy)
-        assert await reader.read() == b""
-        writer.close()
-        async with await asyncio.start_server(echo_twice, LOOPBACK, target):
-            reader, writer = await asyncio.open_connection(LOOPBACK, proxy)
-            writer.write(b"hello")
-            assert await reader.readexactly(10) == b"hellohello"
-            writer.close()
-        assert (count.up, count.down, count.both, count.connections) == (5, 10, 15, 2)
 
 
 # --- a case ----------------------------------------------------------------------------------------------------------
