@@ -12,11 +12,12 @@ import torch
 
 from bench.data_settings import EXAMPLES
 from bench.paper.cache import CODE, Cache, code_digest
-from bench.paper.cells import Outcome, Place, run_cell, steps_of
+from bench.paper.cells import Outcome, Place, later, run_cell, steps_of
 from bench.paper.config import Experiment
 from bench.paper.methods import Cell, cells_of
 from bench.paper.parties import AUXILIARY, CLIENTS, write_parties
 from bench.paper.report import write_report
+from services.coordinator.settings import Settings
 from tests.support.tiny_models import tiny_directory
 
 TERMS = {
@@ -111,6 +112,12 @@ def test_a_run_that_was_stopped_goes_on(here: Place, outcomes: dict[str, Outcome
         whole = outcomes["fedcollm"].traffic[name]
         assert sent.fetched_bytes == whole.fetched_bytes
         assert whole.sent_bytes <= sent.sent_bytes < 1.5 * whole.sent_bytes
+
+
+def test_no_lease_of_before_lasts_into_the_next_start(tmp_path: Path):
+    """Each is so much later that a worker which was killed holds nothing any more."""
+    first, second, third = (later(tmp_path / "starts")() for _ in range(3))
+    assert second - first == third - second > Settings.model_fields["lease_seconds"].default
 
 
 def test_a_run_that_has_failed_is_begun_anew(here: Place, outcomes: dict[str, Outcome], tmp_path: Path):
