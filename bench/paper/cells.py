@@ -182,11 +182,12 @@ async def _federate(
         dtype=experiment.dtype,
         digest_cache=place.digest_cache,
     )
-    async with open_federation(place.folder, agents, pair, later(place.folder / "starts")) as federation:
+    async with open_federation(place.folder, agents, pair, ManualClock()) as federation:
         traffic = _Traffic(federation.statuses, place.folder / "traffic.json")
 
         def on_step(view: RunView) -> None:
             traffic.note()
+            federation.clock.advance(1)  # or the lease of a worker that was killed would last for ever
             say(f"round {view.round} of {terms.rounds}")
 
         try:
@@ -216,18 +217,6 @@ async def _federate(
         )
         last = _adapters(rounds[-1], cotuned=terms.cotuning.passes > 0)
         return found, {name: federation.context.blobs.path(digest) for name, digest in last.items()}
-
-
-def later(starts: Path) -> ManualClock:
-    """Return a clock that stands an hour later at each start, which that file counts.
-
-    The lease of a worker that was killed is over then: nobody would take its work up in a run where no time passes.
-    """
-    with starts.open("ab") as notes:
-        notes.write(b".")
-        clock = ManualClock()
-        clock.advance(3600 * notes.tell())
-    return clock
 
 
 def _trainer(experiment: Experiment, name: str, terms: RunTerms, place: Place) -> Trainer:

@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from bench.data_settings import EXAMPLES
+from bench.federation import ManualClock, known_tokens, settings_of
 from bench.paper.cache import CODE, Cache, code_digest
-from bench.paper.cells import Outcome, Place, later, run_cell, steps_of
+from bench.paper.cells import Outcome, Place, run_cell, steps_of
 from bench.paper.config import Experiment
 from bench.paper.methods import Cell, cells_of
 from bench.paper.parties import AUXILIARY, CLIENTS, write_parties
 from bench.paper.report import write_report
-from services.coordinator.settings import Settings
+from services.coordinator.context import open_context
+from services.coordinator.worker.model_pair import ModelPair
 from tests.support.tiny_models import tiny_directory
 
 TERMS = {
@@ -114,10 +116,21 @@ def test_a_run_that_was_stopped_goes_on(here: Place, outcomes: dict[str, Outcome
         assert whole.sent_bytes <= sent.sent_bytes < 1.5 * whole.sent_bytes
 
 
-def test_no_lease_of_before_lasts_into_the_next_start(tmp_path: Path):
-    """Each is so much later that a worker which was killed holds nothing any more."""
-    first, second, third = (later(tmp_path / "starts")() for _ in range(3))
-    assert second - first == third - second > Settings.model_fields["lease_seconds"].default
+def test_a_run_whose_worker_was_killed_goes_on(
+    here: Place, outcomes: dict[str, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The lease of one that was heard of while it co-tuned runs out, though the run is in memory."""
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "killed"
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(ModelPair, "cotune", die)
+        run(here, "fedcollm", folder)
+    with open_context(settings_of(folder / "coordinator"), known_tokens(), ManualClock()) as context:
+        context.work.heartbeat("paper-1-cotune", 1)
+    assert run(here, "fedcollm", folder).measured == outcomes["fedcollm"].measured
 
 
 def test_a_run_that_has_failed_is_begun_anew(here: Place, outcomes: dict[str, Outcome], tmp_path: Path):
