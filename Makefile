@@ -49,7 +49,7 @@ bench-private: install ## figures of secure aggregation, beside Flower's
 bench-peers: install ## rounds, memory and crashes beside Flower and NVIDIA FLARE (80 minutes)
 	$(BIN)/python -m bench.peers
 
-bench-demo: install ## the demo task over three seeds, with its controls
+bench-demo: install ## the demo task over eight seeds, with its controls
 	$(BIN)/python -m bench.paper bench/experiments/demo.toml --out runs/demo-report --jobs 2
 
 screenshots: install ## take the pictures of all pages for the guides (needs chromium)

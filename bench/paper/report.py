@@ -95,7 +95,7 @@ def _table(rows: Sequence[tables.Row], role: ModelRole) -> list[str]:
         cells = [
             row.title,
             *(["" if row.aggregated is None else f"{row.aggregated:.1f}"] if aggregated else []),
-            f"{row.accuracy:.1f}" + (f" ± {row.spread:.1f}" if len(row.by_seed) > 1 else ""),
+            row.text,
             " ".join(f"{value:.1f}" for value in row.by_seed) if len(row.by_seed) > 1 else "",
             f"{row.accuracy_norm:.1f}",
             f"{row.loss:.3f}",

@@ -39,6 +39,11 @@ class Row:
     aggregated: float | None
     ours_minus_it: Difference | None
 
+    @property
+    def text(self) -> str:
+        """The accuracy as tables show it; one seed has no spread."""
+        return f"{self.accuracy:.1f}" + (f" ± {self.spread:.1f}" if len(self.by_seed) > 1 else "")
+
 
 def rows(experiment: Experiment, outcomes: Sequence[Outcome], role: ModelRole) -> list[Row]:
     """Return the table of one of the two models, as far as the methods have it."""

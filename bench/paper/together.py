@@ -9,6 +9,7 @@ from typing import Any
 from bench.paper.methods import ROLES
 from bench.paper.report import NAMES
 from bench.paper.statistics import Difference
+from bench.paper.tables import Row
 
 ABOVE, BELOW = "▲", "▼"
 """Of a row that is clearly above or below FedCoLLM's."""
@@ -20,20 +21,24 @@ def together(reports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield f"| accuracy, % | {' | '.join(names)} |"
     yield f"| --- |{' ---: |' * len(names)}"
     for role in ROLES:
-        columns = [{row["title"]: row for row in report["tables"][role]} for report in reports]
+        columns = [{row["title"]: _row(row) for row in report["tables"][role]} for report in reports]
         for title in columns[0]:
             if all(title in column for column in columns):
                 yield f"| {NAMES[role]}: {title} | {' | '.join(_cell(column[title]) for column in columns)} |"
 
 
-def _cell(row: Mapping[str, Any]) -> str:
-    text = f"{row['accuracy']:.1f}" + (f" ± {row['spread']:.1f}" if len(row["by_seed"]) > 1 else "")
-    if row["ours_minus_it"] is None:
-        return f"**{text}**"
-    ours = Difference(**row["ours_minus_it"])
+def _row(told: Mapping[str, Any]) -> Row:
+    compared = told["ours_minus_it"]
+    return Row(**{**told, "ours_minus_it": None if compared is None else Difference(**compared)})
+
+
+def _cell(row: Row) -> str:
+    ours = row.ours_minus_it
+    if ours is None:
+        return f"**{row.text}**"
     if not ours.is_clear:
-        return text
-    return f"{text} {BELOW if ours.points > 0 else ABOVE}"
+        return row.text
+    return f"{row.text} {BELOW if ours.points > 0 else ABOVE}"
 
 
 def main() -> None:
