@@ -89,4 +89,5 @@ class SignedRequests:
             length=request.bytes,
             now=self.clock(),
             nonce=self.nonce(),
+            besides=request.fields,
         )

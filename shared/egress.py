@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 # The event of httpcore's ``trace`` extension that comes when a connection is there, TLS and all, and nothing was sent.
 LEAVING = "http11.send_request_headers.started"
+# The event that comes when all of a request was sent, and the head of the answer is waited for.
+AWAITED = "http11.receive_response_headers.started"
 NO_BODY = f"sha256:{hashlib.sha256().hexdigest()}"
 
 
@@ -14,13 +16,15 @@ NO_BODY = f"sha256:{hashlib.sha256().hexdigest()}"
 class Egress:
     """A request that is about to leave this machine: all of it but its body; a retry is another one.
 
-    ``target`` is the path with the query, encoded as they leave (RFC 9110, section 7.1).
+    ``target`` is the path with the query, encoded as they leave (RFC 9110, section 7.1). ``fields`` are those by which
+    it goes on with an upload, if it does (``protocol/resumption.py``).
     """
 
     method: str
     target: str
     bytes: int
     digest: str
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 class Ledger(Protocol):

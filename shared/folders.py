@@ -46,9 +46,10 @@ def is_whole(file: Path, digest: str) -> bool:
     return file.exists() and file_digest(file) == digest
 
 
-def file_digest(file: Path) -> str:
-    """Return the digest of a file, which may be large: it is not read into memory at once."""
+def file_digest(file: Path, *, offset: int = 0) -> str:
+    """Return the digest of a file from ``offset`` on; it may be large, and is not read into memory at once."""
     with file.open("rb") as opened:
+        opened.seek(offset)
         return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
 
 

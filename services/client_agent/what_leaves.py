@@ -18,7 +18,10 @@ ATTEMPT = f"{ROUND}/attempts/{{attempt}}"
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of request; ``says`` has what each parameter of its query tells the other side."""
+    """One kind of request; ``says`` has what each parameter of its query tells the other side.
+
+    ``rest`` is a second method: that of a request which goes on where another one broke off.
+    """
 
     name: str
     method: str
@@ -26,6 +29,7 @@ class Kind:
     words: str
     rule: str | None = None
     readable: bool = False
+    rest: str | None = None
     says: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -66,7 +70,9 @@ KINDS: Sequence[Kind] = (
         "sends its update, and what it has evaluated if the run asks for that, masked: unreadable alone, only the sum "
         "over the organisations of an attempt can be read",
         "policy.smallest_cohort",
+        rest="PATCH",
     ),
+    Kind("masked-offset", "HEAD", f"{ATTEMPT}/masked", "asks how much of its masked update has come, to send the rest"),
     Kind("consistency", "PUT", f"{ATTEMPT}/consistency", "signs whose masked updates are in the sum"),
     Kind(
         "unmasking",
@@ -82,8 +88,10 @@ KINDS: Sequence[Kind] = (
         "sends its update, readable: the coordinator can read it alone",
         "policy.allow_plaintext",
         readable=True,
+        rest="PATCH",
         says={"examples": "how many private examples it has"},
     ),
+    Kind("update-offset", "HEAD", f"{ROUND}/update", "asks how much of its update has come, to send the rest"),
     Kind(
         "enrolment",
         "POST",
@@ -122,7 +130,7 @@ def kind_of(method: str, target: str) -> Kind:
     """
     path, _, query = target.partition("?")
     for kind in KINDS:
-        if kind.method == method and kind.pattern.fullmatch(path):
+        if method in {kind.method, kind.rest} and kind.pattern.fullmatch(path):
             if unknown := parse_qs(query, keep_blank_values=True).keys() - kind.says.keys():
                 raise EgressUnexplained(_refused(f"{method} {path} says {', '.join(sorted(unknown))}, which"))
             return kind

@@ -1,6 +1,7 @@
 """Blobs in a folder, named by their SHA-256: written once, whole or not at all, and never changed.
 
     <root>/incoming/<random>          being written
+    <root>/partial/<sender>.<digest>  coming in by a request, or broken off (``partial_uploads.py``)
     <root>/sha256/ab/<the other 62>   complete, synced, and only then named by a row
 
 The order is: temporary file, fsync, rename, fsync of the folder, and the row after that. A crash in between
@@ -20,8 +21,17 @@ from typing import Self
 import numpy as np
 import xxhash
 
+from services.coordinator.partial_uploads import PartialUploads
 from services.coordinator.records import Blob
-from shared.errors import BlobCorrupt, BlobMissing, BlobTooLarge, BlobTruncated, DigestMismatch, StorageFull
+from shared.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    BlobTooLarge,
+    BlobTruncated,
+    DigestMismatch,
+    StorageFull,
+    UploadOffsetMismatch,
+)
 from shared.folders import sync
 from shared.protocol.tensors import Array
 
@@ -37,6 +47,7 @@ class FileBlobs:
         self._complete = root / "sha256"
         self._incoming.mkdir(parents=True, exist_ok=True)
         self._complete.mkdir(exist_ok=True)
+        self.partial = PartialUploads(root / "partial")
 
     def path(self, digest: str) -> Path:
         """Return where the blob named ``digest`` lies, or raise BlobMissing."""
@@ -48,6 +59,13 @@ class FileBlobs:
     def receive(self, *, size: int) -> "IncomingBlob":
         """Begin a blob of exactly ``size`` bytes; a context manager that leaves nothing behind unless it is kept."""
         return IncomingBlob(self._incoming / secrets.token_hex(16), self._place, size)
+
+    def upload(self, *, size: int, sender: str, digest: str, offset: int, carried: str) -> "IncomingBlob":
+        """Begin, or go on with, the blob of ``size`` bytes that ``sender`` sends; what breaks off may be left to lie.
+
+        ``carried`` is the digest of the bytes from ``offset`` on, ``digest`` that of the whole.
+        """
+        return IncomingBlob(self.partial.file(sender, digest), self._place, size, offset=offset, carried=carried)
 
     def put(self, chunks: Iterable[bytes], *, size: int) -> Blob:
         """Store the blob that ``chunks`` add up to."""
@@ -109,24 +127,32 @@ class FileBlobs:
 class IncomingBlob:
     """A blob while it is written; ``keep`` makes it durable under its digest."""
 
-    def __init__(self, path: Path, place: Callable[[str], Path], size: int) -> None:
+    def __init__(
+        self, path: Path, place: Callable[[str], Path], size: int, *, offset: int = 0, carried: str | None = None
+    ) -> None:
         self._part = path
         self._place = place
         self._size = size
+        self._offset = offset
+        self._carried = carried
         self._written = 0
         self._digest = hashlib.sha256()
+        self._digest_carried = hashlib.sha256()
         self._checksum = xxhash.xxh3_128()
+        self._left = False
 
     def __enter__(self) -> Self:
+        how = os.O_RDWR | os.O_CREAT | (0 if self._offset else os.O_TRUNC)
         with _storage_full():
-            self._file = self._part.open("wb", buffering=0)
+            self._file = os.fdopen(os.open(self._part, how, 0o666), "r+b", buffering=0)
         return self
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._part.unlink(missing_ok=True)
+        if not self._left:
+            self._part.unlink(missing_ok=True)
 
     @property
     def part(self) -> Path:
@@ -138,6 +164,20 @@ class IncomingBlob:
         """The digest of what was written so far."""
         return f"sha256:{self._digest.hexdigest()}"
 
+    def catch_up(self) -> None:
+        """Read what is there already of a blob that goes on; to be called before anything is written.
+
+        Raises:
+            UploadOffsetMismatch: it ends elsewhere.
+        """
+        if (there := os.fstat(self._file.fileno()).st_size) != self._offset:
+            raise UploadOffsetMismatch(
+                f"the upload was to go on after {self._offset} bytes, and {there} are here: ask for the offset again, "
+                "or begin anew"
+            )
+        while self._written < self._offset:
+            self._count(self._file.read(min(PIECE_BYTES, self._offset - self._written)))
+
     def write(self, chunk: bytes | bytearray) -> None:
         """Append ``chunk``.
 
@@ -145,22 +185,26 @@ class IncomingBlob:
             BlobTooLarge: more came than was announced.
             StorageFull: the disk has no room.
         """
-        self._written += len(chunk)
-        if self._written > self._size:
-            raise BlobTooLarge(f"the body goes on after the {self._size} bytes that it announced")
-        self._digest.update(chunk)
-        self._checksum.update(chunk)
+        self._count(chunk)
+        if self._offset:
+            self._digest_carried.update(chunk)
         with _storage_full():
             remaining = memoryview(chunk)
             while remaining:
                 remaining = remaining[self._file.write(remaining) :]
 
+    def leave(self) -> None:
+        """Let what was written lie, so that its sender can go on with it."""
+        self._left = True
+
     def require(self, digest: str) -> None:
-        """Raise unless all announced bytes are there and have this digest."""
+        """Raise unless all announced bytes are there and have this digest, and those of this request theirs."""
         if self._written < self._size:
             raise BlobTruncated(f"the body ended after {self._written} of the {self._size} bytes that it announced")
         if self.digest != digest:
             raise DigestMismatch(f"the body has digest {self.digest} and announced {digest}: send it again")
+        if self._offset and (carried := f"sha256:{self._digest_carried.hexdigest()}") != self._carried:
+            raise DigestMismatch(f"the rest of the blob has digest {carried} and announced {self._carried}")
 
     def keep(self) -> Blob:
         """Make the blob durable under its digest, and return what its row must say."""
@@ -173,6 +217,13 @@ class IncomingBlob:
             self._part.replace(place)
             sync(place.parent)
         return Blob(self.digest, self._written, self._checksum.hexdigest())
+
+    def _count(self, piece: bytes | bytearray) -> None:
+        self._written += len(piece)
+        if self._written > self._size:
+            raise BlobTooLarge(f"the body goes on after the {self._size} bytes that it announced")
+        self._digest.update(piece)
+        self._checksum.update(piece)
 
 
 def adapter_chunks(header: bytes, flat: Array) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ from services.coordinator.membership import Membership
 from services.coordinator.metrics import Metrics
 from services.coordinator.nonces import Nonces
 from services.coordinator.overview import Overview
+from services.coordinator.partial_uploads import KEPT_SECONDS
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.presence import Presence
 from services.coordinator.principals import Principal, Role
@@ -86,6 +87,10 @@ class Context:
     cards: Cards
     token_log: TokenLog
     metrics: Metrics
+
+    def forget_partial_uploads(self) -> None:
+        """Remove the uploads that nobody has gone on with for long; in a thread."""
+        self.blobs.partial.forget(before=self.admission.clock() - KEPT_SECONDS)
 
 
 @contextmanager
@@ -200,6 +205,7 @@ async def _reconcile_forever(context: Context, thread: Executor) -> None:
             await loop.run_in_executor(thread, context.token_log.catch_up)
             if loop.time() > forgot_at + FORGET_SECONDS:
                 await loop.run_in_executor(thread, context.admission.forget)
+                await loop.run_in_executor(thread, context.forget_partial_uploads)
                 forgot_at = loop.time()
         except Exception:
             # One bad pass (a full disk, a locked database) must not end all passes; the next one is a second away.

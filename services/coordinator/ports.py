@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from services.coordinator.blobs import IncomingBlob
+from services.coordinator.partial_uploads import PartialUploads
 from services.coordinator.records import Blob
 from services.coordinator.transaction import Transaction
 from shared.protocol.tensors import Array
@@ -37,6 +38,15 @@ class Blobs(Protocol):
 
     def receive(self, *, size: int) -> IncomingBlob:
         """Begin a blob of exactly ``size`` bytes."""
+        ...
+
+    @property
+    def partial(self) -> PartialUploads:
+        """Uploads that broke off."""
+        ...
+
+    def upload(self, *, size: int, sender: str, digest: str, offset: int, carried: str) -> IncomingBlob:
+        """Begin, or go on with, the blob that ``sender`` sends."""
         ...
 
     def put(self, chunks: Iterable[bytes], *, size: int) -> Blob:

@@ -1,12 +1,12 @@
-"""One upload of each agent at a time: the newest takes the place of the one before.
+"""One upload of each sender at a time: the newest takes the place of the one before.
 
-An agent whose connection broke sends again at once, and does not wait until the coordinator gives the broken one up.
-One that begins many has no more than one of them on the disk.
+An agent whose connection broke goes on at once, and does not wait until the coordinator gives the broken one up. One
+that begins many has no more than one of them on the disk. Nobody is told how far an upload has come while it goes on.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from shared.errors import UploadSuperseded
 
@@ -17,23 +17,27 @@ class Uploads:
     def __init__(self) -> None:
         self._newest: dict[str, Upload] = {}
 
-    @contextmanager
-    def newest(self, agent: str, body: AsyncIterator[bytes]) -> Iterator["Upload"]:
-        """Give the body of an agent's upload, and break off the one before."""
-        if agent in self._newest:
-            self._newest[agent].give_way()
-        upload = self._newest[agent] = Upload(body)
+    @asynccontextmanager
+    async def newest(self, sender: str, body: AsyncIterator[bytes]) -> AsyncIterator["Upload"]:
+        """Give the body of a sender's upload once the one before, which is broken off, has ended."""
+        before = self._newest.get(sender)
+        upload = self._newest[sender] = Upload(body)
         try:
+            if before is not None:
+                before.give_way()
+                await before.ended.wait()
             yield upload
         finally:
-            if self._newest.get(agent) is upload:
-                del self._newest[agent]
+            upload.ended.set()
+            if self._newest.get(sender) is upload:
+                del self._newest[sender]
 
 
 class Upload:
     """The body of an upload; it raises UploadSuperseded where it is read once a newer one has begun."""
 
     def __init__(self, body: AsyncIterator[bytes]) -> None:
+        self.ended = asyncio.Event()
         self._body = body
         self._superseded = False
         self._waiting: asyncio.Timeout | None = None
@@ -59,5 +63,5 @@ class Upload:
             finally:
                 self._waiting = None
         raise UploadSuperseded(
-            "the agent has begun a newer upload, which takes the place of this one: an agent sends one at a time"
+            "its sender has begun a newer upload, which takes the place of this one: send one at a time"
         )

@@ -126,7 +126,7 @@ class WorkDesk:
         """Raise unless a worker may store a blob of this size under this name."""
         if announced != digest:
             raise MessageInvalid(
-                f"the path names {digest} and the Content-Digest field {announced}: they must be the same"
+                f"the path names {digest} and the digest of the blob is {announced}: they must be the same"
             )
         if size > self._max_blob_bytes:
             raise BlobTooLarge(

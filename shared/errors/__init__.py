@@ -56,6 +56,7 @@
     │   ├── RunConflict               run_conflict
     │   ├── UpdateConflict            update_conflict
     │   ├── UploadSuperseded          upload_superseded          its sender has begun a newer one
+    │   ├── UploadOffsetMismatch      upload_offset_mismatch     it goes on elsewhere than its bytes end
     │   ├── LeaseLost                 lease_lost
     │   ├── LengthRequired            length_required
     │   ├── BlobTooLarge              blob_too_large

@@ -123,6 +123,15 @@ class UploadSuperseded(ProtocolError):
     code = "upload_superseded"
 
 
+class UploadOffsetMismatch(ProtocolError):
+    """An upload was to go on where its durable bytes do not end.
+
+    Do: nothing: the client asks where it goes on, or begins anew.
+    """
+
+    code = "upload_offset_mismatch"
+
+
 class LeaseLost(ProtocolError):
     """The work was handed to another worker, or is not wanted any more.
 

@@ -1,12 +1,13 @@
 """Requests that say who sends them: HTTP Message Signatures (RFC 9421) by the sender's identity key.
 
-A signature covers what the coordinator acts on: method, path, query, the digest and length of the body, and the
-federation. It does not cover the host, so that a proxy that ends TLS does not break it (docs/protocol.md, "Requests").
-It holds for a minute, and its nonce makes it unlike every other, so that whoever repeats a request is found out.
+A signature covers what the coordinator acts on: method, path, query, the digest and length of the body, the federation,
+and of an upload that goes on also which one and where. It does not cover the host, so that a proxy that ends TLS does
+not break it (docs/protocol.md, "Requests"). It holds for a minute, and its nonce makes it unlike every other, so that
+whoever repeats a request is found out.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -23,6 +24,7 @@ from http_message_signatures.algorithms import ED25519
 from shared.errors import ClockSkewed, MessageInvalid, RequestSignatureInvalid
 from shared.protocol.digests import DIGEST_FIELD, digest_of, from_field, to_field
 from shared.protocol.identity import IdentityKey, public_key
+from shared.protocol.resumption import SIGNED_BESIDES
 
 FEDERATION_FIELD = "FedCoLLM-Federation"
 TAG = "fedcollm"
@@ -38,8 +40,11 @@ MOST_CHARACTERS = 1024  # of a field; ours have a quarter of it
 FURTHEST = 1 << 36  # seconds since 1970: years have four digits until then
 
 _COVERED = ("@method", "@path", "@query", DIGEST_FIELD.lower(), FEDERATION_FIELD.lower())
-_COVERED_WITH_BODY = (*_COVERED, LENGTH_FIELD.lower())
-_FIELDS = frozenset({*_COVERED_WITH_BODY[3:], "signature", "signature-input"})
+_BESIDES = {method: tuple(field.lower() for field in fields) for method, fields in SIGNED_BESIDES.items()}
+_FIELDS = frozenset(
+    {*_COVERED[3:], LENGTH_FIELD.lower(), *_BESIDES["HEAD"], *_BESIDES["PATCH"], "signature", "signature-input"}
+)
+NO_FIELDS: Mapping[str, str] = {}
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _KEYID = re.compile(r';keyid="([A-Za-z0-9._-]{1,64})"')
 
@@ -76,6 +81,7 @@ def sign_request(
     length: int,
     now: float,
     nonce: str,
+    besides: Mapping[str, str] = NO_FIELDS,
 ) -> dict[str, str]:
     """Return the fields that make a request one of ``name``.
 
@@ -89,8 +95,9 @@ def sign_request(
         length: of the body in bytes.
         now: seconds since 1970.
         nonce: 16 to 64 characters that no other request has.
+        besides: the fields by which a request goes on with an upload (``resumption.py``).
     """
-    fields = {DIGEST_FIELD: to_field(digest), FEDERATION_FIELD: federation, LENGTH_FIELD: str(length)}
+    fields = {**besides, DIGEST_FIELD: to_field(digest), FEDERATION_FIELD: federation, LENGTH_FIELD: str(length)}
     message = _Message(method, _url(target), fields)
     signer = HTTPMessageSigner(signature_algorithm=ED25519, key_resolver=_KeyOf(name, private=key.private))
     signer.sign(
@@ -101,7 +108,7 @@ def sign_request(
         nonce=nonce,
         label=TAG,
         tag=TAG,
-        covered_component_ids=_covered(digest),
+        covered_component_ids=_covered(method, digest),
         use_existing_digest=True,
     )
     return {field: fields[field] for field in (FEDERATION_FIELD, INPUT_FIELD, "Signature")}
@@ -138,7 +145,7 @@ def verify_request(
     verifier = _Verifier(signature_algorithm=ED25519, key_resolver=_KeyOf(name, public=public_key(key)))
     try:
         [result] = verifier.verify(message, max_age=None, expect_tag=TAG)
-        return _said(result)
+        return _said(method, result)
     except (HTTPMessageSignaturesException, MessageInvalid, ValueError, KeyError) as error:
         reason = str(error) or f"it is not by the key of {name} over what has come"
         raise RequestSignatureInvalid(
@@ -164,18 +171,20 @@ def require_fresh(signed: SignedRequest, now: float) -> None:
         )
 
 
-def _covered(digest: str) -> tuple[str, ...]:
+def _covered(method: str, digest: str) -> tuple[str, ...]:
     """Return what is signed. Proxies drop a Content-Length of nothing, and the digest of nothing says as much."""
-    return _COVERED if digest == NO_BODY else _COVERED_WITH_BODY
+    length = () if digest == NO_BODY else (LENGTH_FIELD.lower(),)
+    return (*_COVERED, *length, *_BESIDES.get(method, ()))
 
 
-def _said(result: VerifyResult) -> SignedRequest:
+def _said(method: str, result: VerifyResult) -> SignedRequest:
     """Return what was signed, if that is all that must be."""
     values = {component: value for component, value in result.covered_components.items() if component != PARAMETERS}
     digest = from_field(values.get(f'"{DIGEST_FIELD.lower()}"', ""))
     length = values.get(f'"{LENGTH_FIELD.lower()}"', "0")
-    if values.keys() != {f'"{component}"' for component in _covered(digest)}:
-        raise ValueError(f"it must cover {', '.join(_covered(digest))}, and nothing else")
+    covered = _covered(method, digest)
+    if values.keys() != {f'"{component}"' for component in covered}:
+        raise ValueError(f"it must cover {', '.join(covered)}, and nothing else")
     created, expires = int(result.parameters["created"]), int(result.parameters["expires"])
     nonce = str(result.parameters["nonce"])
     if not _NONCE.fullmatch(nonce) or not (0 <= created < FURTHEST and 0 <= expires < FURTHEST):

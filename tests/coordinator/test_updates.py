@@ -207,10 +207,10 @@ class FullDisk:
     """A folder of blobs that has no room: for the bytes of one, or for its name once they are there."""
 
     def __init__(self, context: Context, room_for: str) -> None:
-        self._part = context.settings.data_dir / "blobs" / "incoming" / "part"
+        self._part = context.settings.data_dir / "blobs" / "partial" / "part"
         self._room_for = room_for
 
-    def receive(self, *, size: int) -> IncomingBlob:
+    def upload(self, *, size: int, **_: object) -> IncomingBlob:
         """Begin a blob that will not be kept."""
         if self._room_for == "nothing":
             self._part.symlink_to("/dev/full")

@@ -100,7 +100,7 @@ async def test_a_vector_that_does_not_come_is_broken_off_and_its_sender_named(tm
         with capture_logs() as lines:
             assert await stalling(opened, bytes(LENGTH)) == (408, "body_too_slow")
         assert [(line["who"], line["code"]) for line in lines] == [("bob", "body_too_slow")]
-        assert not list((opened.context.settings.data_dir / "blobs" / "incoming").iterdir())
+        assert not list((opened.context.settings.data_dir / "blobs" / "partial").iterdir())
         del opened.agents["bob"]
         for _ in range(20):
             await opened.step()

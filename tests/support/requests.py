@@ -1,6 +1,7 @@
 """Requests as an agent makes them, honest and bent, and what their answers must be."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -48,9 +49,14 @@ async def send(context: Context, blob: bytes, who: str = "ada", path: str = UPDA
         return await http.put(path, content=pieces(blob), headers=announcing(blob, **fields))
 
 
+def partial_files(context: Context) -> list[Path]:
+    """Return the files of uploads that come in, or have broken off."""
+    return list((context.settings.data_dir / "blobs" / "partial").iterdir())
+
+
 def assert_nothing_kept(context: Context) -> None:
     """Check that no update was counted and no file stayed behind."""
     assert context.lifecycle.rounds(RUN).rounds[0].accepted == 0
     folder = context.settings.data_dir / "blobs"
-    assert not list((folder / "incoming").iterdir())
+    assert not [*(folder / "incoming").iterdir(), *partial_files(context)]
     assert digest_of(adapter(1.0)).removeprefix("sha256:")[2:] not in {path.name for path in folder.rglob("*")}

@@ -10,6 +10,7 @@ from shared.errors import MessageInvalid
 from shared.protocol.digests import DIGEST_FIELD, digest_of, from_field, to_field
 from shared.protocol.identity import IdentityKey
 from shared.protocol.request_signatures import LENGTH_FIELD, sign_request
+from shared.protocol.resumption import SIGNED_BESIDES
 
 
 @dataclass
@@ -46,4 +47,5 @@ class Signing(httpx.Auth):
             length=int(length) if length.isdecimal() and len(length) < 1000 else 0,
             now=self.clock(),
             nonce=self.nonce(),
+            besides={field: fields.get(field, "none") for field in SIGNED_BESIDES.get(method, ())},
         )

@@ -7,16 +7,22 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
-from services.coordinator.context import AnyContext, principal, version_of
+from services.coordinator.context import AnyContext, Context, principal, version_of
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes.bodies import (
     RECEIVES_A_BLOB,
+    RECEIVES_THE_REST,
     SENDS_A_BLOB,
+    TELLS_THE_OFFSET,
     UNLIMITED,
-    AnnouncedDigest,
-    AnnouncedLength,
+    AllOfIt,
+    Announced,
     Body,
     Chunks,
+    RestOfIt,
+    WholeDigest,
+    incoming,
+    offset,
     receive,
     send,
 )
@@ -39,7 +45,7 @@ Reader = Annotated[Principal, Depends(principal(Role.AGENT, Role.OPERATOR, Role.
 
 async def upload(context: AnyContext, agent: Sender, chunks: Body) -> AsyncIterator[Chunks]:
     """Give the body of an agent's upload, which is broken off where the agent begins a newer one."""
-    with context.uploads.newest(agent.name, chunks) as newest:
+    async with context.uploads.newest(agent.name, chunks) as newest:
         yield newest
 
 
@@ -117,10 +123,14 @@ def get_card(context: AnyContext, _: Reader, run_id: RunPath, number: RoundPath)
     return context.cards.card(run_id, number)
 
 
+Examples = Annotated[int | None, Query(ge=1, le=1_000_000_000)]
+MAY_ANSWER = problems(NotFound, RoundClosed, UpdateConflict, LengthRequired, BlobTooLarge)
+
+
 @router.put(
     "/runs/{run_id}/rounds/{number}/update",
     summary="Send this agent's update",
-    responses=problems(NotFound, RoundClosed, UpdateConflict, LengthRequired, BlobTooLarge),
+    responses=MAY_ANSWER,
     openapi_extra=RECEIVES_A_BLOB,
     max_body_size=UNLIMITED,
 )
@@ -130,15 +140,52 @@ async def put_update(
     body: Upload,
     run_id: RunPath,
     number: RoundPath,
-    digest: AnnouncedDigest,
-    size: AnnouncedLength,
-    examples: Annotated[int | None, Query(ge=1, le=1_000_000_000)] = None,
+    announced: AllOfIt,
+    examples: Examples = None,
+) -> UpdateReceipt:
+    return await _take(context, agent.name, run_id, number, body, announced, examples)
+
+
+@router.patch(
+    "/runs/{run_id}/rounds/{number}/update",
+    summary="Send the rest of this agent's update",
+    responses=MAY_ANSWER,
+    openapi_extra=RECEIVES_THE_REST,
+    max_body_size=UNLIMITED,
+)
+async def patch_update(
+    context: AnyContext,
+    agent: Sender,
+    body: Upload,
+    run_id: RunPath,
+    number: RoundPath,
+    announced: RestOfIt,
+    examples: Examples = None,
+) -> UpdateReceipt:
+    return await _take(context, agent.name, run_id, number, body, announced, examples)
+
+
+async def _take(
+    context: Context, agent: str, run_id: str, number: int, body: Chunks, announced: Announced, examples: int | None
 ) -> UpdateReceipt:
     receipt, slot = await asyncio.to_thread(
-        context.updates.receipt, agent.name, run_id, number, digest=digest, size=size, examples=examples
+        context.updates.receipt, agent, run_id, number, digest=announced.digest, size=announced.size, examples=examples
     )
     if receipt is not None:
         return receipt
-    with context.blobs.receive(size=size) as incoming:
-        await receive(body, partial(context.updates.write, slot, incoming))
-        return await asyncio.to_thread(context.updates.accept, slot, incoming, digest=digest)
+    with incoming(context.blobs, agent, announced) as blob:
+        await receive(body, blob, partial(context.updates.write, slot, blob))
+        return await asyncio.to_thread(context.updates.accept, slot, blob, digest=announced.digest)
+
+
+@router.head(
+    "/runs/{run_id}/rounds/{number}/update",
+    summary="Ask how much of this agent's update is here",
+    response_class=Response,
+    status_code=204,
+    responses=problems() | TELLS_THE_OFFSET,
+)
+async def head_update(
+    context: AnyContext, agent: Sender, _: Upload, _run: RunPath, _number: RoundPath, digest: WholeDigest
+) -> Response:
+    return await offset(context.blobs, agent.name, digest)

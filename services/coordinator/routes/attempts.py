@@ -4,15 +4,22 @@ import asyncio
 from functools import partial
 from typing import Annotated, TypeAlias
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Response
 
-from services.coordinator.context import AnyContext
+from services.coordinator.context import AnyContext, Context
 from services.coordinator.routes.agents import Agent, RoundPath, Sender, Upload
 from services.coordinator.routes.bodies import (
     RECEIVES_NUMBERS,
+    RECEIVES_THE_REST,
+    TELLS_THE_OFFSET,
     UNLIMITED,
-    AnnouncedDigest,
-    AnnouncedLength,
+    AllOfIt,
+    Announced,
+    Chunks,
+    RestOfIt,
+    WholeDigest,
+    incoming,
+    offset,
     receive,
 )
 from services.coordinator.routes.problems import problems
@@ -67,15 +74,40 @@ def put_shares(context: AnyContext, agent: Agent, place: Place, dealt: DealtShar
     openapi_extra=RECEIVES_NUMBERS,
     max_body_size=UNLIMITED,
 )
-async def put_masked(
-    context: AnyContext, agent: Sender, place: Place, body: Upload, digest: AnnouncedDigest, size: AnnouncedLength
-) -> Accepted:
-    slot = await asyncio.to_thread(context.attempts.masked_slot, agent.name, place, digest=digest, size=size)
+async def put_masked(context: AnyContext, agent: Sender, place: Place, body: Upload, announced: AllOfIt) -> Accepted:
+    return await _take(context, agent.name, place, body, announced)
+
+
+@router.patch(
+    "/attempts/{attempt}/masked",
+    summary="Send the rest of the masked vector",
+    responses=MAY_ANSWER | problems(LengthRequired, BlobTooLarge),
+    openapi_extra=RECEIVES_THE_REST,
+    max_body_size=UNLIMITED,
+)
+async def patch_masked(context: AnyContext, agent: Sender, place: Place, body: Upload, announced: RestOfIt) -> Accepted:
+    return await _take(context, agent.name, place, body, announced)
+
+
+async def _take(context: Context, agent: str, place: AttemptPlace, body: Chunks, announced: Announced) -> Accepted:
+    digest = announced.digest
+    slot = await asyncio.to_thread(context.attempts.masked_slot, agent, place, digest=digest, size=announced.size)
     if slot is not None:
-        with context.blobs.receive(size=size) as incoming:
-            await receive(body, partial(context.attempts.write, slot, incoming))
-            await asyncio.to_thread(context.attempts.keep_masked, slot, incoming, digest=digest)
+        with incoming(context.blobs, agent, announced) as blob:
+            await receive(body, blob, partial(context.attempts.write, slot, blob))
+            await asyncio.to_thread(context.attempts.keep_masked, slot, blob, digest=digest)
     return Accepted()
+
+
+@router.head(
+    "/attempts/{attempt}/masked",
+    summary="Ask how much of the masked vector is here",
+    response_class=Response,
+    status_code=204,
+    responses=problems() | TELLS_THE_OFFSET,
+)
+async def head_masked(context: AnyContext, agent: Sender, _: Upload, _place: Place, digest: WholeDigest) -> Response:
+    return await offset(context.blobs, agent.name, digest)
 
 
 @router.put("/attempts/{attempt}/consistency", summary="Sign the survivors", responses=MAY_ANSWER)

@@ -1,18 +1,27 @@
-"""Blobs over raw PUT and GET: streamed, length and digest known beforehand (docs/protocol.md, "Blobs")."""
+"""Blobs over raw PUT and GET: streamed, length and digest known beforehand (docs/protocol.md, "Blobs").
+
+An upload that broke off goes on: HEAD says after how many bytes, and PATCH brings the others.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import Depends, Header, Request, Response
 from fastapi.responses import FileResponse
+from starlette.requests import ClientDisconnect
 
+from services.coordinator.blobs import IncomingBlob
+from services.coordinator.ports import Blobs
 from shared.errors import BlobTooLarge, BodyTooSlow, LengthRequired, MessageInvalid, UploadSuperseded
 from shared.protocol.digests import from_field, to_field
+from shared.protocol.resumption import COMPLETE_FIELD, OFFSET_FIELD, PARTIAL_TYPE
 
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = 1 << 18
+SENT_BYTES = 1 << 20
 MAX_DRAINED_BYTES = 64 << 20
 MAX_DIGITS = 40  # Python reads up to 4,300 of them, and raises at more
 
@@ -27,6 +36,15 @@ RECEIVES_NUMBERS = {
     "requestBody": {
         "required": True,
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+RECEIVES_THE_REST = {
+    "requestBody": {"required": True, "content": {PARTIAL_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+}
+TELLS_THE_OFFSET: dict[int | str, dict[str, Any]] = {
+    204: {
+        "description": "How far the upload has come",
+        "headers": {OFFSET_FIELD: {"schema": {"type": "integer"}}, COMPLETE_FIELD: {"schema": {"type": "string"}}},
     }
 }
 SENDS_A_BLOB: dict[int | str, dict[str, Any]] = {
@@ -79,20 +97,88 @@ async def body(request: Request) -> AsyncIterator[Chunks]:
     await _drain(chunks)
 
 
+async def whole_digest(
+    repr_digest: Annotated[str, Header(description="Of the whole upload, RFC 9530: sha-256=:<base64>:")],
+) -> str:
+    """Return the digest of the upload that the request is about."""
+    return from_field(repr_digest)
+
+
 AnnouncedDigest = Annotated[str, Depends(announced_digest)]
 AnnouncedLength = Annotated[int, Depends(announced_length)]
+WholeDigest = Annotated[str, Depends(whole_digest)]
 Body = Annotated[Chunks, Depends(body, scope="function")]
 
 
-async def receive(chunks: Chunks, write: Callable[[bytearray], None]) -> None:
-    """Hand a body to ``write``, in batches and in a thread, so that the loop stays responsive."""
+@dataclass(frozen=True)
+class Announced:
+    """What a request says of an upload: digest and size of the whole, and from which byte on it carries the rest."""
+
+    digest: str
+    size: int
+    offset: int
+    carried: str
+
+
+async def all_of_it(digest: AnnouncedDigest, size: AnnouncedLength) -> Announced:
+    """Return what a request announces that carries all of an upload."""
+    return Announced(digest, size, 0, digest)
+
+
+async def rest_of_it(
+    carried: AnnouncedDigest,
+    length: AnnouncedLength,
+    digest: WholeDigest,
+    upload_offset: Annotated[int, Header(ge=0, lt=UNLIMITED, description="How many bytes are there already.")],
+    upload_complete: Annotated[Literal["?1"], Header(description="That nothing comes after these bytes.")],  # noqa: ARG001
+) -> Announced:
+    """Return what a request announces that carries the rest of an upload."""
+    return Announced(digest, upload_offset + length, upload_offset, carried)
+
+
+AllOfIt = Annotated[Announced, Depends(all_of_it)]
+RestOfIt = Annotated[Announced, Depends(rest_of_it)]
+
+
+def incoming(blobs: Blobs, sender: str, announced: Announced) -> IncomingBlob:
+    """Return the blob that a request brings."""
+    return blobs.upload(
+        size=announced.size,
+        sender=sender,
+        digest=announced.digest,
+        offset=announced.offset,
+        carried=announced.carried,
+    )
+
+
+async def receive(chunks: Chunks, into: IncomingBlob, write: Callable[[bytearray], None]) -> None:
+    """Hand a body to ``write``, in batches and in a thread, so that the loop stays responsive.
+
+    What has come of a body that breaks off stays, and its sender may go on.
+    """
+    await asyncio.to_thread(into.catch_up)
     batch = bytearray()
-    async for chunk in chunks:
-        batch += chunk
-        if len(batch) >= BATCH_BYTES:
-            await asyncio.to_thread(write, batch)
-            batch = bytearray()
+    try:
+        async for chunk in chunks:
+            batch += chunk
+            if len(batch) >= BATCH_BYTES:
+                full, batch = batch, bytearray()
+                await asyncio.to_thread(write, full)
+    except (ClientDisconnect, BodyTooSlow, UploadSuperseded):
+        await asyncio.to_thread(write, batch)
+        into.leave()
+        raise
+    except asyncio.CancelledError:  # the coordinator is told to stop
+        into.leave()
+        raise
     await asyncio.to_thread(write, batch)
+
+
+async def offset(blobs: Blobs, sender: str, digest: str) -> Response:
+    """Return the answer that says how much of an upload is durable."""
+    durable = await asyncio.to_thread(blobs.partial.durable, sender, digest)
+    fields = {OFFSET_FIELD: str(durable), COMPLETE_FIELD: "?0", "Cache-Control": "no-store"}
+    return Response(status_code=204, headers=fields)
 
 
 async def _drain(chunks: Chunks) -> None:
@@ -116,5 +202,5 @@ def send(path: Path, digest: str, if_none_match: str | None) -> Response:
     if known & {headers["ETag"], "*"}:
         return Response(status_code=304, headers=headers)
     response = FileResponse(path, media_type=BLOB_TYPE, headers=headers)
-    response.chunk_size = BATCH_BYTES  # each chunk is read in a thread: a hundred hops an adapter would be felt
+    response.chunk_size = SENT_BYTES  # each chunk is read in a thread: a hundred hops an adapter would be felt
     return response

@@ -44,6 +44,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "run_conflict": 409,
     "update_conflict": 409,
     "upload_superseded": 409,
+    "upload_offset_mismatch": 409,
     "lease_lost": 409,
     "length_required": 411,
     "blob_too_large": 413,

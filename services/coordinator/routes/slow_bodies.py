@@ -5,27 +5,11 @@ not blamed for a slow disk.
 """
 
 import asyncio
-from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import BodyTooSlow
-
-
-@dataclass
-class Pace:
-    """How a body must come, and how it has come so far."""
-
-    silence_seconds: float
-    bytes_per_second: float
-    bytes: int = 0
-    waited_seconds: float = 0.0
-
-    @property
-    def patience_seconds(self) -> float:
-        """How much longer the next byte may take: so much silence at once, and so much beyond the pace in all."""
-        beyond_the_pace = self.waited_seconds - self.bytes / self.bytes_per_second
-        return self.silence_seconds - max(0.0, beyond_the_pace)
+from shared.pace import Pace
 
 
 class SlowBodies:

@@ -1,6 +1,7 @@
 """For co-tuning workers: leases, heartbeats, results, and blobs by digest. On a port of its own (docs/adr/0004)."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
@@ -10,16 +11,30 @@ from services.coordinator.context import AnyContext, Context, principal, version
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes.bodies import (
     RECEIVES_A_BLOB,
+    RECEIVES_THE_REST,
     SENDS_A_BLOB,
+    TELLS_THE_OFFSET,
     UNLIMITED,
-    AnnouncedDigest,
-    AnnouncedLength,
+    AllOfIt,
+    Announced,
     Body,
+    Chunks,
+    RestOfIt,
+    incoming,
+    offset,
     receive,
     send,
 )
 from services.coordinator.routes.problems import problems
-from shared.errors import BlobMissing, BlobTooLarge, LeaseLost, LengthRequired, MessageInvalid, NotFound
+from shared.errors import (
+    BlobMissing,
+    BlobTooLarge,
+    LeaseLost,
+    LengthRequired,
+    MessageInvalid,
+    NotFound,
+    UploadOffsetMismatch,
+)
 from shared.protocol.digests import DIGEST_PATTERN
 from shared.protocol.messages import Accepted
 from shared.protocol.questions import QuestionId
@@ -31,6 +46,8 @@ Worker = Annotated[Principal, Depends(principal(Role.WORKER))]
 Sender = Annotated[Principal, Depends(principal(Role.WORKER, streamed=True))]
 JobId = Annotated[str, Path(max_length=128)]
 BlobDigest = Annotated[str, Path(pattern=DIGEST_PATTERN)]
+
+MAY_ANSWER = problems(LengthRequired, BlobTooLarge, MessageInvalid, UploadOffsetMismatch)
 
 
 @router.post("/lease", summary="Ask for work", responses=problems())
@@ -95,23 +112,59 @@ def get_blob(
     return send(context.work.blob_path(digest), digest, if_none_match)
 
 
+async def upload(context: AnyContext, worker: Sender, chunks: Body, digest: BlobDigest) -> AsyncIterator[Chunks]:
+    """Give the body of a worker's upload; workers may share a name, and so each adapter is a sender of its own."""
+    async with context.uploads.newest(_sender(worker, digest), chunks) as newest:
+        yield newest
+
+
+Upload = Annotated[Chunks, Depends(upload, scope="function")]
+
+
 @router.put(
     "/blobs/{digest}",
     summary="Store an adapter",
-    responses=problems(LengthRequired, BlobTooLarge, MessageInvalid),
+    responses=MAY_ANSWER,
     openapi_extra=RECEIVES_A_BLOB,
     max_body_size=UNLIMITED,
 )
 async def put_blob(
-    context: AnyContext,
-    _: Sender,
-    body: Body,
-    digest: BlobDigest,
-    announced: AnnouncedDigest,
-    size: AnnouncedLength,
+    context: AnyContext, worker: Sender, body: Upload, digest: BlobDigest, announced: AllOfIt
 ) -> Accepted:
-    context.work.require_blob(digest, announced, size)
-    with context.blobs.receive(size=size) as incoming:
-        await receive(body, incoming.write)
-        await asyncio.to_thread(context.work.store_blob, incoming, digest)
+    return await _take(context, worker, body, digest, announced)
+
+
+@router.patch(
+    "/blobs/{digest}",
+    summary="Store the rest of an adapter",
+    responses=MAY_ANSWER,
+    openapi_extra=RECEIVES_THE_REST,
+    max_body_size=UNLIMITED,
+)
+async def patch_blob(
+    context: AnyContext, worker: Sender, body: Upload, digest: BlobDigest, announced: RestOfIt
+) -> Accepted:
+    return await _take(context, worker, body, digest, announced)
+
+
+async def _take(context: Context, worker: Principal, body: Chunks, digest: str, announced: Announced) -> Accepted:
+    context.work.require_blob(digest, announced.digest, announced.size)
+    with incoming(context.blobs, _sender(worker, digest), announced) as blob:
+        await receive(body, blob, blob.write)
+        await asyncio.to_thread(context.work.store_blob, blob, digest)
     return Accepted()
+
+
+@router.head(
+    "/blobs/{digest}",
+    summary="Ask how much of an adapter is here",
+    response_class=Response,
+    status_code=204,
+    responses=problems() | TELLS_THE_OFFSET,
+)
+async def head_blob(context: AnyContext, worker: Sender, _: Upload, digest: BlobDigest) -> Response:
+    return await offset(context.blobs, _sender(worker, digest), digest)
+
+
+def _sender(worker: Principal, digest: str) -> str:
+    return f"{worker.name}.{digest.removeprefix('sha256:')}"
