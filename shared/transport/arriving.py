@@ -23,7 +23,7 @@ Trace: TypeAlias = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 
 
 @asynccontextmanager
-async def head_in_time(announcement: Announcement) -> AsyncIterator[Trace]:
+async def head_in_time(announcement: Announcement, *, silence_seconds: float) -> AsyncIterator[Trace]:
     """Give what is told of a request's way, and wait no longer for the head of its answer than for its first byte."""
     try:
         async with asyncio.timeout(None) as waiting:
@@ -31,23 +31,23 @@ async def head_in_time(announcement: Announcement) -> AsyncIterator[Trace]:
             async def trace(event: str, info: Mapping[str, Any]) -> None:
                 await announcement(event, info)
                 if event == AWAITED:
-                    waiting.reschedule(asyncio.get_running_loop().time() + SILENCE_SECONDS)
+                    waiting.reschedule(asyncio.get_running_loop().time() + silence_seconds)
 
             yield trace
     except TimeoutError:
         raise httpx.ReadTimeout("the head of the answer comes too slowly") from None
 
 
-async def coming(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def coming(body: AsyncIterator[bytes], *, silence_seconds: float) -> AsyncIterator[bytes]:
     """Yield the body of an answer, as long as it comes at a pace."""
     try:
-        async for piece in paced(body, Pace(SILENCE_SECONDS, BYTES_PER_SECOND)):
+        async for piece in paced(body, Pace(silence_seconds, BYTES_PER_SECOND)):
             yield piece
     except TimeoutError:
         raise httpx.ReadTimeout("the answer comes too slowly") from None
 
 
-async def kept(response: httpx.Response) -> httpx.Response:
+async def kept(response: httpx.Response, *, silence_seconds: float) -> httpx.Response:
     """Return an answer with its body in memory; one that is packed, although none was asked for, is not read.
 
     Raises:
@@ -55,7 +55,7 @@ async def kept(response: httpx.Response) -> httpx.Response:
     """
     body, fields = bytearray(), response.headers.copy()
     if fields.pop("Content-Encoding", None) is None:
-        async for piece in coming(response.aiter_bytes()):
+        async for piece in coming(response.aiter_bytes(), silence_seconds=silence_seconds):
             body += piece
             if len(body) > MOST_BYTES:
                 raise MessageInvalid(

@@ -31,7 +31,7 @@ from shared.folders import file_digest, is_whole
 from shared.protocol.digests import DIGEST_FIELD, digest_of, to_field
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION, Health
 from shared.protocol.resumption import OFFSET_FIELD, PARTIAL_TYPE, append_fields, offset_fields
-from shared.transport.arriving import coming, head_in_time, kept
+from shared.transport.arriving import SILENCE_SECONDS, coming, head_in_time, kept
 from shared.transport.part_files import PartFile
 from shared.transport.retries import OnRetry, Progress, Retries, refusal, tell_nobody
 
@@ -59,11 +59,16 @@ class Transport:
         *,
         patience_seconds: float | None,
         on_retry: OnRetry = tell_nobody,
+        silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
-        """``patience_seconds`` is how long a request is retried; None means until it is answered."""
+        """``patience_seconds`` is how long a request is retried; None means until it is answered.
+
+        An attempt is over when the other side has said nothing for ``silence_seconds``.
+        """
         self._client = client
         self._authenticator = authenticator
         self._ledger = ledger
+        self._silence_seconds = silence_seconds
         self._retries = Retries(client.base_url, patience_seconds=patience_seconds, on_retry=on_retry)
 
     async def call(
@@ -90,7 +95,7 @@ class Transport:
         async for attempt in self._retries.attempts(path):
             with attempt:
                 async with self._sent(request, content, kind) as response:
-                    came = await kept(response)
+                    came = await self._kept(response)
         return parse(came.content, answer, url=str(came.url))
 
     async def upload(
@@ -123,7 +128,7 @@ class Transport:
                 request = await asyncio.to_thread(_part_of, file, size, target, digest=digest, offset=offset)
                 fields = {"Content-Type": PARTIAL_TYPE if offset else kind, "Content-Length": str(request.bytes)}
                 async with self._sent(request, _pieces(file, offset), fields) as response:
-                    came = await kept(response)
+                    came = await self._kept(response)
         return parse(came.content, answer, url=str(came.url))
 
     async def download(
@@ -147,7 +152,7 @@ class Transport:
                 gone_on.made = False
                 if not (began and part.is_whole):
                     async with self._resumed(path, part, digest) as response:
-                        async for piece in coming(response.aiter_raw()):
+                        async for piece in coming(response.aiter_raw(), silence_seconds=self._silence_seconds):
                             if size is not None and part.length + len(piece) > size:
                                 part.drop()
                                 raise BlobTooLarge(f"{path} goes on after the {size} bytes that it may have")
@@ -162,7 +167,7 @@ class Transport:
         async for attempt in self._retries.attempts("/healthz"):
             with attempt:
                 async with self._sent(_asking("/healthz")) as response:
-                    came = await kept(response)
+                    came = await self._kept(response)
         parse(came.content, Health, url=str(came.url))
         return time_told(came.headers.get("Date"))
 
@@ -175,7 +180,7 @@ class Transport:
         fields = {**AS_IT_IS, **kind, **said, **request.fields, **self._authenticator.fields(request)}
         announcement = Announcement(request, self._ledger)
         async with AsyncExitStack() as stack:
-            async with head_in_time(announcement) as trace:
+            async with head_in_time(announcement, silence_seconds=self._silence_seconds) as trace:
                 stream = self._client.stream(
                     request.method, request.target, content=content, headers=fields, extensions={"trace": trace}
                 )
@@ -186,8 +191,11 @@ class Transport:
                     "httpx and httpcore that constraints.txt names"
                 )
             if not response.is_success:
-                raise refusal(await kept(response))
+                raise refusal(await self._kept(response))
             yield response
+
+    async def _kept(self, response: httpx.Response) -> httpx.Response:
+        return await kept(response, silence_seconds=self._silence_seconds)
 
     @asynccontextmanager
     async def _resumed(self, path: str, part: PartFile, digest: str) -> AsyncIterator[httpx.Response]:

@@ -50,10 +50,12 @@ async def open_transport(
     ca_file: Path | None = None,
     insecure: bool = False,
     on_retry: OnRetry = tell_nobody,
+    silence_seconds: float = SILENCE_SECONDS,
 ) -> AsyncIterator[Transport]:
     """Open connections to the coordinator at ``base_url`` for as long as the block runs.
 
-    ``ca_file`` holds the only certificates that are trusted. ``insecure`` allows plain HTTP to another machine.
+    ``ca_file`` holds the only certificates that are trusted. ``insecure`` allows plain HTTP to another machine. A
+    connection on which nothing comes for ``silence_seconds`` is given up.
 
     Raises:
         ConfigurationError: what is sent would not be encrypted; ``ca_file`` or the environment's proxy cannot be used.
@@ -63,12 +65,19 @@ async def open_transport(
     async with httpx.AsyncClient(
         base_url=base_url,
         headers={"User-Agent": product()},
-        timeout=httpx.Timeout(SILENCE_SECONDS, connect=5.0),
+        timeout=httpx.Timeout(silence_seconds, connect=5.0),
         verify=trusting(ca_file),
         proxy=None if proxy is None else proxy.geturl(),
         trust_env=False,  # what the environment says of proxies is read in one place, so that `doctor` tells the truth
     ) as client:
-        yield Transport(client, authenticator, ledger, patience_seconds=patience_seconds, on_retry=on_retry)
+        yield Transport(
+            client,
+            authenticator,
+            ledger,
+            patience_seconds=patience_seconds,
+            on_retry=on_retry,
+            silence_seconds=silence_seconds,
+        )
 
 
 @asynccontextmanager

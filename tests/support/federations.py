@@ -28,6 +28,7 @@ from services.coordinator.worker.cotuner import CoTuner
 from shared.protocol.codec import encode
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import BaseScores, Event, RoundScores, RunView, Score, UpdateReceipt
+from shared.protocol.tensors import Layout
 from shared.protocol.terms import (
     CohortTerms,
     CotuningTerms,
@@ -52,8 +53,8 @@ from shared.transport import AsgiApp
 from tests.support.cotuners import AddingCoTuner
 from tests.support.signing import Signing
 
-SLM_LAYOUT = {"slm.lora_A.weight": (2, 3), "slm.lora_B.weight": (4, 2)}
-LLM_LAYOUT = {"llm.lora_A.weight": (2, 5)}
+SLM_LAYOUT: Layout = {"slm.lora_A.weight": (2, 3), "slm.lora_B.weight": (4, 2)}
+LLM_LAYOUT: Layout = {"llm.lora_A.weight": (2, 5)}
 LORA = LoraTerms(rank=2)
 AGENTS = ("ada", "bob")
 RUN = "run"
@@ -81,7 +82,7 @@ def terms_of(**changes: Any) -> RunTerms:  # noqa: ANN401 - fields differ in typ
     return RunTerms(**{**fields, **changes})
 
 
-def adapter(value: float, layout: dict[str, tuple[int, ...]] | None = None) -> bytes:
+def adapter(value: float, layout: Layout | None = None) -> bytes:
     """Return a blob whose numbers are all ``value``."""
     return encode({name: np.full(shape, value, np.float32) for name, shape in (layout or SLM_LAYOUT).items()})
 
@@ -131,11 +132,11 @@ def credentials_of(context: Context, who: str | None) -> tuple[dict[str, str], S
 # --- acting on a coordinator without HTTP -------------------------------------------------------------------------
 
 
-def begin(context: Context, terms: RunTerms | None = None, run_id: str = RUN) -> None:
+def begin(context: Context, terms: RunTerms | None = None, run_id: str = RUN, *, layout: Layout = SLM_LAYOUT) -> None:
     """Make, start, prepare and sign a run, so that its first round is open."""
     context.lifecycle.create(run_id, terms or terms_of(), actor="operator")
     context.lifecycle.start(run_id, actor="operator")
-    work(context)
+    work(context, layout=layout)
 
 
 def submit(
@@ -169,13 +170,15 @@ def lease(context: Context, worker: str = "worker") -> Lease:
     return granted
 
 
-def result_of(context: Context, granted: Lease, *, loss: float = 1.0, value: float = 100.0) -> Result:
+def result_of(
+    context: Context, granted: Lease, *, loss: float = 1.0, value: float = 100.0, layout: Layout = SLM_LAYOUT
+) -> Result:
     """Return a good result of the work, its blobs stored."""
     match granted.task:
         case PrepareTask():
             return PrepareResult(
                 tokenizer_digest=NO_MODEL,
-                slm=_prepared(store(context, adapter(0.0)), SLM_LAYOUT),
+                slm=_prepared(store(context, adapter(0.0, layout)), layout),
                 llm=_prepared(store(context, adapter(0.0, LLM_LAYOUT)), LLM_LAYOUT),
                 scores=BaseScores(slm=score(), llm=score()),
             )
@@ -190,12 +193,11 @@ def result_of(context: Context, granted: Lease, *, loss: float = 1.0, value: flo
             return EvaluateResult(scores=RoundScores(slm_aggregated=score(), slm=score(loss), llm=score()))
 
 
-def work(context: Context, *, loss: float = 1.0, value: float = 100.0) -> Lease:
+def work(context: Context, *, loss: float = 1.0, value: float = 100.0, layout: Layout = SLM_LAYOUT) -> Lease:
     """Lease one piece of work and hand in its result; the operator signs what was prepared."""
     granted = lease(context)
-    context.work.complete(
-        granted.job_id, granted.token, result_of(context, granted, loss=loss, value=value), actor="worker"
-    )
+    result = result_of(context, granted, loss=loss, value=value, layout=layout)
+    context.work.complete(granted.job_id, granted.token, result, actor="worker")
     if isinstance(granted.task, PrepareTask):
         sign(context, granted.run_id)
     return granted
@@ -241,5 +243,5 @@ def events_of(context: Context, run_id: str = RUN) -> list[Event]:
     ]
 
 
-def _prepared(digest: str, layout: dict[str, tuple[int, ...]]) -> PreparedModel:
+def _prepared(digest: str, layout: Layout) -> PreparedModel:
     return PreparedModel(base_digest=NO_MODEL, adapter=digest, layout=layout, adapter_config=lora_of(layout, LORA))

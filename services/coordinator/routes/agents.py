@@ -186,6 +186,11 @@ async def _take(
     responses=problems() | TELLS_THE_OFFSET,
 )
 async def head_update(
-    context: AnyContext, agent: Sender, _: Upload, _run: RunPath, _number: RoundPath, digest: WholeDigest
+    context: AnyContext,
+    agent: Sender,
+    _: Upload,
+    run_id: RunPath,  # noqa: ARG001 - one upload of each agent is kept, and its digest is all that names it
+    number: RoundPath,  # noqa: ARG001
+    digest: WholeDigest,
 ) -> Response:
     return await offset(context.blobs, agent.name, digest)
