@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import resource
 import signal
 import ssl
 import sys
@@ -14,7 +15,7 @@ import uvicorn
 from services.coordinator.app import by_port, create_app, create_work_app
 from services.coordinator.certificates import serving_tls
 from services.coordinator.changes import Changes
-from services.coordinator.connections import BoundedConnection
+from services.coordinator.connections import connecting
 from services.coordinator.context import open_context, reconciling
 from services.coordinator.settings import Settings
 from services.coordinator.tokens import TokenFile
@@ -56,10 +57,9 @@ async def serve(settings: Settings) -> None:
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                http=BoundedConnection,
+                http=connecting(tls=tls),  # type: ignore[arg-type]  # it calls what it is given
                 ws="none",
                 timeout_graceful_shutdown=1,
-                ssl_context_factory=None if tls is None else lambda *_: tls,
             )
             server = uvicorn.Server(config)
             ending = asyncio.create_task(_end_polls(server, context.changes))
@@ -82,6 +82,12 @@ async def _end_polls(server: uvicorn.Server, changes: Changes) -> None:
     changes.stop()
 
 
+def open_many_files() -> None:
+    """Let this process have as many connections and files open as the system allows: the usual is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def share_one_heap() -> None:
     """Let all threads take memory from one heap, where the C library is glibc.
 
@@ -95,6 +101,7 @@ def share_one_heap() -> None:
 def run(config: Path | None, *, insecure: bool = False) -> int:
     """Run until told to stop; 2 means that the configuration is wrong. ``insecure`` sets what is called so."""
     share_one_heap()
+    open_many_files()
     try:
         settings = read_settings(Settings, config, given={"insecure": True} if insecure else None)
         log_to_stderr(settings.log_format)

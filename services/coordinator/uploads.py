@@ -10,6 +10,11 @@ from contextlib import asynccontextmanager
 
 from shared.errors import UploadSuperseded
 
+# What a connection that broke has brought may still lie here unread when its sender comes again: it is read as long as
+# it comes without a gap, because what is not read has to be sent again.
+GAP_SECONDS = 0.1
+ARRIVED_SECONDS = 5.0
+
 
 class Uploads:
     """The uploads of one event loop that are under way."""
@@ -39,14 +44,15 @@ class Upload:
     def __init__(self, body: AsyncIterator[bytes]) -> None:
         self.ended = asyncio.Event()
         self._body = body
-        self._superseded = False
+        self._until: float | None = None
         self._waiting: asyncio.Timeout | None = None
 
     def give_way(self) -> None:
-        """Wait for no more of the body; to be called once."""
-        self._superseded = True
+        """Take what has come already of the body, and wait for no more; to be called once."""
+        now = asyncio.get_running_loop().time()
+        self._until = now + ARRIVED_SECONDS
         if self._waiting is not None:
-            self._waiting.reschedule(0.0)
+            self._waiting.reschedule(now + GAP_SECONDS)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Return the body itself."""
@@ -54,14 +60,18 @@ class Upload:
 
     async def __anext__(self) -> bytes:
         """Return what has come next; nothing but the wait for it is cancelled, and no thread that writes."""
-        if not self._superseded:
-            try:
-                async with asyncio.timeout(None) as self._waiting:
-                    return await anext(self._body)
-            except TimeoutError:
-                pass
-            finally:
-                self._waiting = None
-        raise UploadSuperseded(
-            "its sender has begun a newer upload, which takes the place of this one: send one at a time"
-        )
+        try:
+            async with asyncio.timeout_at(self._patience()) as self._waiting:
+                return await anext(self._body)
+        except TimeoutError:
+            raise UploadSuperseded(
+                "its sender has begun a newer upload, which takes the place of this one: send one at a time"
+            ) from None
+        finally:
+            self._waiting = None
+
+    def _patience(self) -> float | None:
+        """Return until when to wait; None for as long as this is the newest."""
+        if self._until is None:
+            return None
+        return min(self._until, asyncio.get_running_loop().time() + GAP_SECONDS)

@@ -10,7 +10,6 @@ import stamina
 from bench.federation import FEDERATION, client_of, key_of
 from services.coordinator.app import create_app
 from services.coordinator.context import Context
-from services.coordinator.routes.bodies import BATCH_BYTES
 from shared.credentials import SignedRequests
 from shared.egress import TrafficCount
 from shared.protocol.digests import digest_of
@@ -24,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 MB = 1 << 20
 LAYOUT = {"slm.lora_A.weight": (2, 300_000), "slm.lora_B.weight": (300_000, 2)}
+CHUNK = MB // 2  # what the server may have read of a connection and not have handed on when it ends
 HEADS = 4096  # more than what requests, answers and their heads add to a connection
 
 
@@ -67,7 +67,7 @@ async def test_an_upload_that_is_cut_every_megabyte_ends_and_sends_little_twice(
             assert await sent(transport, tmp_path, blob) == digest_of(blob)
     cuts = proxy.connections - 1
     assert cuts >= len(blob) // MB
-    assert proxy.up.passed <= len(blob) + cuts * (BATCH_BYTES + HEADS) + HEADS
+    assert proxy.up.passed <= len(blob) + cuts * (CHUNK + HEADS) + HEADS
     assert context.blobs.path(digest_of(blob)).read_bytes() == blob
     assert not partial_files(context)
 
@@ -105,7 +105,7 @@ async def test_a_transfer_that_falls_into_a_hole_is_given_up_and_goes_on(
             else:
                 await transport.download(f"/v1/adapters/{digest_of(blob)}", tmp_path / "x", digest=digest_of(blob))
     assert proxy.connections > 1
-    assert getattr(proxy, way).passed <= len(blob) + BATCH_BYTES + HEADS
+    assert getattr(proxy, way).passed <= len(blob) + CHUNK + HEADS
 
 
 async def test_a_slow_network_is_no_fault(context: Context, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from bench.federation import settings_of, token_of
 from services.coordinator.app import by_port, create_app, create_work_app
-from services.coordinator.connections import BoundedConnection
+from services.coordinator.connections import connecting
 from services.coordinator.context import Context
 from shared.listening import listen
 from shared.protocol.digests import digest_of
@@ -27,7 +27,7 @@ async def served(context: Context) -> AsyncIterator[tuple[int, int]]:
     public, internal = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
     ports = public.getsockname()[1], internal.getsockname()[1]
     app = by_port(create_app(context), create_work_app(context), work_port=ports[1])
-    config = uvicorn.Config(app, lifespan="off", log_config=None, http=BoundedConnection, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, lifespan="off", log_config=None, http=connecting(), timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None
     task = asyncio.create_task(server.serve([public, internal]))

@@ -78,28 +78,46 @@ async def test_an_agent_has_one_masked_vector_on_the_disk(context: Context, cloc
     assert context.lifecycle.rounds(RUN).rounds[0].refused == 0
 
 
-async def test_whoever_gives_way_while_its_bytes_are_written_ends_where_it_reads_on() -> None:
-    """No thread that writes is left alone with a file that is closed, and the newer one begins when it has ended."""
-    uploads, told = Uploads(), []
+async def body(*, ends: bool) -> AsyncIterator[bytes]:
+    """Yield what has come of a body; if it does not end, nothing more comes, and nobody says so."""
+    yield b"first"
+    yield b"second"
+    if not ends:
+        await asyncio.get_running_loop().create_future()
 
-    async def body() -> AsyncIterator[bytes]:
-        yield b"first"
-        yield b"second"
 
-    async def newer(name: str) -> None:
-        async with uploads.newest("ada", body()) as upload:
-            told.append((name, [chunk async for chunk in upload]))
+async def test_whoever_gives_way_has_what_had_come_and_the_newer_one_begins_when_it_has_ended() -> None:
+    """No thread that writes is left alone with a file that is closed, and nobody else's upload is broken off."""
+    uploads = Uploads()
 
-    async with uploads.newest("ada", body()) as first, uploads.newest("bob", body()) as other:
+    async def newest() -> list[bytes]:
+        async with uploads.newest("ada", body(ends=True)) as upload:
+            return [chunk async for chunk in upload]
+
+    async with uploads.newest("ada", body(ends=False)) as first, uploads.newest("bob", body(ends=True)) as other:
         assert await anext(first) == b"first"
-        superseded = asyncio.create_task(newer("superseded"))
+        newer = asyncio.create_task(newest())
         await asyncio.sleep(0)
-        newest = asyncio.create_task(newer("newest"))
+        assert await anext(first) == b"second"
         with pytest.raises(UploadSuperseded):
             await anext(first)
         assert [chunk async for chunk in other] == [b"first", b"second"]
-        assert told == []
-    with pytest.raises(UploadSuperseded):
-        await superseded
-    await newest
-    assert told == [("newest", [b"first", b"second"])]
+        assert not newer.done()
+    assert await newer == [b"first", b"second"]
+
+
+async def test_each_of_three_uploads_gives_way_to_the_next() -> None:
+    """The second gives way before it has begun, and the third waits for both."""
+    uploads, ended = Uploads(), []
+
+    async def upload(name: str, *, ends: bool) -> None:
+        try:
+            async with uploads.newest("ada", body(ends=ends)) as chunks:
+                assert [chunk async for chunk in chunks] == [b"first", b"second"]
+        finally:
+            ended.append(name)
+
+    order = ("first", False), ("second", False), ("third", True)
+    outcomes = await asyncio.gather(*(upload(name, ends=ends) for name, ends in order), return_exceptions=True)
+    assert ended == ["first", "second", "third"]
+    assert [type(outcome) for outcome in outcomes] == [UploadSuperseded, UploadSuperseded, type(None)]

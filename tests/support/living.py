@@ -18,7 +18,7 @@ from bench.no_op import InProcess, NoOpTrainer
 from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
 from services.coordinator.app import by_port, create_app, create_work_app
-from services.coordinator.connections import BoundedConnection
+from services.coordinator.connections import connecting
 from services.coordinator.context import open_context, reconciling
 from services.coordinator.worker.loop import CoTuner, Worker
 from shared.credentials import BearerToken, SignedRequests
@@ -54,7 +54,7 @@ async def _living(folder: Path, cotuner: CoTuner, agents: Sequence[str], port: i
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                http=BoundedConnection,
+                http=connecting(),
                 ws="none",
                 timeout_graceful_shutdown=1,
             )

@@ -1,7 +1,8 @@
 """A coordinator on a real port of this machine, in a thread, for clients that are programs."""
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import uvicorn
 
 from bench.federation import FEDERATION, key_of, token_of
 from services.coordinator.app import create_app
-from services.coordinator.connections import BoundedConnection
+from services.coordinator.connections import connecting
 from services.coordinator.context import Context
 from shared.key_file import keep_key
 from shared.listening import listen
@@ -18,11 +19,17 @@ from shared.transport import AsgiApp
 
 
 @contextmanager
-def served(app: AsgiApp, port: int = 0, *, http: type[BoundedConnection] = BoundedConnection) -> Iterator[int]:
+def served(app: AsgiApp, port: int = 0, *, http: Callable[..., asyncio.Protocol] | None = None) -> Iterator[int]:
     """Serve ``app`` while the block runs, and give its port; nobody who asks early is refused."""
     socket = listen("127.0.0.1", port)
     config = uvicorn.Config(
-        app, lifespan="off", log_config=None, access_log=False, http=http, ws="none", timeout_graceful_shutdown=1
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        http=http or connecting(),
+        ws="none",
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([socket],))
