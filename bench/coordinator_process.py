@@ -1,4 +1,4 @@
-"""A coordinator as a process of its own, over plain HTTP on loopback, and what it costs."""
+"""A coordinator as a process of its own on loopback, and what it costs."""
 
 import sys
 import time
@@ -21,6 +21,7 @@ from shared.protocol.tensors import Layout
 from shared.protocol.terms import RunTerms
 from shared.transport import open_transport
 
+NO_SETTINGS: Mapping[str, str] = {}
 LLM_LAYOUT: Layout = {"base_model.model.lora_A.weight": (8, 8)}
 
 
@@ -28,8 +29,19 @@ LLM_LAYOUT: Layout = {"base_model.model.lora_A.weight": (8, 8)}
 class CoordinatorProcess:
     """A coordinator that serves at ``url``, and whose process is ``process``."""
 
-    url: str
+    scheme: str
+    port: int
     process: psutil.Process
+
+    @property
+    def url(self) -> str:
+        """Where clients go."""
+        return f"{self.scheme}://{LOOPBACK}:{self.port}"
+
+    def connections(self) -> int:
+        """Return how many connections others have to its public port."""
+        opened = self.process.net_connections("tcp")
+        return sum(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == self.port for one in opened)
 
     def cpu_seconds(self) -> float:
         """Return what it has used of processors so far, in itself and in the kernel for it."""
@@ -62,27 +74,43 @@ async def prepare(folder: Path, agents: Sequence[str], run_id: str, terms: RunTe
             federation.context.rounds.reconcile()
 
 
+@dataclass(frozen=True)
+class ServedTls:
+    """The files of TLS: what the coordinator shows, and what its clients trust."""
+
+    certificate: Path
+    key: Path
+    ca_file: Path
+
+
 @asynccontextmanager
-async def coordinator_process(folder: Path, settings: Mapping[str, str]) -> AsyncIterator[CoordinatorProcess]:
+async def coordinator_process(
+    folder: Path, *, tls: ServedTls | None = None, settings: Mapping[str, str] = NO_SETTINGS
+) -> AsyncIterator[CoordinatorProcess]:
     """Serve what is in ``folder`` until the block ends; ``settings`` go into its environment."""
     processes, (port, work_port) = Processes(folder / "logs"), free_ports(2)
-    principals = folder / "principals.json"
-    principals.write_text(TokensFile({}).model_dump_json())
+    (folder / "principals.json").write_text(TokensFile({}).model_dump_json())
+    shown = {} if tls is None else {"TLS_CERTIFICATE_FILE": str(tls.certificate), "TLS_KEY_FILE": str(tls.key)}
     own = {
         "DATA_DIR": str(folder / "coordinator"),
-        "PRINCIPALS_FILE": str(principals),
+        "PRINCIPALS_FILE": str(folder / "principals.json"),
         "FEDERATION": FEDERATION,
         "OPERATOR_KEY": key_of("operator").public,
         "PORT": str(port),
         "WORK_PORT": str(work_port),
     }
-    environment = {f"FEDCOLLM_COORDINATOR_{name}": value for name, value in {**own, **settings}.items()}
+    environment = {f"FEDCOLLM_COORDINATOR_{name}": value for name, value in {**own, **shown, **settings}.items()}
     await processes.start("coordinator", [sys.executable, "-m", "services.coordinator"], environment)
-    url = f"http://{LOOPBACK}:{port}"
+    process = psutil.Process(processes.running["coordinator"].pid)
+    served = CoordinatorProcess("http" if tls is None else "https", port, process)
     try:
-        async with open_transport(url, BearerToken(""), TrafficCount(), patience_seconds=30.0) as transport:
+        async with open_transport(
+            *(served.url, BearerToken(""), TrafficCount()),
+            patience_seconds=30.0,
+            ca_file=None if tls is None else tls.ca_file,
+        ) as transport:
             await transport.call("GET", "/healthz", Health)
         processes.require_alive("coordinator")
-        yield CoordinatorProcess(url, psutil.Process(processes.running["coordinator"].pid))
+        yield served
     finally:
         await processes.stop()

@@ -71,7 +71,7 @@ async def cost_of(uploads: int, megabytes: int) -> Cost:
         await prepare(folder, names, RUN, terms_of(uploads), layout)
         files = {name: folder / name for name in names}
         digests = {name: _write(file, layout, number) for number, (name, file) in enumerate(files.items())}
-        async with coordinator_process(folder, {"BODY_SILENCE_SECONDS": "600"}) as coordinator:
+        async with coordinator_process(folder) as coordinator:
             idle, cpu_before = coordinator.resident(), coordinator.cpu_seconds()
             coordinator.forget_peak()
             began = asyncio.get_running_loop().time()

@@ -20,6 +20,7 @@ from shared.protocol.request_signatures import (
     sign_request,
     verify_request,
 )
+from shared.protocol.resumption import append_fields, offset_fields
 
 ADA = IdentityKey(b"a" * 32)
 EVE = IdentityKey(b"e" * 32)
@@ -277,3 +278,43 @@ def test_no_fields_make_anything_but_a_refusal(lines: list[tuple[str, str]], tar
     """Whatever comes, the verifier says no, in the form of the protocol."""
     with pytest.raises(ProtocolError):
         verify_request("GET", target, lines, name="ada", key=ADA.public)
+
+
+def resumed(method: str, **bent: str) -> dict[str, str]:
+    """Return the fields of an honest request that goes on with an upload; what is bent is not signed so."""
+    besides = {"HEAD": offset_fields(digest_of(b"whole")), "PATCH": append_fields(digest_of(b"whole"), 7)}[method]
+    digest, length = digest_of(BODY), {"Content-Length": str(len(BODY))}
+    signature = sign_request(
+        *("ada", ADA, "clinics"),
+        method=method,
+        target=TARGET,
+        digest=digest,
+        length=len(BODY),
+        now=NOW,
+        nonce=NONCE,
+        besides=besides,
+    )
+    return {"Content-Digest": to_field(digest), **length, **besides, **signature, **bent}
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PATCH"])
+def test_a_request_that_goes_on_with_an_upload_is_signed_with_what_it_goes_on_with(method: str):
+    """Nobody on the way makes it one of another blob, or from another byte on."""
+    assert verified(resumed(method), method).name == "ada"
+    besides = {"Repr-Digest": to_field(digest_of(b"other")), "Upload-Offset": "8", "Upload-Complete": "?0"}
+    for field, value in besides.items():
+        if field in resumed(method):
+            with pytest.raises(RequestSignatureInvalid):
+                verified(resumed(method, **{field: value}), method)
+            with pytest.raises(RequestSignatureInvalid, match="once"):
+                verify_request(
+                    *(method, TARGET, [*resumed(method).items(), (field.lower(), value)]), name="ada", key=ADA.public
+                )
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PATCH"])
+def test_a_request_that_does_not_sign_what_it_goes_on_with_is_refused(method: str):
+    """A signature over less is none, whatever its fields say."""
+    fields = resumed(method) | {name: value for name, value in signed("PUT").items() if name.startswith("Signature")}
+    with pytest.raises(RequestSignatureInvalid):
+        verified(fields, method)
