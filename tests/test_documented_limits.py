@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
-from services.coordinator import app, changes
+from services.coordinator import app, changes, partial_uploads, strangers
 from services.coordinator.connections import BoundedConnection
 from services.coordinator.settings import Settings
 from shared import answers
 from shared.protocol import codec, messages, request_signatures, tensors
+from shared.transport import arriving
 
 SECTION = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text().split("\n## Limits\n")[1].split("\n## ")[0]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in SECTION.splitlines() if line.startswith("| ")]
@@ -26,6 +27,11 @@ def test_the_table_of_limits_is_the_codes() -> None:
     settings = {name: field.default for name, field in Settings.model_fields.items()}
     assert numbers("head of a request") == [BoundedConnection.head_bytes, BoundedConnection.head_seconds]
     assert numbers("body of an answered request") == [BoundedConnection.linger_seconds]
+    assert numbers("TLS handshake") == [BoundedConnection.head_seconds]
+    assert numbers("connections on which") == [strangers.MOST, strangers.MOST_OF_ADDRESS]
+    assert numbers("upload that broke off") == [partial_uploads.KEPT_SECONDS]
+    assert numbers("silence in an answer") == [arriving.SILENCE_SECONDS]
+    assert settings["body_bytes_per_second"] == arriving.BYTES_PER_SECOND
     assert numbers("JSON body") == [app.MAX_JSON_BYTES]
     assert numbers("silence in a body") == [settings["body_silence_seconds"]]
     assert f"{settings['body_bytes_per_second']:,.0f} bytes a second" in SECTION

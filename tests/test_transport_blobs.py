@@ -73,10 +73,13 @@ async def test_an_upload_that_breaks_off_goes_on_where_its_durable_bytes_end(tmp
     assert (rest.headers["Content-Type"], rest.headers["Content-Length"]) == (PARTIAL_TYPE, "468000")
 
 
-async def test_an_upload_of_which_nothing_is_left_begins_anew(tmp_path: Path) -> None:
-    """At offset 0 it is the request that it was at first."""
+@pytest.mark.parametrize("told", [lambda: offset(0), lambda: httpx.Response(403)], ids=["nothing", "a refusal"])
+async def test_an_upload_of_which_nothing_is_left_begins_anew(
+    told: Callable[[], httpx.Response], tmp_path: Path
+) -> None:
+    """At offset 0 it is the request that it was at first; a refusal says its reason to that one."""
     (tmp_path / "blob").write_bytes(BLOB)
-    other = Coordinator([answer(408, "body_too_slow"), offset(0), HELLO])
+    other = Coordinator([answer(408, "body_too_slow"), told(), HELLO])
     async with talking_to(other) as transport:
         await transport.upload("/v1/x", tmp_path / "blob", Greeting, digest=DIGEST)
     assert [request.method for request in other.requests] == ["PUT", "HEAD", "PUT"]

@@ -26,6 +26,7 @@ from shared.errors import (
     DigestMismatch,
     EgressUnrecorded,
     MessageInvalid,
+    RemoteProblem,
 )
 from shared.folders import file_digest, is_whole
 from shared.protocol.digests import DIGEST_FIELD, digest_of, to_field
@@ -215,10 +216,16 @@ class Transport:
             raise
 
     async def _offset(self, target: str, digest: str, size: int) -> int:
-        """Ask how many bytes of an upload are durable."""
+        """Ask how many bytes of an upload are durable.
+
+        None are where that is refused: there is no reason in such an answer, and PUT is told it.
+        """
         request = Egress("HEAD", target, 0, NO_BODY, offset_fields(digest))
-        async with self._sent(request) as response:
-            told = response.headers.get(OFFSET_FIELD, "")
+        try:
+            async with self._sent(request) as response:
+                told = response.headers.get(OFFSET_FIELD, "")
+        except RemoteProblem:
+            return 0
         if not told.isdecimal() or len(told) > len(str(size)) or int(told) > size:
             raise MessageInvalid(
                 f"{response.url} has {told[:40]!r} of {size} bytes: is this the coordinator's address?"

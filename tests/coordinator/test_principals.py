@@ -69,10 +69,14 @@ PUBLIC: dict[tuple[str, str], set[Role]] = {
     ("GET", "/v1/audit"): {Role.OPERATOR, Role.VIEWER},
     ("GET", "/v1/audit/head"): {Role.OPERATOR, Role.VIEWER},
     ("PUT", "/v1/runs/{run_id}/rounds/{number}/update"): {Role.AGENT},
+    ("PATCH", "/v1/runs/{run_id}/rounds/{number}/update"): {Role.AGENT},
+    ("HEAD", "/v1/runs/{run_id}/rounds/{number}/update"): {Role.AGENT},
     ("PUT", "/v1/runs/{run_id}/rounds/{number}/ready"): {Role.AGENT},
     ("PUT", "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}/keys"): {Role.AGENT},
     ("PUT", "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}/shares"): {Role.AGENT},
     ("PUT", "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}/masked"): {Role.AGENT},
+    ("PATCH", "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}/masked"): {Role.AGENT},
+    ("HEAD", "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}/masked"): {Role.AGENT},
     ("PUT", "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}/consistency"): {Role.AGENT},
     ("PUT", "/v1/runs/{run_id}/rounds/{number}/attempts/{attempt}/unmasking"): {Role.AGENT},
 }
@@ -85,6 +89,8 @@ INTERNAL: dict[tuple[str, str], set[Role]] = {
     ("PUT", "/v1/work/questions/{question_id}"): {Role.WORKER},
     ("GET", "/v1/work/blobs/{digest}"): {Role.WORKER},
     ("PUT", "/v1/work/blobs/{digest}"): {Role.WORKER},
+    ("PATCH", "/v1/work/blobs/{digest}"): {Role.WORKER},
+    ("HEAD", "/v1/work/blobs/{digest}"): {Role.WORKER},
 }
 APPS = {"public": (create_app, PUBLIC), "work": (create_work_app, INTERNAL)}
 both_apps = pytest.mark.parametrize("which", APPS)
@@ -159,8 +165,9 @@ async def test_every_route_asks_for_the_protocols_version(which: str, context: C
                 continue
             for method in route.methods:
                 response = await http.request(method, path.format(**IN_PATHS))
-                code = response.json()["code"]
-                assert (response.status_code, code) == (400, "protocol_version_mismatch"), (method, path)
+                assert response.status_code == 400, (method, path)
+                if method != "HEAD":  # to which no answer has a body
+                    assert response.json()["code"] == "protocol_version_mismatch", (method, path)
 
 
 @pytest.mark.parametrize(

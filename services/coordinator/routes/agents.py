@@ -187,10 +187,9 @@ async def _take(
 )
 async def head_update(
     context: AnyContext,
-    agent: Sender,
-    _: Upload,
+    agent: Agent,
     run_id: RunPath,  # noqa: ARG001 - one upload of each agent is kept, and its digest is all that names it
     number: RoundPath,  # noqa: ARG001
     digest: WholeDigest,
 ) -> Response:
-    return await offset(context.blobs, agent.name, digest)
+    return await offset(context.uploads, context.blobs, agent.name, digest)

@@ -106,8 +106,8 @@ async def _take(context: Context, agent: str, place: AttemptPlace, body: Chunks,
     status_code=204,
     responses=problems() | TELLS_THE_OFFSET,
 )
-async def head_masked(context: AnyContext, agent: Sender, _: Upload, _place: Place, digest: WholeDigest) -> Response:
-    return await offset(context.blobs, agent.name, digest)
+async def head_masked(context: AnyContext, agent: Agent, _: Place, digest: WholeDigest) -> Response:
+    return await offset(context.uploads, context.blobs, agent.name, digest)
 
 
 @router.put("/attempts/{attempt}/consistency", summary="Sign the survivors", responses=MAY_ANSWER)

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from services.coordinator.blobs import IncomingBlob
 from services.coordinator.ports import Blobs
+from services.coordinator.uploads import Uploads
 from shared.errors import BlobTooLarge, BodyTooSlow, LengthRequired, MessageInvalid, UploadSuperseded
 from shared.protocol.digests import from_field, to_field
 from shared.protocol.resumption import COMPLETE_FIELD, OFFSET_FIELD, PARTIAL_TYPE
@@ -174,11 +175,17 @@ async def receive(chunks: Chunks, into: IncomingBlob, write: Callable[[bytearray
     await asyncio.to_thread(write, batch)
 
 
-async def offset(blobs: Blobs, sender: str, digest: str) -> Response:
-    """Return the answer that says how much of an upload is durable."""
-    durable = await asyncio.to_thread(blobs.partial.durable, sender, digest)
+async def offset(uploads: Uploads, blobs: Blobs, sender: str, digest: str) -> Response:
+    """Return the answer that says how much of an upload is durable, now that nothing of it is under way."""
+    async with uploads.newest(sender, _nothing()):
+        durable = await asyncio.to_thread(blobs.partial.durable, sender, digest)
     fields = {OFFSET_FIELD: str(durable), COMPLETE_FIELD: "?0", "Cache-Control": "no-store"}
     return Response(status_code=204, headers=fields)
+
+
+async def _nothing() -> Chunks:
+    return
+    yield b""
 
 
 async def _drain(chunks: Chunks) -> None:

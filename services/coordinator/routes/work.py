@@ -162,8 +162,8 @@ async def _take(context: Context, worker: Principal, body: Chunks, digest: str, 
     status_code=204,
     responses=problems() | TELLS_THE_OFFSET,
 )
-async def head_blob(context: AnyContext, worker: Sender, _: Upload, digest: BlobDigest) -> Response:
-    return await offset(context.blobs, _sender(worker, digest), digest)
+async def head_blob(context: AnyContext, worker: Worker, digest: BlobDigest) -> Response:
+    return await offset(context.uploads, context.blobs, _sender(worker, digest), digest)
 
 
 def _sender(worker: Principal, digest: str) -> str:
