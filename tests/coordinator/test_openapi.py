@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
 from services.coordinator.app import create_app, create_work_app
 from services.coordinator.context import Context
 from shared.protocol.digests import digest_of, to_field
+from shared.protocol.resumption import SIGNED_BESIDES
 from tests.support.federations import RUN, begin, credentials_of, submit
 
 APPS = {"public": create_app, "work": create_work_app}
@@ -37,7 +38,7 @@ FEW = hypothesis.settings(
 MANY = hypothesis.settings(FEW, max_examples=150, derandomize=False)
 
 
-@schemathesis.serializer("application/vnd.safetensors")
+@schemathesis.serializer("application/vnd.safetensors", "application/partial-upload")
 def blob_as_it_is(_context: schemathesis.SerializationContext, value: object) -> bytes:
     """Send a blob as the bytes that it is."""
     return value if isinstance(value, bytes) else str(value).encode()
@@ -65,6 +66,8 @@ def signing(context: Context, who: str) -> Callable[[Any], Any]:
         content = body.encode() if isinstance(body, str) else body
         request.headers["Content-Digest"] = to_field(digest_of(content))
         request.headers["Content-Length"] = str(len(content))
+        for field in SIGNED_BESIDES.get(request.method, ()):
+            request.headers.setdefault(field, "none")
         request.headers.update(signed.sign(request.method, request.path_url, request.headers))
         return request
 
