@@ -4,7 +4,7 @@ import argparse
 import math
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -50,6 +50,14 @@ def machine(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Ite
     yield f"{processors()}, load {os.getloadavg()[0]:.1f} before"
     packages = " ".join(f"{name} {version(name)}" for name in ("numpy", "cryptography"))
     yield f"Python {platform.python_version()}, {packages}"
+
+
+def tell(lines: Iterable[str], out: Path | None) -> None:
+    """Print a report, and write it to a file if there is to be one."""
+    text = "\n".join(lines)
+    print(text)
+    if out is not None:
+        out.write_text(f"{text}\n")
 
 
 def processors() -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
 
-from bench.command_line import machine, whole
+from bench.command_line import machine, tell, whole
 from bench.coordinator_process import CoordinatorProcess, ServedTls, coordinator_process
 from examples.demo.processes import LOOPBACK
 from services.coordinator.cli.tls import CA_FILE, CERTIFICATE, KEY, write_authority
@@ -132,10 +132,7 @@ def main() -> None:
     lines = list(machine(parser, options))
     alone = asyncio.run(held(0, options.seconds))
     among = asyncio.run(held(options.sockets, options.seconds))
-    text = "\n".join([*lines, *report(alone, among)])
-    print(text)
-    if options.out is not None:
-        options.out.write_text(f"{text}\n")
+    tell([*lines, *report(alone, among)], options.out)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.command_line import machine, whole
+from bench.command_line import machine, tell, whole
 from bench.coordinator_process import coordinator_process, prepare
 from bench.federation import FEDERATION, client_of, key_of
 from services.coordinator.presets import preset_terms
@@ -120,10 +120,7 @@ def main() -> None:
     lines = list(machine(parser, options))
     few = asyncio.run(cost_of(max(1, options.uploads // 10), options.megabytes))
     many = asyncio.run(cost_of(options.uploads, options.megabytes))
-    text = "\n".join([*lines, *report(few, many)])
-    print(text)
-    if options.out is not None:
-        options.out.write_text(f"{text}\n")
+    tell([*lines, *report(few, many)], options.out)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from shared.protocol.tensors import parameter_count
 from tests.federation.test_secure_aggregation import aggregate_of, round_of, round_of_or_none
 from tests.support.federations import RUN, SLM_LAYOUT, federation, terms_of
 from tests.support.players import FOUR, SECURE
+from tests.support.requests import partial_files
 
 pytestmark = pytest.mark.anyio
 
@@ -100,7 +101,7 @@ async def test_a_vector_that_does_not_come_is_broken_off_and_its_sender_named(tm
         with capture_logs() as lines:
             assert await stalling(opened, bytes(LENGTH)) == (408, "body_too_slow")
         assert [(line["who"], line["code"]) for line in lines] == [("bob", "body_too_slow")]
-        assert not list((opened.context.settings.data_dir / "blobs" / "partial").iterdir())
+        assert [file.name.split(".")[0] for file in partial_files(opened.context)] == ["bob"]
         del opened.agents["bob"]
         for _ in range(20):
             await opened.step()
