@@ -168,9 +168,10 @@ class IncomingBlob:
         """Read what is there already of a blob that goes on; to be called before anything is written.
 
         Raises:
-            UploadOffsetMismatch: it ends elsewhere.
+            UploadOffsetMismatch: it ends elsewhere, and is left as it is.
         """
         if (there := os.fstat(self._file.fileno()).st_size) != self._offset:
+            self._left = there > 0
             raise UploadOffsetMismatch(
                 f"the upload was to go on after {self._offset} bytes, and {there} are here: ask for the offset again, "
                 "or begin anew"

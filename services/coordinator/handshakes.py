@@ -56,7 +56,7 @@ class Handshake(asyncio.Protocol):
             return
         finally:
             self._strangers.discard(self)
-        if tls is None:  # the other side went
+        if tls is None or tls.is_closing():  # the other side went, before or after it was done
             return
         tls.set_protocol(self._inner)
         self._inner.connection_made(tls)

@@ -6,6 +6,7 @@ A file's name says whose it is and of what, and its length how far it has come, 
 power cut makes of the bytes themselves is found out at the end, by the digest of the whole.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from shared.folders import sync
@@ -43,8 +44,9 @@ class PartialUploads:
     def forget(self, *, before: float) -> None:
         """Remove what nobody has gone on with since ``before``, seconds since 1970."""
         for file in self._folder.iterdir():
-            if file.stat().st_mtime < before:
-                file.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # it has come whole meanwhile
+                if file.stat().st_mtime < before:
+                    file.unlink()
 
     def _file(self, sender: str, digest: str) -> Path:
         return self._folder / f"{sender}.{digest.removeprefix('sha256:')}"

@@ -26,6 +26,7 @@ from shared.logs import log_to_stderr
 from shared.protocol.identity import fingerprint
 
 M_ARENA_MAX = -8  # of <malloc.h>
+MANY_FILES = 65_536
 
 # As often as uvicorn itself looks whether it is to stop.
 LOOK_SECONDS = 0.1
@@ -83,9 +84,11 @@ async def _end_polls(server: uvicorn.Server, changes: Changes) -> None:
 
 
 def open_many_files() -> None:
-    """Let this process have as many connections and files open as the system allows: the usual is 1,024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    """Let this process have many connections and files open, if the system allows it: the usual is 1,024."""
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = MANY_FILES if most == resource.RLIM_INFINITY else min(MANY_FILES, most)
+    if usual != resource.RLIM_INFINITY and usual < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
 
 
 def share_one_heap() -> None:

@@ -103,6 +103,7 @@ async def test_an_upload_that_would_go_on_elsewhere_is_refused_and_nothing_is_lo
     begin(context)
     lying(context, BLOB, BLOB[:100])
     assert_problem(await go_on(context, BLOB, offset), 409, "upload_offset_mismatch")
+    assert await there(context, BLOB) == 100
     assert context.lifecycle.rounds(RUN).rounds[0].refused == 0
 
 
