@@ -13,7 +13,7 @@ from peft import PeftModel
 from torch.nn import functional
 
 from shared.ml.encoding import Encoded
-from shared.ml.train import optimiser_step
+from shared.ml.optimiser import LoraOptimiser
 from shared.protocol.terms import OptimiserTerms
 
 IGNORED = -100
@@ -42,7 +42,7 @@ class PlainLoop:
     def run(self, batches: Sequence[Sequence[Encoded]]) -> list[float]:
         """Take a step for each batch, with lambda = 1 and forward KL; return the losses L2 (Eq. 6)."""
         models = (self.llm, self.slm)
-        step_weights = [optimiser_step(model, self.optimiser) for model in models]
+        optimisers = [LoraOptimiser(model, self.optimiser) for model in models]
         for model in models:
             model.train()
         losses = []
@@ -53,8 +53,8 @@ class PlainLoop:
             made = [self._loss(own_BTV, peer_BTV, labels_BT[:, 1:]) for own_BTV, peer_BTV in pairs]
             for loss in made:
                 loss.backward()  # type: ignore[no-untyped-call]
-            for step in step_weights:
-                step("the plain loop")
+            for optimiser in optimisers:
+                optimiser.step("the plain loop")
             losses.append(math.fsum(float(loss.detach()) for loss in made))
         return losses
 

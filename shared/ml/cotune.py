@@ -14,10 +14,14 @@ from math import fsum
 import torch
 from peft import PeftModel
 
+from shared.ml.cotuning_checkpoint import CotuningCheckpoint
 from shared.ml.encoding import Batch, Encoded, batches, collate
 from shared.ml.losses import answer_labels, answer_log_probs, cross_entropy, distillation, where_peer_is_better
-from shared.ml.seeding import derive_seed, seeded
-from shared.ml.train import finite, optimiser_step, steps_per_epoch
+from shared.ml.micro_batches import MicroBatches
+from shared.ml.optimiser import LoraOptimiser, finite
+from shared.ml.process_group import ALONE, ProcessGroup
+from shared.ml.seeding import derive_seed, random_state, restore_random_state, seeded
+from shared.ml.train import steps_per_epoch
 from shared.protocol.terms import CotuningTerms, OptimiserTerms
 
 
@@ -26,7 +30,8 @@ class CotuneReport:
     """What co-tuning did: optimiser steps of each model, and means over these steps in nats per answer token.
 
     The losses are the cross-entropies alone, so that they compare between settings of lambda; the distillations are the
-    divergences before lambda, 0.0 where none was computed. Everything is 0.0 if there was no step.
+    divergences before lambda, 0.0 where none was computed. Everything is 0.0 if there was no step. ``reduced_to``
+    is how many examples went through the models at once in the end, where memory did not suffice for a batch.
     """
 
     steps: int
@@ -34,6 +39,7 @@ class CotuneReport:
     slm_loss: float
     llm_distillation: float
     slm_distillation: float
+    reduced_to: int | None = None
 
 
 def cotune(
@@ -45,10 +51,13 @@ def cotune(
     seed: int,
     vocab_size: int,
     on_step: Callable[[int, int, float], None],
+    group: ProcessGroup = ALONE,
+    checkpoint: CotuningCheckpoint | None = None,
 ) -> CotuneReport:
     """Tune the LoRA weights of both models on the auxiliary data, in place, and leave both in eval mode.
 
-    Order of the data and dropout depend on ``seed`` alone; the caller's random state is as before.
+    Order of the data and dropout depend on ``seed`` alone, dropout also on how many processes there are; the caller's
+    random state is as before.
 
     Args:
         llm: f of the paper, with LoRA omega.
@@ -58,41 +67,49 @@ def cotune(
         seed: any integer.
         vocab_size: length of the tokenizer that both share; both heads are cut to it.
         on_step: called after each step with its number from 1, the number of all steps, and its loss L2 (Eq. 6).
+        group: each of its processes computes a part of each batch, and ends with the same weights.
+        checkpoint: what to go on from, if it was kept before, and to keep on the way.
 
     Raises:
         DataEmpty: there is no example, and at least one pass.
         LossNotFinite: a loss or gradient is NaN or infinite.
+        MemoryTooSmall: memory runs out with one example at once.
     """
     if terms.passes == 0:
         llm.eval()
         slm.eval()
         return CotuneReport(steps=0, llm_loss=0.0, slm_loss=0.0, llm_distillation=0.0, slm_distillation=0.0)
     total = terms.passes * steps_per_epoch(len(examples), terms.batch_size)
-    f = _Learner(llm, "LLM", terms.llm_optimiser, vocab_size)
-    g = _Learner(slm, "SLM", terms.slm_optimiser, vocab_size)
-    take_step = {"simultaneous": _simultaneous, "sequential": _sequential}[terms.schedule]
+    cotuning = _Cotuning(
+        f=_Learner(llm, "LLM", terms.llm_optimiser, vocab_size),
+        g=_Learner(slm, "SLM", terms.slm_optimiser, vocab_size),
+        terms=terms,
+        group=group,
+    )
+    own_seed = derive_seed(seed, group.rank, group.size) if group.rank else seed  # another dropout in each process
     steps = 0
     try:
         llm.train()
         slm.train()
         with ExitStack() as stack:
-            for device in {f.device, g.device}:
-                stack.enter_context(seeded(seed, device=device))
+            for device in cotuning.devices:
+                stack.enter_context(seeded(own_seed, device=device))
+            made = cotuning.resume(checkpoint) if checkpoint else 0
             for one_pass in range(terms.passes):
                 order = derive_seed(seed, one_pass)
                 for chosen in batches(examples, batch_size=terms.batch_size, seed=order):
                     steps += 1
-                    on_step(steps, total, take_step(f, g, chosen, terms, f"step {steps} of {total}"))
+                    if steps <= made:
+                        continue
+                    loss = cotuning.step(chosen, f"step {steps} of {total}")
+                    if checkpoint and checkpoint.is_due():
+                        cotuning.keep(checkpoint, steps)
+                    on_step(steps, total, loss)
     finally:
         llm.eval()
         slm.eval()
-    return CotuneReport(
-        steps=steps,
-        llm_loss=fsum(f.losses) / steps,
-        slm_loss=fsum(g.losses) / steps,
-        llm_distillation=fsum(f.distillations) / steps,
-        slm_distillation=fsum(g.distillations) / steps,
-    )
+    means = {name: fsum(values) / steps for name, values in cotuning.measured.items()}
+    return CotuneReport(steps=steps, **means, reduced_to=cotuning.micro_batches.reduced_to)
 
 
 @dataclass
@@ -101,60 +118,146 @@ class _Learner:
 
     model: PeftModel
     name: str
-    optimiser: OptimiserTerms
+    terms: OptimiserTerms
     vocab_size: int
     losses: list[float] = field(default_factory=list)
     distillations: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.device: torch.device = next(self.model.parameters()).device
-        self.step_weights = optimiser_step(self.model, self.optimiser)
+        self.optimiser = LoraOptimiser(self.model, self.terms)
 
     def log_probs(self, batch: Batch) -> torch.Tensor:
         return answer_log_probs(self.model, batch, vocab_size=self.vocab_size)
 
     def backward(
-        self, own_NV: torch.Tensor, peer_NV: torch.Tensor, labels_N: torch.Tensor, terms: CotuningTerms, what: str
-    ) -> float:
-        """Make the gradient of L = CE + lambda KL (Eq. 6), which flows into this model alone; return L."""
+        self, own_NV: torch.Tensor, peer_NV: torch.Tensor, labels_N: torch.Tensor, terms: CotuningTerms, share: float
+    ) -> tuple[float, float]:
+        """Add a share of the gradient of L = CE + lambda KL (Eq. 6), which flows into this model alone; return both."""
         loss = cross_entropy(own_NV, labels_N)
-        task = finite(loss, f"the cross-entropy of {what} of the {self.name}")
-        divergence = 0.0
+        task, divergence = loss.item(), 0.0
         if terms.distillation_weight:
             selective = terms.distils == "where_peer_is_better"
             where_N = where_peer_is_better(own_NV, peer_NV, labels_N) if selective else None
             distilled = distillation(own_NV, peer_NV, terms.direction, where_N=where_N)
-            divergence = finite(distilled, f"the distillation of {what} of the {self.name}")
+            divergence = distilled.item()
             loss = loss + terms.distillation_weight * distilled
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.losses.append(task)
-        self.distillations.append(divergence)
+        (share * loss).backward()  # type: ignore[no-untyped-call]
+        return task, divergence
+
+    def measured(self, step: Sequence[float], terms: CotuningTerms, what: str) -> float:
+        """Write down what a step measured, as ``backward`` returned it, and return L."""
+        task, divergence = step
+        self.losses.append(finite(task, f"the cross-entropy of {what} of the {self.name}"))
+        self.distillations.append(finite(divergence, f"the distillation of {what} of the {self.name}"))
         return task + terms.distillation_weight * divergence
 
 
-def _simultaneous(f: _Learner, g: _Learner, chosen: Sequence[Encoded], terms: CotuningTerms, what: str) -> float:
-    """Both updates from the values before the step (Alg. 1): one forward pass of each model; return L2."""
-    batch_f, batch_g = _batches_for(f, g, chosen)
-    f_NV, g_NV = f.log_probs(batch_f), g.log_probs(batch_g)
-    loss_f = f.backward(f_NV, g_NV, answer_labels(batch_f), terms, what)
-    loss_g = g.backward(g_NV, f_NV, answer_labels(batch_g), terms, what)
-    f.step_weights(f"{what} of the LLM")
-    g.step_weights(f"{what} of the SLM")
-    return loss_f + loss_g
+class _Cotuning:
+    """Both learners and what their steps share."""
 
+    def __init__(self, *, f: _Learner, g: _Learner, terms: CotuningTerms, group: ProcessGroup) -> None:
+        self._f, self._g = f, g
+        self._terms = terms
+        self._group = group
+        self.devices = [f.device] if f.device == g.device else [f.device, g.device]
+        self.micro_batches = MicroBatches(terms.batch_size, group=group, devices=self.devices)
+        self.step = {"simultaneous": self._simultaneous, "sequential": self._sequential}[terms.schedule]
+        self.measured = {
+            "llm_loss": f.losses,
+            "slm_loss": g.losses,
+            "llm_distillation": f.distillations,
+            "slm_distillation": g.distillations,
+        }
 
-def _sequential(f: _Learner, g: _Learner, chosen: Sequence[Encoded], terms: CotuningTerms, what: str) -> float:
-    """The SLM's update first, then the LLM's, whose peer is the updated SLM; return L2."""
-    batch_f, batch_g = _batches_for(f, g, chosen)
-    f_NV, g_NV = f.log_probs(batch_f), g.log_probs(batch_g)
-    loss_g = g.backward(g_NV, f_NV, answer_labels(batch_g), terms, what)
-    g.step_weights(f"{what} of the SLM")
-    if terms.distillation_weight:
-        with torch.no_grad():
-            g_NV = g.log_probs(batch_g)
-    loss_f = f.backward(f_NV, g_NV, answer_labels(batch_f), terms, what)
-    f.step_weights(f"{what} of the LLM")
-    return loss_f + loss_g
+    def _simultaneous(self, chosen: Sequence[Encoded], what: str) -> float:
+        """Both updates from the values before the step (Alg. 1): one forward pass of each model; return L2."""
+        f, g, terms = self._f, self._g, self._terms
+
+        def of_both(piece: Sequence[Encoded], share: float) -> tuple[float, ...]:
+            batch_f, batch_g = _batches_for(f, g, piece)
+            f_NV, g_NV = f.log_probs(batch_f), g.log_probs(batch_g)
+            return (
+                *f.backward(f_NV, g_NV, answer_labels(batch_f), terms, share),
+                *g.backward(g_NV, f_NV, answer_labels(batch_g), terms, share),
+            )
+
+        found = self.micro_batches.gradient(chosen, of_both, discard=self._discard)
+        loss = f.measured(found[:2], terms, what) + g.measured(found[2:], terms, what)
+        f.optimiser.step(f"{what} of the LLM", group=self._group)
+        g.optimiser.step(f"{what} of the SLM", group=self._group)
+        return loss
+
+    def _sequential(self, chosen: Sequence[Encoded], what: str) -> float:
+        """The SLM's update first, then the LLM's, whose peer is the updated SLM; return L2.
+
+        One forward pass of the LLM does for both, where the batch goes through at once; in pieces there is a second
+        one, because all of them would not fit. If memory runs out in the second half, the first is not made again.
+        """
+        f, g, terms = self._f, self._g, self._terms
+        kept: list[torch.Tensor] = []
+
+        def of_slm(piece: Sequence[Encoded], share: float) -> tuple[float, float]:
+            batch_f, batch_g = _batches_for(f, g, piece)
+            at_once = len(self.micro_batches.cut(chosen)) == 1
+            with torch.set_grad_enabled(at_once):
+                f_NV = f.log_probs(batch_f)
+            if at_once:
+                kept.append(f_NV)
+            return g.backward(g.log_probs(batch_g), f_NV, answer_labels(batch_g), terms, share)
+
+        def of_llm(piece: Sequence[Encoded], share: float) -> tuple[float, float]:
+            batch_f, batch_g = _batches_for(f, g, piece)
+            f_NV = kept.pop() if kept else f.log_probs(batch_f)
+            g_NV = f_NV  # nothing is distilled of it where lambda is 0
+            if terms.distillation_weight:
+                with torch.no_grad():
+                    g_NV = g.log_probs(batch_g)
+            return f.backward(f_NV, g_NV, answer_labels(batch_f), terms, share)
+
+        def discard() -> None:
+            kept.clear()
+            self._discard()
+
+        loss = g.measured(self.micro_batches.gradient(chosen, of_slm, discard=discard), terms, what)
+        g.optimiser.step(f"{what} of the SLM", group=self._group)
+        loss += f.measured(self.micro_batches.gradient(chosen, of_llm, discard=discard), terms, what)
+        f.optimiser.step(f"{what} of the LLM", group=self._group)
+        return loss
+
+    def _discard(self) -> None:
+        self._f.optimiser.discard()
+        self._g.optimiser.discard()
+
+    def keep(self, checkpoint: CotuningCheckpoint, steps: int) -> None:
+        """Write down all that the next step depends on."""
+        checkpoint.keep(self._state(), steps=steps, reduced_to=self.micro_batches.reduced_to, measured=self.measured)
+
+    def resume(self, checkpoint: CotuningCheckpoint) -> int:
+        """Go back to where the co-tuning was when it was kept last; return how many steps that are."""
+        found = checkpoint.find(self._state())
+        if found is None:
+            return 0
+        progress, tensors = found
+        for name, learner in (("llm", self._f), ("slm", self._g)):
+            own = {key.removeprefix(f"{name}."): one for key, one in tensors.items() if key.startswith(f"{name}.")}
+            learner.optimiser.restore(own, steps=progress.steps)
+        for name, values in self.measured.items():
+            values[:] = progress.measured[name]
+        if progress.reduced_to is not None:
+            self.micro_batches.reduce_to(progress.reduced_to)
+        random = [tensors[f"random.{self._group.rank}.{number}"] for number in range(len(random_state(self.devices)))]
+        restore_random_state(random, self.devices)
+        return progress.steps
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        state: dict[str, torch.Tensor] = {}
+        for name, learner in (("llm", self._f), ("slm", self._g)):
+            state |= {f"{name}.{key}": tensor for key, tensor in learner.optimiser.state().items()}
+        for number, own in enumerate(random_state(self.devices)):
+            for rank, content in enumerate(self._group.from_all(own.numpy().tobytes())):
+                state[f"random.{rank}.{number}"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        return state
 
 
 def _batches_for(f: _Learner, g: _Learner, chosen: Sequence[Encoded]) -> tuple[Batch, Batch]:

@@ -14,6 +14,7 @@ from shared.errors import DataEmpty
 from shared.ml.encoding import EncodedChoices
 from shared.ml.intervals import ratio_interval, share_interval
 from shared.ml.likelihood import likelihoods
+from shared.ml.process_group import ALONE, ProcessGroup
 
 # Sequences of a batch, where a worker or an agent evaluates: what memory takes is counted with it.
 EVALUATION_BATCH = 32
@@ -55,6 +56,7 @@ def evaluate(
     batch_size: int,
     vocab_size: int,
     on_batch: Callable[[], None],
+    group: ProcessGroup = ALONE,
 ) -> Evaluation:
     """Choose for each example the answer whose text has the largest summed log-likelihood; of equals, the first.
 
@@ -66,16 +68,23 @@ def evaluate(
         batch_size: most sequences of a forward pass; only speed depends on it.
         vocab_size: the tokenizer's length.
         on_batch: called after each forward pass.
+        group: as in ``likelihoods``.
 
     Raises:
         DataEmpty: there is no example.
         LossNotFinite: a log-likelihood is NaN or infinite.
+        MemoryTooSmall: memory runs out with one sequence.
     """
     if not examples:
         raise DataEmpty("there is no example to evaluate on: check the validation file")
     model.eval()
     scores = likelihoods(
-        model, [one.choices for one in examples], batch_size=batch_size, vocab_size=vocab_size, on_pass=on_batch
+        model,
+        [one.choices for one in examples],
+        batch_size=batch_size,
+        vocab_size=vocab_size,
+        on_pass=on_batch,
+        group=group,
     )
     right = [of_choices[example.answer] for example, of_choices in zip(examples, scores, strict=True)]
     tokens = sum(score.tokens for score in right)

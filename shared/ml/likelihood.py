@@ -10,7 +10,7 @@ tokenizer.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from transformers import PreTrainedModel
 from shared.errors import LossNotFinite
 from shared.ml.encoding import Encoded
 from shared.ml.losses import log_probs_at
+from shared.ml.out_of_memory import halved, memory_suffices
+from shared.ml.process_group import ALONE, ProcessGroup, share_of
 
 # Of one pass. A token's logits are as many floats as the tokenizer has entries: 1,024 of 150,000 are 0.6 GB.
 MOST_ANSWER_TOKENS = 1024
@@ -75,8 +77,11 @@ def likelihoods(
     batch_size: int,
     vocab_size: int,
     on_pass: Callable[[], None],
+    group: ProcessGroup = ALONE,
 ) -> list[list[Likelihood]]:
     """Return the likelihood of each example's choices, over the tokens of the answer, with the model as it is.
+
+    Where memory does not suffice for a pass, it is made in smaller ones.
 
     Args:
         model: with LoRA or without.
@@ -84,31 +89,45 @@ def likelihoods(
         batch_size: most rows of a pass.
         vocab_size: the tokenizer's length.
         on_pass: called after each pass.
+        group: each of its processes makes a part of the passes, and returns all likelihoods.
 
     Raises:
         LossNotFinite: a log-likelihood is NaN or infinite.
+        MemoryTooSmall: memory runs out with one row.
     """
     weight = next(model.parameters())
     answers = [choice for choices in sequences for choice in choices]
-    likelihoods_A = torch.zeros(len(answers), device=weight.device)
-    predicted_A = torch.zeros(len(answers), device=weight.device)
+    # One more than there are answers: what a process computes only to keep in step belongs to none.
+    likelihoods_A = torch.zeros(len(answers) + 1, device=weight.device)
+    predicted_A = torch.zeros(len(answers) + 1, device=weight.device)
+
+    def score(rows: Sequence[Row]) -> None:
+        heads = [(row, place) for row, one in enumerate(rows) for place in one.heads]
+        number = {head: n for n, head in enumerate(heads)}
+        asked = [(number[row, place], *rest) for row, one in enumerate(rows) for place, *rest in one.asked]
+        n_Q, labels_Q, answers_Q = torch.tensor(asked, device=weight.device).unbind(1)
+        rows_N, columns_N = torch.tensor(heads, device=weight.device).unbind(1)
+        tokens_BT, named = _inputs(rows, weight)
+        log_NV = log_probs_at(model, tokens_BT, rows_N, columns_N, vocab_size=vocab_size, **named)
+        likely_Q, right_Q = log_NV[n_Q, labels_Q], (log_NV.argmax(dim=-1)[n_Q] == labels_Q).float()
+        likelihoods_A.index_add_(0, answers_Q, likely_Q)
+        predicted_A.index_add_(0, answers_Q, right_Q)
+
+    most = batch_size
+    all_passes = list(passes(sequences, batch_size, longest_tree=_longest_tree(model), device=weight.device.type))
     with torch.no_grad():
-        for rows in passes(sequences, batch_size, longest_tree=_longest_tree(model), device=weight.device.type):
-            heads = [(row, place) for row, one in enumerate(rows) for place in one.heads]
-            number = {head: n for n, head in enumerate(heads)}
-            asked = [(number[row, place], *rest) for row, one in enumerate(rows) for place, *rest in one.asked]
-            n_Q, labels_Q, answers_Q = torch.tensor(asked, device=weight.device).unbind(1)
-            rows_N, columns_N = torch.tensor(heads, device=weight.device).unbind(1)
-            tokens_BT, named = _inputs(rows, weight)
-            log_NV = log_probs_at(model, tokens_BT, rows_N, columns_N, vocab_size=vocab_size, **named)
-            likelihoods_A.index_add_(0, answers_Q, log_NV[n_Q, labels_Q])
-            predicted_A.index_add_(0, answers_Q, (log_NV.argmax(dim=-1)[n_Q] == labels_Q).float())
+        for rows in _own_passes(all_passes, group, nobodys=len(answers)):
+            if group.sharded:
+                score(rows)
+            else:
+                most = _score_in_pieces(rows, most, score)
             on_pass()
+    group.add_up([likelihoods_A, predicted_A])
     found = iter(
         [
             _finite(Likelihood(log_likelihood, int(predicted), len(answer.token_ids) - answer.answer_start))
             for log_likelihood, predicted, answer in zip(
-                likelihoods_A.tolist(), predicted_A.tolist(), answers, strict=True
+                likelihoods_A.tolist()[:-1], predicted_A.tolist()[:-1], answers, strict=True
             )
         ]
     )
@@ -141,6 +160,25 @@ def passes(
             texts += [_tree([one]) for one in numbered]
     yield from _passes(trees, batch_size, device)
     yield from _passes(texts, batch_size, device)
+
+
+def _own_passes(all_passes: Sequence[list[Row]], group: ProcessGroup, *, nobodys: int) -> Iterator[list[Row]]:
+    """Yield the passes of this process, as many as of any other: who has none left makes one that counts for nobody."""
+    own = all_passes[group.rank :: group.size]
+    yield from own
+    if len(own) < share_of(len(all_passes), group):
+        yield [replace(row, asked=[(place, token, nobodys) for place, token, _ in row.asked]) for row in all_passes[0]]
+
+
+def _score_in_pieces(rows: Sequence[Row], most: int, score: Callable[[Sequence[Row]], None]) -> int:
+    """Score rows, no more than ``most`` at once, and fewer where memory runs out; return how many it was."""
+    while rows:
+        piece = rows[:most]
+        if memory_suffices(lambda piece=piece: score(piece)):  # type: ignore[misc]
+            rows = rows[most:]
+        else:
+            most = halved(len(piece))
+    return most
 
 
 def has_tree(rows: Sequence[Row]) -> bool:

@@ -1,7 +1,7 @@
 """Random numbers that depend on a seed alone and disturb nobody else's."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -32,3 +32,16 @@ def seeded(seed: int, *, device: torch.device) -> Iterator[None]:
             with torch.cuda.device(cuda_device):
                 torch.cuda.manual_seed(seed % 2**_SEED_BITS)
         yield
+
+
+def random_state(devices: Sequence[torch.device]) -> list[torch.Tensor]:
+    """Return the state of the CPU's generator, and of the generators of those devices that are others."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices if device.type == "cuda")]
+
+
+def restore_random_state(state: Sequence[torch.Tensor], devices: Sequence[torch.device]) -> None:
+    """Put back what ``random_state`` returned."""
+    cpu, *others = state
+    torch.set_rng_state(cpu)
+    for one, device in zip(others, (device for device in devices if device.type == "cuda"), strict=True):
+        torch.cuda.set_rng_state(one, device)

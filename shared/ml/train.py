@@ -1,4 +1,4 @@
-"""An agent's local training (Eq. 1, Alg. 1 client loop; the design's round step 2), and the optimiser step it shares.
+"""An agent's local training (Eq. 1, Alg. 1 client loop; the design's round step 2).
 
 One plain function: fresh optimiser, constant learning rate, cross-entropy on the answer tokens. It does not read data,
 move adapters or report to anyone but ``on_step``.
@@ -8,12 +8,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from peft import PeftModel
 
-from shared.errors import DataEmpty, LossNotFinite
+from shared.errors import DataEmpty
 from shared.ml.encoding import Encoded, batches, collate
 from shared.ml.losses import answer_labels, answer_log_probs, cross_entropy
+from shared.ml.micro_batches import MicroBatches
+from shared.ml.optimiser import LoraOptimiser, finite
+from shared.ml.process_group import ALONE
 from shared.ml.seeding import derive_seed, seeded
 from shared.protocol.terms import OptimiserTerms
 
@@ -50,7 +52,8 @@ def train_local(
         model: with LoRA; only weights that require a gradient change.
         examples: with their right answers.
         epochs: E of Alg. 1.
-        batch_size: examples per step, of like length (``encoding.batches``); one of an epoch may have fewer.
+        batch_size: examples per step, of like length (``encoding.batches``); one of an epoch may have fewer. Where
+            memory does not suffice for so many at once, the step's gradient is added up in pieces.
         optimiser: of the LoRA weights.
         seed: any integer.
         vocab_size: the tokenizer's length.
@@ -59,23 +62,30 @@ def train_local(
     Raises:
         DataEmpty: there is no example.
         LossNotFinite: a loss or gradient is NaN or infinite; the weights are those before that step.
+        MemoryTooSmall: memory runs out with one example at once.
     """
     total = epochs * steps_per_epoch(len(examples), batch_size)
     device = next(model.parameters()).device
-    step_weights = optimiser_step(model, optimiser)
+    adamw = LoraOptimiser(model, optimiser)
+    micro_batches = MicroBatches(batch_size, group=ALONE, devices=[device])
+
+    def add_gradient(piece: Sequence[Encoded], share: float) -> tuple[float]:
+        batch = collate(piece, device)
+        log_NV = answer_log_probs(model, batch, vocab_size=vocab_size)
+        loss = cross_entropy(log_NV, answer_labels(batch))
+        (share * loss).backward()  # type: ignore[no-untyped-call]
+        return (loss.item(),)
+
     losses: list[float] = []
     model.train()
     try:
         with seeded(seed, device=device):
             for epoch in range(epochs):
                 for chosen in batches(examples, batch_size=batch_size, seed=derive_seed(seed, epoch)):
-                    batch = collate(chosen, device)
-                    log_NV = answer_log_probs(model, batch, vocab_size=vocab_size)
-                    loss = cross_entropy(log_NV, answer_labels(batch))
                     what = f"step {len(losses) + 1} of {total}"
+                    (loss,) = micro_batches.gradient(chosen, add_gradient, discard=adamw.discard)
                     losses.append(finite(loss, f"the loss of {what}"))
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    step_weights(what)
+                    adamw.step(what)
                     on_step(len(losses), total, losses[-1])
     finally:
         model.eval()
@@ -93,40 +103,3 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     if examples == 0:
         raise DataEmpty("there is no example to train on: check the data file and how it was split")
     return math.ceil(examples / batch_size)
-
-
-def optimiser_step(model: PeftModel, optimiser: OptimiserTerms) -> Callable[[str], None]:
-    """Return a function that clips the gradients of the model's LoRA weights, steps once, and clears them.
-
-    Its optimiser state begins empty and ends with it: that is the fresh start of each round. The function takes what to
-    call the step in an error, and raises LossNotFinite, before it changes anything, if the gradient is not finite.
-    """
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    adamw = torch.optim.AdamW(
-        weights,
-        lr=optimiser.learning_rate,
-        betas=(optimiser.beta1, optimiser.beta2),
-        weight_decay=optimiser.weight_decay,
-        fused=True,  # a third of the time on a CPU, where there are hundreds of small weights
-    )
-    adamw.zero_grad()
-
-    def step(what: str) -> None:
-        norm = torch.nn.utils.clip_grad_norm_(weights, optimiser.clip_norm)
-        finite(norm, f"the norm of the gradient of {what}")
-        adamw.step()
-        adamw.zero_grad()
-
-    return step
-
-
-def finite(value: torch.Tensor, what: str) -> float:
-    """Return a scalar tensor as a number.
-
-    Raises:
-        LossNotFinite: it is NaN or infinite; ``what`` names the value and its step.
-    """
-    number = float(value.detach())
-    if not math.isfinite(number):
-        raise LossNotFinite(f"{what} is {number}: lower the learning rate, or look for damaged data or weights")
-    return number
