@@ -164,6 +164,7 @@ class NoOpCoTuner:
         llm: Path,
         slm_into: Path,
         llm_into: Path,
+        checkpoint: Path,  # noqa: ARG002
         require_lease: Callable[[], None],  # noqa: ARG002
     ) -> Cotuned:
         """Copy."""

@@ -98,6 +98,8 @@ class WorkDesk:
                 case PrepareResult():
                     prepared(tx, run, result)
                 case CotuneResult():
+                    if result.micro_batch is not None:
+                        _note(tx, job, "memory_ran_out", actor, micro_batch=result.micro_batch)
                     self._cotuned(tx, run, job, result)
                 case EvaluateResult():
                     evaluated(tx, run, tx.round(run.id, job.round), result.scores, self._clock())
@@ -208,7 +210,7 @@ def _open(tx: Transaction) -> Iterator[tuple[Run, Job]]:
             yield run, job
 
 
-def _note(tx: Transaction, job: Job, what: str, principal: str, **more: str) -> None:
+def _note(tx: Transaction, job: Job, what: str, principal: str, **more: str | int) -> None:
     """Log who did what to a piece of work: the principal is known by its token, the worker's name is its own word."""
     detail: Detail = {"kind": job.task.kind, "lease": job.token, "worker": job.worker, **more}
     tx.note(job.run_id, job.round or None, f"work.{what}", principal, detail)

@@ -30,7 +30,7 @@ class CotuneReport:
     """What co-tuning did: optimiser steps of each model, and means over these steps in nats per answer token.
 
     The losses are the cross-entropies alone, so that they compare between settings of lambda; the distillations are the
-    divergences before lambda, 0.0 where none was computed. Everything is 0.0 if there was no step. ``reduced_to``
+    divergences before lambda, 0.0 where none was computed. Everything is 0.0 if there was no step. ``micro_batch``
     is how many examples went through the models at once in the end, where memory did not suffice for a batch.
     """
 
@@ -39,7 +39,7 @@ class CotuneReport:
     slm_loss: float
     llm_distillation: float
     slm_distillation: float
-    reduced_to: int | None = None
+    micro_batch: int | None = None
 
 
 def cotune(
@@ -109,7 +109,7 @@ def cotune(
         llm.eval()
         slm.eval()
     means = {name: fsum(values) / steps for name, values in cotuning.measured.items()}
-    return CotuneReport(steps=steps, **means, reduced_to=cotuning.micro_batches.reduced_to)
+    return CotuneReport(steps=steps, **means, micro_batch=cotuning.micro_batches.micro_batch)
 
 
 @dataclass
@@ -231,7 +231,7 @@ class _Cotuning:
 
     def keep(self, checkpoint: CotuningCheckpoint, steps: int) -> None:
         """Write down all that the next step depends on."""
-        checkpoint.keep(self._state(), steps=steps, reduced_to=self.micro_batches.reduced_to, measured=self.measured)
+        checkpoint.keep(self._state(), steps=steps, micro_batch=self.micro_batches.micro_batch, measured=self.measured)
 
     def resume(self, checkpoint: CotuningCheckpoint) -> int:
         """Go back to where the co-tuning was when it was kept last; return how many steps that are."""
@@ -244,8 +244,8 @@ class _Cotuning:
             learner.optimiser.restore(own, steps=progress.steps)
         for name, values in self.measured.items():
             values[:] = progress.measured[name]
-        if progress.reduced_to is not None:
-            self.micro_batches.reduce_to(progress.reduced_to)
+        if progress.micro_batch is not None:
+            self.micro_batches.reduce_to(progress.micro_batch)
         random = [tensors[f"random.{self._group.rank}.{number}"] for number in range(len(random_state(self.devices)))]
         restore_random_state(random, self.devices)
         return progress.steps

@@ -30,14 +30,14 @@ class Progress(BaseModel):
     inputs: a digest of all that decides the co-tuning's result.
     content: a digest of the tensors and of all else that stands here.
     steps: how many were made.
-    reduced_to: as in ``MicroBatches``.
+    micro_batch: as in ``MicroBatches``.
     measured: of each loss its value in each step.
     """
 
     inputs: str
     content: str
     steps: int
-    reduced_to: int | None
+    micro_batch: int | None
     measured: dict[str, list[float]]
     model_config = FROZEN
 
@@ -72,7 +72,7 @@ class CotuningCheckpoint:
         tensors: Mapping[str, torch.Tensor],
         *,
         steps: int,
-        reduced_to: int | None,
+        micro_batch: int | None,
         measured: Mapping[str, list[float]],
     ) -> None:
         """Write all of it; a disk that does not take it is no reason to stop, and is told of in the log."""
@@ -82,7 +82,7 @@ class CotuningCheckpoint:
                 inputs=self._inputs,
                 content="",
                 steps=steps,
-                reduced_to=reduced_to,
+                micro_batch=micro_batch,
                 measured={name: list(values) for name, values in measured.items()},
             )
             told = progress.model_copy(update={"content": _digest(progress, whole)}).model_dump_json()

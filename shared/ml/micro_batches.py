@@ -23,7 +23,7 @@ class MicroBatches:
         self._group = group
         self._devices = devices
         self._size = share_of(batch_size, group)
-        self.reduced_to: int | None = None
+        self.micro_batch: int | None = None
         """How many examples go through the models at once, once memory has run out; before, it is a batch's share."""
 
     def gradient(
@@ -75,7 +75,7 @@ class MicroBatches:
 
     def reduce_to(self, examples: int) -> None:
         """Take no more examples at once."""
-        self._size = self.reduced_to = examples
+        self._size = self.micro_batch = examples
 
 
 def _answer_tokens(encoded: Sequence[Encoded]) -> int:

@@ -81,13 +81,17 @@ class PrepareResult(BaseModel):
 
 
 class CotuneResult(BaseModel):
-    """Answer to a CotuneTask: the candidates theta^{t+1} and omega^{t+1}, and mean losses in nats."""
+    """Answer to a CotuneTask: the candidates theta^{t+1} and omega^{t+1}, and mean losses in nats.
+
+    ``micro_batch`` is how many examples went through the models at once, where memory did not suffice for a batch.
+    """
 
     kind: Literal["cotune"] = "cotune"
     slm_adapter: Digest
     llm_adapter: Digest
     steps: Annotated[int, Field(ge=0, lt=2**53)]
     losses: Annotated[dict[Annotated[str, Field(max_length=64)], Finite], Field(max_length=64)]
+    micro_batch: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     model_config = FROZEN
 
 

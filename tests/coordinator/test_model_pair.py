@@ -60,6 +60,7 @@ class Machine:
             dtype=dtype,
             gradient_checkpointing=gradient_checkpointing,
             digest_cache=self.folder / "digests.json",
+            checkpoint_seconds=0,
         )
 
     def terms(self, **changes: Any) -> RunTerms:  # noqa: ANN401 - fields differ in type
@@ -263,6 +264,7 @@ def test_models_are_co_tuned_on_the_tokenizers_entries_alone(machine: Machine, m
         llm=llm,
         slm_into=machine.folder / "slm.new",
         llm_into=machine.folder / "llm.new",
+        checkpoint=machine.folder / "kept",
         require_lease=lambda: None,
     )
     assert cut == [len(tiny_tokenizer())] == [260]
@@ -316,6 +318,38 @@ def test_another_runs_models_are_let_go_before_new_ones_are_loaded(
     assert alive == [0, 0, 1, 0, 0, 1]
 
 
+@pytest.mark.parametrize("other", ["nothing", "seed", "slm", "llm", "data", "dtype", "terms"])
+def test_only_the_same_co_tuning_goes_on_from_a_checkpoint(machine: Machine, other: str) -> None:
+    """A worker that was killed after its first step and starts anew, with something else or with nothing else."""
+    terms = machine.terms()
+    adapters = {
+        "slm": machine.adapter("theta", "slm", terms.slm_lora, seed=2),
+        "llm": machine.adapter("omega", "llm", terms.llm_lora, seed=3),
+    }
+    job = {"prepared": machine.prepared(), "seed": 1, **adapters, "checkpoint": machine.folder / "kept"}
+    into = {"slm_into": machine.folder / "slm.new", "llm_into": machine.folder / "llm.new"}
+
+    def die() -> None:
+        raise LeaseLost("killed")
+
+    with pytest.raises(LeaseLost):
+        machine.pair().cotune(terms, **job, **into, require_lease=die)
+    match other:
+        case "seed":
+            job["seed"] = 2
+        case "slm" | "llm" as model:
+            job[model] = machine.adapter("another", model, getattr(terms, f"{model}_lora"), seed=4)
+        case "data":
+            lines = (machine.folder / "data.jsonl").read_text().splitlines(keepends=True)
+            (machine.folder / "data.jsonl").write_text("".join(reversed(lines)))
+        case "terms":
+            terms = machine.terms(cotuning=terms.cotuning.model_copy(update={"distillation_weight": 0.5}))
+    pair = machine.pair(dtype="bfloat16" if other == "dtype" else "float32")
+    steps: list[None] = []
+    report = pair.cotune(terms, **job, **into, require_lease=lambda: steps.append(None))
+    assert len(steps) == (report.steps - 1 if other == "nothing" else report.steps)
+
+
 @pytest.mark.parametrize("steps", [0, 1])
 @pytest.mark.parametrize("task", ["prepare", "cotune", "evaluate"])
 def test_every_task_stops_between_steps_when_its_lease_is_lost(machine: Machine, task: str, steps: int) -> None:
@@ -323,10 +357,13 @@ def test_every_task_stops_between_steps_when_its_lease_is_lost(machine: Machine,
     terms = machine.terms()
     slm = machine.adapter("theta", "slm", terms.slm_lora, seed=2)
     llm = machine.adapter("omega", "llm", terms.llm_lora, seed=3)
-    into = {"slm_into": machine.folder / "slm.new", "llm_into": machine.folder / "llm.new"}
+    into, kept = (
+        {"slm_into": machine.folder / "slm.new", "llm_into": machine.folder / "llm.new"},
+        machine.folder / "kept",
+    )
     tasks: dict[str, dict[str, Any]] = {
         "prepare": into,
-        "cotune": {"prepared": machine.prepared(), "seed": 1, "slm": slm, "llm": llm, **into},
+        "cotune": {"prepared": machine.prepared(), "seed": 1, "slm": slm, "llm": llm, "checkpoint": kept, **into},
         "evaluate": {"prepared": machine.prepared(), "slm_aggregated": slm, "slm": slm, "llm": llm},
     }
     asked = []

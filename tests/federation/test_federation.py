@@ -417,6 +417,7 @@ def test_co_tuning_starts_from_the_adapters_that_it_is_given(world: World, tmp_p
             llm=files["omega"],
             slm_into=files[f"slm-{again}"],
             llm_into=files[f"llm-{again}"],
+            checkpoint=tmp_path / "kept",
             require_lease=lambda: None,
         )
     assert files["slm-1"].read_bytes() == files["slm-2"].read_bytes() != files["theta"].read_bytes()

@@ -81,7 +81,7 @@ def test_co_tuning_in_pieces_is_co_tuning_at_once(schedule: str, room: int, enco
         assert_close(model, other)
     assert report.slm_loss == pytest.approx(expected.slm_loss, rel=1e-4)
     assert report.llm_distillation == pytest.approx(expected.llm_distillation, rel=1e-3)
-    assert (report.reduced_to, expected.reduced_to) == (min(room, 2), None)
+    assert (report.micro_batch, expected.micro_batch) == (min(room, 2), None)
     assert max(passed) <= room
 
 
@@ -92,7 +92,7 @@ def test_what_went_before_memory_ran_out_has_not_been(schedule: str, encoded: li
     with_room_for(2, failed[1])  # the LLM has drawn its dropout by then
     with_room_for(2, small[0])  # nothing but the LLM's has been drawn
     for models in (failed, small):
-        assert tuned(*models, encoded, schedule).reduced_to == 2
+        assert tuned(*models, encoded, schedule).micro_batch == 2
     assert [lora_bytes(model) for model in failed] == [lora_bytes(model) for model in small]
 
 
@@ -168,7 +168,7 @@ def test_a_machine_without_room_for_one_example_says_so(
         (OSError("can't allocate memory"), False),
     ],
 )
-def test_memory_is_what_ran_out_or_the_error_goes_through(error: Exception, memory: bool) -> None:
+def test_memory_is_what_ran_out_or_the_error_goes_through(error: Exception, *, memory: bool) -> None:
     """Another error is nobody's reason to try again."""
 
     def fail() -> None:

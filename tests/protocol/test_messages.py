@@ -169,7 +169,8 @@ ON_THE_WIRE: dict[str, BaseModel] = {
         ),
     ),
     "result-cotune": ResultRequest(
-        token=2, result=CotuneResult(slm_adapter=DIGEST, llm_adapter=DIGEST, steps=3, losses={"slm_loss": 0.5})
+        token=2,
+        result=CotuneResult(slm_adapter=DIGEST, llm_adapter=DIGEST, steps=3, losses={"slm_loss": 0.5}, micro_batch=2),
     ),
     "failure": FailureRequest(token=2, elsewhere=True, code="base_model_mismatch", message="other models"),
     "problem": Problem(title="Conflict", status=409, code="round_closed", detail="round 1 of run x is published"),

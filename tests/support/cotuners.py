@@ -41,6 +41,7 @@ class AddingCoTuner:
         llm: Path,
         slm_into: Path,
         llm_into: Path,
+        checkpoint: Path,  # noqa: ARG002
         require_lease: Callable[[], None],  # noqa: ARG002
     ) -> Cotuned:
         """Add one."""

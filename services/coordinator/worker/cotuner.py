@@ -36,10 +36,11 @@ class PreparedPair:
 
 @dataclass(frozen=True)
 class Cotuned:
-    """What a co-tuning did; losses are means in nats."""
+    """What a co-tuning did; losses are means in nats, and ``micro_batch`` is as in ``CotuneResult``."""
 
     steps: int
     losses: Mapping[str, float]
+    micro_batch: int | None = None
 
 
 class CoTuner(Protocol):
@@ -64,9 +65,12 @@ class CoTuner(Protocol):
         llm: Path,
         slm_into: Path,
         llm_into: Path,
+        checkpoint: Path,
         require_lease: Callable[[], None],
     ) -> Cotuned:
         """Write theta^{t+1} and omega^{t+1}, co-tuned from the adapters given.
+
+        How far it has come is kept at ``checkpoint``, and what is kept there of the same co-tuning is gone on from.
 
         Raises:
             BaseModelMismatch, TokenizerMismatch: these are not the models that the run was prepared with.

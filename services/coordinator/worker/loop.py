@@ -1,7 +1,7 @@
 """The worker's loop: lease, fetch, compute, store, hand in (docs/protocol.md, "Work").
 
 Computing happens in a thread behind the ``CoTuner`` Protocol; the loop keeps the lease alive meanwhile. It keeps
-nothing that it could not fetch again, so a worker may be killed anywhere and another takes over.
+nothing that could not be fetched or computed again, so a worker may be killed anywhere and another takes over.
 """
 
 import asyncio
@@ -59,6 +59,7 @@ from shared.transport import Transport
 
 HEARTBEATS_A_LEASE = 6  # so that a few may be late, or lost, before the lease is
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
+KEPT_CHECKPOINTS = 3  # of work that is done elsewhere by now, or comes back
 ALIVE_SECONDS = 10.0  # of the minute within which a health check wants to see it
 OF_THIS_MACHINE = (BaseModelMismatch, MemoryTooSmall, ModelUnreadable, TokenizerMismatch)
 REFUSED_FOR_GOOD = frozenset({BlobTooLarge.code, LayoutMismatch.code, MessageInvalid.code, ValuesNotFinite.code})
@@ -91,12 +92,14 @@ class Worker:
         self._cotuner = cotuner
         self._cache = cache
         self._adapters = cache / "adapters"
+        self._checkpoints = cache / "checkpoints"
         self._alive = cache / self.ALIVE
         self._name = name
         self._pause = pause
         self._clock = clock
         self._tally = tally or Tally()
-        self._adapters.mkdir(parents=True, exist_ok=True)
+        for folder in (self._adapters, self._checkpoints):
+            folder.mkdir(parents=True, exist_ok=True)
 
     async def run(self) -> None:
         """Work until cancelled, or raise StoreBusy where another worker has the cache folder."""
@@ -210,6 +213,7 @@ class Worker:
                 await self._give_up(lease, problem)
             else:
                 seconds = self._clock() - began
+                self._checkpoint(lease).unlink(missing_ok=True)
                 self._tally.finish(lease.task.kind, seconds)
                 log.info("work.finished", seconds=round(seconds, 1))
 
@@ -252,6 +256,7 @@ class Worker:
                     llm=await self._fetch(task.llm_adapter),
                     slm_into=slm_into,
                     llm_into=llm_into,
+                    checkpoint=self._checkpoint(lease),
                     require_lease=require_lease,
                 )
                 self._tally.steps, self._tally.losses = cotuned.steps, cotuned.losses
@@ -260,6 +265,7 @@ class Worker:
                     llm_adapter=await self._store(llm_into),
                     steps=cotuned.steps,
                     losses=dict(cotuned.losses),
+                    micro_batch=cotuned.micro_batch,
                 )
             case EvaluateTask() as task:
                 paths = {
@@ -326,10 +332,18 @@ class Worker:
     def _file(self, digest: str) -> Path:
         return self._adapters / digest.removeprefix("sha256:")
 
+    def _checkpoint(self, lease: Lease) -> Path:
+        """Return where it is kept how far this work has come, whatever lease it is under."""
+        inputs = digest_of(f"{lease.terms.model_dump_json()}{lease.task.model_dump_json()}".encode())
+        return self._checkpoints / f"{inputs.removeprefix('sha256:')}.safetensors"
+
     def _forget_all_but(self, wanted: set[Path]) -> None:
         for file in self._adapters.iterdir():
             if file not in wanted:
                 file.unlink()
+        checkpoints = sorted(self._checkpoints.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
+        for file in checkpoints[KEPT_CHECKPOINTS:]:
+            file.unlink()
 
 
 def _code(error: FedCoLLMError | OSError) -> str:

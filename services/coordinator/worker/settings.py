@@ -1,7 +1,7 @@
 """The worker's settings: a TOML file, or FEDCOLLM_WORKER_COORDINATOR_URL and so on in the environment."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -47,6 +47,17 @@ class Settings(BaseSettings):
     gradient_checkpointing: Annotated[
         bool, Field(description="Compute activations again for the backward pass: slower, in far less memory.")
     ] = False
+
+    sharding: Annotated[
+        Literal["none", "full"],
+        Field(
+            description="Whether each of several processes has all of both models, or a part of their layers (FSDP2)."
+        ),
+    ] = "none"
+    checkpoint_seconds: Annotated[
+        float,
+        Field(ge=0, description="From one checkpoint of a co-tuning to the next: what is lost at most with a worker."),
+    ] = 60.0
 
     log_format: LogFormat = "text"
     metrics_host: Annotated[
