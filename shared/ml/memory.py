@@ -21,6 +21,7 @@ from shared.ml.free_memory import free_bytes
 from shared.ml.library_errors import told_as
 from shared.ml.likelihood import has_tree, passes
 from shared.ml.models import add_lora, without_weights
+from shared.ml.process_group import ALONE, ProcessGroup, share_of
 from shared.protocol.terms import LoraTerms, RunTerms
 
 _GB = 1e9
@@ -164,8 +165,9 @@ def estimate_pair(
     dtype: DtypeName,
     gradient_checkpointing: bool,
     device: torch.device,
+    group: ProcessGroup = ALONE,
 ) -> Estimate:
-    """Return what a run's two models take at once, co-tuned on ``auxiliary`` and evaluated on ``validation``.
+    """Return what a run's two models take in each process, co-tuned on ``auxiliary`` and evaluated on ``validation``.
 
     Both are held and co-tuned at once, and evaluated one after the other: what takes most of that counts.
 
@@ -173,10 +175,10 @@ def estimate_pair(
         ModelUnreadable, LoraTargetMissing: as ``estimate``.
     """
     llm, slm = (
-        shape_of(model, dtype=dtype, lora=lora, gradient_checkpointing=gradient_checkpointing)
+        shape_of(model, dtype=dtype, lora=lora, gradient_checkpointing=gradient_checkpointing, group=group)
         for model, lora in ((terms.llm, terms.llm_lora), (terms.slm, terms.slm_lora))
     )
-    step = largest_batch(auxiliary, terms.cotuning.batch_size)
+    step = largest_batch(auxiliary, share_of(terms.cotuning.batch_size, group))
     scored = evaluation_batches(validation, device)
     working = (
         llm.training(step).of("LLM") + slm.training(step).of("SLM"),
@@ -186,8 +188,15 @@ def estimate_pair(
     return llm.held.of("LLM") + slm.held.of("SLM") + max(working, key=lambda one: one.total_bytes) + _FIRST_STEP
 
 
-def shape_of(model: str | Path, *, dtype: DtypeName, lora: LoraTerms, gradient_checkpointing: bool) -> Shape:
-    """Return what decides how much a model takes; its weights are not read.
+def shape_of(
+    model: str | Path,
+    *,
+    dtype: DtypeName,
+    lora: LoraTerms,
+    gradient_checkpointing: bool,
+    group: ProcessGroup = ALONE,
+) -> Shape:
+    """Return what decides how much a model takes in each process of a group; its weights are not read.
 
     Raises:
         ModelUnreadable, LoraTargetMissing: as ``estimate``.
@@ -207,6 +216,11 @@ def shape_of(model: str | Path, *, dtype: DtypeName, lora: LoraTerms, gradient_c
     for weight in base.parameters():
         four_bit = dtype == "nf4" and id(weight) in linear and linear[id(weight)] is not head
         weights += weight.numel() * (_BYTES_A_FOUR_BIT_WEIGHT if four_bit else number)
+    if group.sharded:
+        # A process holds its part of the layers, and at work all of what is outside of them.
+        outside = {id(weight): weight for part in (base.get_input_embeddings(), head) for weight in part.parameters()}
+        whole = number * sum(weight.numel() for weight in outside.values())
+        weights = whole + (weights - whole) / group.size
     with_lora = add_lora(base, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets, seed=0)
     tuned = sum(weight.numel() for weight in with_lora.parameters() if weight.requires_grad)
     layer = _KEPT_OF_HIDDEN * hidden * _FLOAT32 + _KEPT_OF_WIDEST * widest * number

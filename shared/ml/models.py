@@ -33,7 +33,9 @@ from shared.errors import ConfigurationError, ContextTooShort, LoraTargetMissing
 from shared.ml.checkpoint import base_config, context_length, stored_tensors, tokenizer_files
 from shared.ml.hub import model_directory
 from shared.ml.library_errors import told_as
+from shared.ml.process_group import ALONE, ProcessGroup
 from shared.ml.seeding import seeded
+from shared.ml.sharding import shard
 from shared.protocol.lora import VISION
 from shared.protocol.terms import LoraTerms
 
@@ -191,6 +193,7 @@ def load_with_lora(
     dtype: DtypeName,
     device: torch.device,
     gradient_checkpointing: bool,
+    group: ProcessGroup = ALONE,
 ) -> PeftModel:
     """Return the model at ``path`` as a run tunes it: frozen, with LoRA that changes nothing yet.
 
@@ -202,15 +205,18 @@ def load_with_lora(
         dtype: as in ``load_base``.
         device: as in ``load_base``.
         gradient_checkpointing: compute activations again for the backward pass.
+        group: where it is sharded, each of its processes holds a part of the base model.
 
     Raises:
         ModelUnreadable, LoraTargetMissing, ContextTooShort: the model cannot be tuned so.
     """
-    base = load_base(path, dtype=dtype, device=device)
+    base = load_base(path, dtype=dtype, device=torch.device("cpu") if group.sharded else device)
     require_context(base.config.to_dict(), name=str(path), max_tokens=max_tokens)
     model = add_lora(base, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets, seed=seed)
     if gradient_checkpointing:
         recompute_activations(model)
+    if group.sharded:
+        shard(model, group=group, device=device)
     return model
 
 

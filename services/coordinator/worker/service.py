@@ -15,6 +15,7 @@ from services.coordinator.worker.cotuner import CoTuner
 from services.coordinator.worker.loop import Worker
 from services.coordinator.worker.metrics import serving, worker_registry
 from services.coordinator.worker.model_pair import ModelPair
+from services.coordinator.worker.ranks import follow, leading
 from services.coordinator.worker.settings import Settings
 from services.coordinator.worker.tally import Tally
 from shared.access import require_readable, require_writable
@@ -24,6 +25,7 @@ from shared.egress import TrafficCount
 from shared.errors import FedCoLLMError, about
 from shared.logs import TroubleLog, log_to_stderr
 from shared.ml.models import pick_device
+from shared.ml.process_group import OneProcess, device_of_rank, process_group
 from shared.transport import open_transport
 
 log = structlog.get_logger()
@@ -71,15 +73,25 @@ def run(config: Path | None, *, insecure: bool = False) -> int:
         with about("cache_dir"):
             require_writable(settings.cache_dir)
         torch.set_num_threads(settings.threads)
-        cotuner = ModelPair(
-            auxiliary=settings.auxiliary,
-            validation=settings.validation,
-            device=settings.device,
-            dtype=settings.dtype,
-            gradient_checkpointing=settings.gradient_checkpointing,
-            digest_cache=settings.digest_cache,
-        )
-        asyncio.run(serve(settings, cotuner))
+        device = device_of_rank(settings.device)
+        with process_group(pick_device(device), sharded=settings.sharding == "full") as group:
+            cotuner = ModelPair(
+                auxiliary=settings.auxiliary,
+                validation=settings.validation,
+                device=device,
+                dtype=settings.dtype,
+                gradient_checkpointing=settings.gradient_checkpointing,
+                checkpoint_seconds=settings.checkpoint_seconds,
+                digest_cache=settings.digest_cache,
+                group=group,
+            )
+            if isinstance(group, OneProcess):
+                asyncio.run(serve(settings, cotuner))
+            elif group.rank == 0:
+                with leading(cotuner, group) as leader:
+                    asyncio.run(serve(settings, leader))
+            else:
+                follow(cotuner, group)
     except FedCoLLMError as error:
         sys.stderr.write(f"worker: {error}\n")
         return 2
