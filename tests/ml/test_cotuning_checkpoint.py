@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ TERMS = CotuningTerms(
     slm_optimiser=OptimiserTerms(learning_rate=0.02),
 )
 STEPS = 6
+ROOT = Path(__file__).parent.parent.parent
 
 
 class Killed(Exception):
@@ -165,3 +168,16 @@ def test_a_checkpoint_is_kept_from_time_to_time(tmp_path: Path) -> None:
         if due[-1]:
             checkpoint.keep({}, steps=1, micro_batch=None, measured={})
     assert due == [False, False, True] * 2 + [False, False]
+
+
+@pytest.mark.slow
+def test_ten_lives_end_as_one(tmp_path: Path) -> None:
+    """The process is killed after each of its steps, with no time to clean up, and the last one writes the same bytes.
+
+    Nothing but the checkpoint and what it ends with is left.
+    """
+    subprocess.run(  # noqa: S603 - our own module
+        [sys.executable, "-m", "tests.support.killed_cotuning", str(tmp_path)], cwd=ROOT, timeout=300, check=True
+    )
+    assert (tmp_path / "resumed").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert {file.name for file in tmp_path.iterdir()} == {"whole", "other", "kept", "resumed"}

@@ -140,10 +140,17 @@ def begin(context: Context, terms: RunTerms | None = None, run_id: str = RUN, *,
 
 
 def submit(
-    context: Context, agent: str, value: float = 1.0, *, number: int = 1, run_id: str = RUN, examples: int | None = None
+    context: Context,
+    agent: str,
+    value: float = 1.0,
+    *,
+    number: int = 1,
+    run_id: str = RUN,
+    examples: int | None = None,
+    layout: Layout = SLM_LAYOUT,
 ) -> UpdateReceipt:
     """Send an update as the route does."""
-    blob = adapter(value)
+    blob = adapter(value, dict(layout))
     digest = digest_of(blob)
     receipt, slot = context.updates.receipt(agent, run_id, number, digest=digest, size=len(blob), examples=examples)
     if receipt is not None:
