@@ -21,7 +21,7 @@ from shared.errors import LossNotFinite
 from shared.ml.encoding import Encoded
 from shared.ml.losses import log_probs_at
 from shared.ml.out_of_memory import halved, memory_suffices
-from shared.ml.process_group import ALONE, ProcessGroup, share_of
+from shared.ml.process_group import ALONE, ProcessGroup, share_of, together
 
 # Of one pass. A token's logits are as many floats as the tokenizer has entries: 1,024 of 150,000 are 0.6 GB.
 MOST_ANSWER_TOKENS = 1024
@@ -117,10 +117,11 @@ def likelihoods(
     all_passes = list(passes(sequences, batch_size, longest_tree=_longest_tree(model), device=weight.device.type))
     with torch.no_grad():
         for rows in _own_passes(all_passes, group, nobodys=len(answers)):
-            if group.sharded:
-                score(rows)
-            else:
-                most = _score_in_pieces(rows, most, score)
+            with together(group):
+                if group.sharded:
+                    score(rows)
+                else:
+                    most = _score_in_pieces(rows, most, score)
             on_pass()
     group.add_up([likelihoods_A, predicted_A])
     found = iter(

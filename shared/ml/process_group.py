@@ -131,9 +131,10 @@ class SeveralProcesses:
         return [_bytes(body[: int(length)]) for body, length in zip(bodies, lengths, strict=True)]
 
     def tell(self, message: str) -> None:
-        """Leave word for all other processes, as the first one, which has done with them what it told before."""
+        """Leave word for all other processes, as the first one, and return when they have read it."""
         self._store.set(str(self._told), message)
-        self._store.delete_key(str(self._told - 1))
+        self.from_all(b"")
+        self._store.delete_key(str(self._told))
         self._told += 1
 
     def listen(self) -> str:
@@ -148,6 +149,7 @@ class SeveralProcesses:
             except dist.DistStoreError:  # only late
                 continue
             message: str = self._store.get(str(self._told)).decode()
+            self.from_all(b"")
             self._told += 1
             return message
 

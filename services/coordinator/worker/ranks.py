@@ -172,12 +172,10 @@ class Leader:
 
 @contextmanager
 def leading(cotuner: CoTuner, group: SeveralProcesses) -> Iterator[Leader]:
-    """Give the first process its co-tuner, and let the others go when the block has ended."""
-    try:
-        yield Leader(cotuner, group)
-    finally:
-        with suppress(RuntimeError):  # whoever held the store is gone, and so are the others
-            group.tell(Stop().model_dump_json())
+    """Give the first process its co-tuner, and let the others go when the block has ended well."""
+    yield Leader(cotuner, group)
+    with suppress(RuntimeError):  # they are gone already, as where all were told to stop at once
+        group.tell(Stop().model_dump_json())
 
 
 def follow(cotuner: CoTuner, group: SeveralProcesses) -> None:
