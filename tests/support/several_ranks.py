@@ -147,6 +147,7 @@ def main(folder: Path) -> None:
             for part, adapter in zip(("llm", "slm"), short, strict=True):
                 (folder / f"short-{part}").write_bytes(adapter)
             (folder / "found.json").write_text(json.dumps(found))
+        group.from_all(b"")  # nobody leaves before that is written
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ class Leader:
         except FedCoLLMError:
             raise
         except Exception as error:
-            log.exception("worker.broken", task=order.task)
+            log.exception("worker.broken")
             raise SystemExit(1) from error
 
 
