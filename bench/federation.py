@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from services.client_agent.agent import Agent
+from services.client_agent.agent import AFTER_FAILURE, Agent
 from services.client_agent.attempts import AttemptMember, Standing
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.holdout import HoldOut
@@ -31,6 +31,7 @@ from services.coordinator.settings import Settings
 from services.coordinator.tokens import TOKEN_ROLES, KnownTokens, TokenEntry
 from services.coordinator.worker.cotuner import CoTuner
 from services.coordinator.worker.loop import Worker
+from shared.backoff import Backoff
 from shared.credentials import Authenticator, BearerToken, SignedRequests
 from shared.egress import TrafficCount
 from shared.protocol.identity import IdentityKey
@@ -202,6 +203,7 @@ def make_agent(
     slm: str = "slm",
     clock: Callable[[], float] = time.time,
     holdout: HoldOut | None = None,
+    backoff: Backoff = AFTER_FAILURE,
 ) -> Agent:
     """Return the agent of this name, with the key that it has in a federation in memory."""
     standing = Standing(name, key_of(name), FEDERATION, key_of("operator").public)
@@ -214,6 +216,7 @@ def make_agent(
         slm=slm,
         clock=clock,
         holdout=holdout,
+        backoff=backoff,
     )
 
 

@@ -40,9 +40,9 @@ def problem(status: int, content: bytes, *, reason: str) -> RemoteProblem:
     return RemoteProblem(told.code, told.status, told.detail)
 
 
-def pause(retry_after: str) -> bool | float:
-    """Return after how many seconds, at most an hour, to send a request again; True where that is not said."""
-    return min(float(retry_after), LONGEST_PAUSE_SECONDS) if retry_after.isdecimal() else True
+def pause(retry_after: str) -> float:
+    """Return after how many seconds, at most an hour, to send a request again; 0 where that is not said."""
+    return min(float(retry_after), LONGEST_PAUSE_SECONDS) if retry_after.isdecimal() else 0.0
 
 
 def time_told(date: str | None) -> datetime | None:

@@ -6,7 +6,10 @@ Lines about a run, a round, an agent or a piece of work say which, by the same k
 
 import os
 import sys
+import time
 import warnings
+from collections import Counter
+from collections.abc import Callable
 from typing import Annotated, Literal, TypeAlias
 
 import structlog
@@ -69,20 +72,58 @@ def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:
     return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
-class TroubleLog:
-    """A transport's OnRetry that logs when the coordinator cannot be asked and when it answers again, once each."""
+# What goes on is said again so often, with how many times it has happened.
+SAID_AGAIN_SECONDS = 3600.0
 
-    def __init__(self, url: str) -> None:
+
+class Repeats:
+    """Counts what happens again and again, so that it is logged when it begins and once an hour."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """``clock`` gives seconds."""
+        self._clock = clock
+        self._said: dict[str, float] = {}
+        self._times: Counter[str] = Counter()
+
+    def due(self, what: str) -> int | None:
+        """Return how often ``what`` has happened in a row, this time included, if that is to be logged now."""
+        self._times[what] += 1
+        now = self._clock()
+        if what in self._said and now - self._said[what] < SAID_AGAIN_SECONDS:
+            return None
+        self._said[what] = now
+        return self._times[what]
+
+    def end(self) -> None:
+        """Begin anew: what happens from now on has not happened before."""
+        self._said.clear()
+        self._times.clear()
+
+
+class TroubleLog:
+    """A transport's OnRetry that logs when the coordinator cannot be asked, once an hour, and when it answers again."""
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` gives seconds that never go back."""
         self._url = url
-        self._in_trouble = False
+        self._clock = clock
+        self._repeats = Repeats(clock)
+        self._since: float | None = None
 
     def __call__(self, problem: TransportError | None) -> None:
         """Take note of why a request is sent again, or of an answer."""
-        if problem is not None and not self._in_trouble:
-            log.warning("coordinator.trouble", detail=f"{self._said(problem)} (asking again until it answers)")
-        if problem is None and self._in_trouble:
-            log.info("coordinator.answers_again", coordinator=self._url)
-        self._in_trouble = problem is not None
+        if problem is not None:
+            self._since = self._clock() if self._since is None else self._since
+            if times := self._repeats.due("trouble"):
+                told = f"{self._said(problem)} (asking again until it answers)"
+                log.warning("coordinator.trouble", detail=told, times=times, seconds=self._seconds(self._since))
+        elif self._since is not None:
+            log.info("coordinator.answers_again", coordinator=self._url, seconds=self._seconds(self._since))
+            self._since = None
+            self._repeats.end()
+
+    def _seconds(self, since: float) -> float:
+        return round(self._clock() - since, 1)
 
     def _said(self, problem: TransportError) -> str:
         if isinstance(problem, Unreachable):

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from services.client_agent import service
 from services.coordinator import app, changes, partial_uploads, strangers
 from services.coordinator.connections import BoundedConnection
 from services.coordinator.settings import Settings
@@ -46,6 +47,7 @@ def test_the_table_of_limits_is_the_codes() -> None:
     assert numbers("field of a signed request") == [request_signatures.MOST_CHARACTERS]
     assert numbers("runs that an agent") == [messages.MOST_DECLINED]
     assert numbers("answer that a client keeps") == [answers.MOST_BYTES]
+    assert numbers("pause before an agent") == [service.AWAY.most_seconds]
     assert numbers("pause that a client") == [answers.LONGEST_PAUSE_SECONDS]
     assert numbers("header of a blob") == [codec.MAX_PARSED_BYTES]
     assert numbers("layout") == [tensors.MAX_TENSORS, tensors.MAX_RANK, tensors.MAX_NAME_CHARACTERS]

@@ -11,7 +11,9 @@ import pytest
 import stamina
 from structlog.testing import capture_logs
 
+from bench.federation import ManualClock
 from shared.answers import pause, time_told
+from shared.backoff import Backoff
 from shared.credentials import BearerToken
 from shared.egress import Egress, TrafficCount
 from shared.errors import ConfigurationError, DigestMismatch, MessageInvalid, RemoteProblem, TransportError, Unreachable
@@ -215,21 +217,46 @@ async def test_the_log_of_a_service_tells_when_trouble_begins_and_when_it_is_ove
     assert "is the coordinator running" in lines[0]["detail"]
 
 
-async def test_retry_after_is_honoured() -> None:
-    """When the coordinator says how long, that is how long; when it does not, the wait is ours and short."""
+def test_hours_of_trouble_are_a_line_an_hour(clock: ManualClock) -> None:
+    """Each says how often it was tried and for how long it has gone on; the last one, how long it took in all."""
+    trouble = TroubleLog("http://coordinator", clock)
+    with capture_logs() as lines:
+        for _ in range(3 * 120):
+            trouble(Unreachable("nobody answers"))
+            clock.advance(30)
+        trouble(None)
+        trouble(None)
+        trouble(Unreachable("nobody answers"))
+    told = [(line["event"].partition(".")[2], line.get("times"), line["seconds"]) for line in lines]
+    hourly = [("trouble", times, seconds) for times, seconds in ((1, 0.0), (121, 3600.0), (241, 7200.0))]
+    assert told == [*hourly, ("answers_again", None, 10_800.0), ("trouble", 1, 0.0)]
+
+
+async def slept_through(script: list[httpx.Response | BaseException], *, calls: int = 1) -> list[float]:
+    """Return how long a transport whose back-off is the longest that it can be has waited between requests."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    other = Coordinator([answer(507, "storage_full", **{"Retry-After": "17"}), answer(503, "x"), HELLO])
     with pytest.MonkeyPatch.context() as patch, stamina.set_testing(False):
         patch.setattr(asyncio, "sleep", sleep)
-        async with talking_to(other) as transport:
-            await transport.call("GET", "/v1/x", Greeting)
-    first, second = [seconds for seconds in slept if seconds > 0]
-    assert first == 17
-    assert second <= 5.3
+        async with talking_to(Coordinator(script), backoff=Backoff(1.0, 60.0, lambda: 1.0)) as transport:
+            for _ in range(calls):
+                await transport.call("GET", "/v1/x", Greeting)
+    return [seconds for seconds in slept if seconds > 0]
+
+
+async def test_retry_after_is_honoured_and_not_by_all_in_the_same_moment() -> None:
+    """Nobody comes before the coordinator has asked for it, and how long after that is one's own back-off."""
+    busy = answer(507, "storage_full", **{"Retry-After": "17"})
+    assert await slept_through([busy, answer(503, "x"), busy, HELLO]) == [17 + 1, 2, 17 + 4]
+
+
+async def test_waiting_begins_anew_after_an_answer() -> None:
+    """What went wrong before the last answer says nothing about what goes wrong now."""
+    gone = httpx.ConnectError("refused")
+    assert await slept_through([gone, gone, gone, HELLO, gone, HELLO], calls=2) == [1, 2, 4, 1]
 
 
 async def test_patience_has_an_end_and_a_reason() -> None:
@@ -377,7 +404,7 @@ async def test_a_refusal_that_is_no_document_is_told_in_part(detail: bytes) -> N
 
 @pytest.mark.parametrize(
     ("said", "seconds"),
-    [("17", 17.0), ("9" * 400, 3600.0), ("", True), ("-1", True), ("1e9", True), ("Wed, 21 Oct 2026", True)],
+    [("17", 17.0), ("9" * 400, 3600.0), ("", 0.0), ("-1", 0.0), ("1e9", 0.0), ("Wed, 21 Oct 2026", 0.0)],
 )
 def test_nobody_is_told_to_wait_for_longer_than_an_hour(said: str, seconds: float) -> None:
     """What Retry-After says is taken where it is a number of seconds, and a number without end is not."""

@@ -22,6 +22,7 @@ from services.client_agent.state import DAY_SECONDS, StateFolder, StoredUpdate
 from services.client_agent.status import Phase, Status
 from services.client_agent.trainer import Progress, Trainer, TrainingOrder
 from shared.adapter_folder import card_files
+from shared.backoff import Backoff
 from shared.errors import (
     DigestMismatch,
     FedCoLLMError,
@@ -30,6 +31,7 @@ from shared.errors import (
     RoundClosed,
     UpdateConflict,
 )
+from shared.logs import Repeats
 from shared.protocol.attempts import Summons
 from shared.protocol.codec import blob_bytes, flat_numbers, require_file
 from shared.protocol.manifest import Manifest, manifest_digest
@@ -38,7 +40,7 @@ from shared.protocol.rounds import data_seed
 from shared.protocol.secagg.attempt import fewest_parties, layout_digest
 from shared.protocol.secagg.coding import clipped
 
-PAUSE_AFTER_FAILURE_SECONDS = 10.0
+AFTER_FAILURE = Backoff(first_seconds=10.0, most_seconds=60.0)
 
 # A long poll that brings nothing new earlier than this is no long poll: who answers so is not asked faster.
 LEAST_POLL_SECONDS = 1.0
@@ -68,6 +70,7 @@ class Agent:
         slm: str,
         clock: Callable[[], float] = time.time,
         holdout: HoldOut | None = None,
+        backoff: Backoff = AFTER_FAILURE,
     ) -> None:
         """``clock`` gives the seconds since 1970; ``holdout`` is told what the agent does, and has its spare time."""
         self._name = name
@@ -81,6 +84,8 @@ class Agent:
         self._pause = pause
         self._clock = clock
         self._holdout = holdout
+        self._backoff = backoff
+        self._repeats = Repeats(clock)
         self._audit = AuditWatch(state.audit, status)
         self._manifest: Manifest | None = None
         self._declined = Declined(status.declined, clock=clock)
@@ -92,19 +97,23 @@ class Agent:
     async def run(self) -> None:
         """Take part until cancelled; an error of one step is shown and the next step tried after a pause."""
         wait_seconds = 0.0  # whoever waits for this agent to be healthy need not wait for a whole poll
+        failures = 0
         while True:
             began = self._clock()
             try:
                 news = await self.step(wait_seconds=wait_seconds)
                 if not news and wait_seconds and self._clock() - began < LEAST_POLL_SECONDS:
                     await self._pause(LEAST_POLL_SECONDS)
-                wait_seconds = LONGEST_POLL_SECONDS
+                wait_seconds, failures = LONGEST_POLL_SECONDS, 0
+                self._repeats.end()
             except (FedCoLLMError, OSError) as error:
                 # A full disk is no reason to leave the federation: room may be made.
                 code = error.code if isinstance(error, FedCoLLMError) else "machine"
                 self._status.fail(code, str(error))
-                log.warning("agent.failed", code=code, detail=str(error))
-                await self._pause(PAUSE_AFTER_FAILURE_SECONDS)
+                if times := self._repeats.due(code):
+                    log.warning("agent.failed", code=code, detail=str(error), times=times)
+                failures += 1
+                await self._pause(self._backoff.seconds(failures))
 
     async def step(self, *, wait_seconds: float) -> bool:
         """Ask once what is wanted, and do it; return whether anything was that had not been asked before."""
@@ -117,7 +126,7 @@ class Agent:
         held = self._state.published
         digest = held.digest if held else None
         wanted = await self._coordinator.wanted(digest, self._declined.told, wait_seconds=wait_seconds)
-        self._status.answered = True
+        self._status.hear(wanted)
         self._audit.see(wanted.audit)
         unheld = None if wanted.published is None else await self._hold(wanted.published, held)
         if self._holdout is not None and wanted.published is not None and unheld is None:

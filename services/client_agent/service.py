@@ -22,6 +22,7 @@ from services.client_agent.status import Status
 from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import TrainerProcess
 from shared.access import require_model, require_readable, require_writable
+from shared.backoff import Backoff
 from shared.configuration import read_settings
 from shared.credentials import SignedRequests
 from shared.errors import FedCoLLMError, TransportError, about
@@ -29,6 +30,9 @@ from shared.key_file import read_key
 from shared.listening import listen
 from shared.logs import TroubleLog, log_to_stderr
 from shared.transport import open_transport
+
+# Hundreds of agents wait for one coordinator, and each may be a minute late.
+AWAY = Backoff(most_seconds=60.0)
 
 log = structlog.get_logger()
 
@@ -49,7 +53,6 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
 
     def on_retry(problem: TransportError | None) -> None:
         status.retrying(problem)
-        status.answered_at = time.time() if problem is None else status.answered_at
         trouble(problem)
 
     socket = listen(settings.status_host, settings.status_port, "status_port")
@@ -78,6 +81,7 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
             ca_file=settings.ca_file,
             insecure=settings.insecure,
             on_retry=on_retry,
+            backoff=AWAY,
         ) as transport:
             log.info(
                 "agent.started",

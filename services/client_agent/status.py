@@ -1,7 +1,8 @@
 """What an agent is doing, for the eyes of its own organisation."""
 
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -11,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from shared.egress import TrafficCount
 from shared.errors import TransportError
-from shared.protocol.messages import PublishedAdapter
+from shared.protocol.messages import PublishedAdapter, Wanted
 from shared.protocol.terms import FROZEN
 
 # Kinds of failures that are told apart: some have codes that the coordinator says.
@@ -61,13 +62,15 @@ class Status:
 
     ``started_at`` and ``answered_at`` are when the agent was started and when the coordinator has answered last, in
     seconds since 1970; ``trained_steps`` and ``trained_seconds`` are the last training's. ``declined`` is by run, the
-    newest refusal last.
+    newest refusal last. ``clock`` gives the seconds since 1970.
     """
 
     state_dir: Path | None = None
+    clock: Callable[[], float] = time.time
     sent: TrafficCount = field(default_factory=TrafficCount)
     answered: bool = False
     answered_at: float | None = None
+    heard: str | None = None
     started_at: float | None = None
     phase: Phase = Phase.STARTING
     run_id: str | None = None
@@ -87,7 +90,13 @@ class Status:
     error: str | None = None
     failures: Counter[str] = field(default_factory=Counter)
     trouble: str | None = None
+    problem_since: float | None = None
     audit_broken: str | None = None
+
+    def hear(self, wanted: Wanted) -> None:
+        """Report what the coordinator has said that it wants."""
+        self.answered = True
+        self.heard = _in_words(wanted)
 
     def enter(self, phase: Phase, *, run_id: str | None = None, round_number: int | None = None) -> None:
         """Begin something, for a round unless it is to wait."""
@@ -116,14 +125,24 @@ class Status:
         self.phase = Phase.FAILED
         self.error = f"{code}: {detail}"
         self.failures[code if code in self.failures or len(self.failures) < MOST_CODES else "other"] += 1
+        self._date_problem()
 
     def succeed(self) -> None:
         """Report that a step has ended well. Until one has, an error stays: also while what failed is tried again."""
         self.error = None
+        self._date_problem()
 
     def retrying(self, problem: TransportError | None) -> None:
-        """Report why a request is sent again and again, or that none is any more."""
+        """Report why a request is sent again and again, or that the coordinator has answered."""
         self.trouble = None if problem is None else f"{problem.code}: {problem}"
+        self.answered_at = self.clock() if problem is None else self.answered_at
+        self._date_problem()
+
+    def _date_problem(self) -> None:
+        if self.problem is None:
+            self.problem_since = None
+        elif self.problem_since is None:
+            self.problem_since = self.clock()
 
     @property
     def problem(self) -> str | None:
@@ -141,6 +160,7 @@ class Status:
             state_dir=self.state_dir,
             started_at=_time(self.started_at),
             answered_at=_time(self.answered_at),
+            heard=self.heard,
             phase=self.phase,
             run_id=self.run_id,
             round=self.round,
@@ -157,6 +177,7 @@ class Status:
             holding=self.holding,
             declined=tuple(reversed(self.declined.values())),
             error=self.problem,
+            error_since=_time(self.problem_since),
             audit_broken=self.audit_broken,
         )
 
@@ -167,6 +188,8 @@ class StatusView(BaseModel):
     ``run_id`` and ``round`` say for what it does something, or has failed; ``last_run_id`` and ``last_round`` for what
     it has trained or answered last. ``declined`` begins with the newest refusal.
 
+    ``heard`` is what the coordinator has wanted when it was asked last; ``error_since`` is when things went wrong.
+
     ``state_dir`` tells one agent of a machine from another. ``audit_broken`` says why the coordinator's audit log is
     not to be trusted, if this agent has seen that.
     """
@@ -174,6 +197,7 @@ class StatusView(BaseModel):
     state_dir: Path | None
     started_at: AwareDatetime | None
     answered_at: AwareDatetime | None
+    heard: str | None
     phase: Phase
     run_id: str | None
     round: int | None
@@ -190,8 +214,18 @@ class StatusView(BaseModel):
     holding: PublishedAdapter | None
     declined: tuple[DeclinedRun, ...]
     error: str | None
+    error_since: AwareDatetime | None
     audit_broken: str | None
     model_config = FROZEN
+
+
+def _in_words(wanted: Wanted) -> str:
+    if wanted.summons is not None:
+        place = wanted.summons.place
+        return f"attempt {place.attempt} of round {place.round} of run {place.run_id} waits for it"
+    if wanted.assignment is not None:
+        return f"round {wanted.assignment.round} of run {wanted.assignment.run_id} waits for its update"
+    return "nothing is wanted of it"
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -17,6 +17,7 @@ import httpx
 from pydantic import BaseModel
 
 from shared.answers import Answer, parse, time_told
+from shared.backoff import SOON, Backoff
 from shared.credentials import Authenticator
 from shared.egress import NO_BODY, Announcement, Egress, Ledger
 from shared.errors import (
@@ -60,17 +61,19 @@ class Transport:
         *,
         patience_seconds: float | None,
         on_retry: OnRetry = tell_nobody,
+        backoff: Backoff = SOON,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         """``patience_seconds`` is how long a request is retried; None means until it is answered.
 
-        An attempt is over when the other side has said nothing for ``silence_seconds``.
+        ``backoff`` says how long to wait in between, and is added to what the coordinator asks for (Retry-After). An
+        attempt is over when the other side has said nothing for ``silence_seconds``.
         """
         self._client = client
         self._authenticator = authenticator
         self._ledger = ledger
         self._silence_seconds = silence_seconds
-        self._retries = Retries(client.base_url, patience_seconds=patience_seconds, on_retry=on_retry)
+        self._retries = Retries(client.base_url, patience_seconds=patience_seconds, on_retry=on_retry, backoff=backoff)
 
     async def call(
         self,

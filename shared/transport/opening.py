@@ -9,6 +9,7 @@ import httpcore
 import httpx
 from pydantic import AfterValidator
 
+from shared.backoff import SOON, Backoff
 from shared.credentials import Authenticator
 from shared.egress import LEAVING, Ledger
 from shared.proxies import LARGEST_PORT, proxy_for
@@ -50,6 +51,7 @@ async def open_transport(
     ca_file: Path | None = None,
     insecure: bool = False,
     on_retry: OnRetry = tell_nobody,
+    backoff: Backoff = SOON,
     silence_seconds: float = SILENCE_SECONDS,
 ) -> AsyncIterator[Transport]:
     """Open connections to the coordinator at ``base_url`` for as long as the block runs.
@@ -76,6 +78,7 @@ async def open_transport(
             ledger,
             patience_seconds=patience_seconds,
             on_retry=on_retry,
+            backoff=backoff,
             silence_seconds=silence_seconds,
         )
 

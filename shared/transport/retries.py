@@ -10,6 +10,7 @@ import stamina
 from stamina.instrumentation import set_on_retry_hooks
 
 from shared.answers import NO_DOCUMENT, pause, problem
+from shared.backoff import Backoff
 from shared.errors import (
     ConfigurationError,
     DigestMismatch,
@@ -52,25 +53,30 @@ class Progress:
 class Retries:
     """The attempts at a request, until there is an answer."""
 
-    def __init__(self, base_url: httpx.URL, *, patience_seconds: float | None, on_retry: OnRetry) -> None:
+    def __init__(
+        self, base_url: httpx.URL, *, patience_seconds: float | None, on_retry: OnRetry, backoff: Backoff
+    ) -> None:
         self._base_url = base_url
         self._patience_seconds = patience_seconds
         self._on_retry = on_retry
+        self._backoff = backoff
         set_on_retry_hooks(())  # stamina's own log repeats the text of an exception, which may quote header fields
 
     async def attempts(self, path: str, gone_on: Progress | None = None) -> AsyncIterator[stamina.Attempt]:
         """Yield attempts until one ends well, or with an error that will not pass."""
 
+        failures = 0
+
         def try_again_after(error: Exception) -> bool | float:
-            after = certificate_fault(error) is None and _try_again_after(error, gone_on)
-            if after is not False:
-                self._on_retry(self._told(path, error))
-            return after
+            nonlocal failures
+            if not _may_pass(error):
+                return False
+            self._on_retry(self._told(path, error))
+            failures = 0 if gone_on is not None and gone_on.made else failures + 1
+            return _pause_told(error) + (self._backoff.seconds(failures) if failures else SOON_SECONDS)
 
         try:
-            async for attempt in stamina.retry_context(
-                try_again_after, attempts=None, timeout=self._patience_seconds, wait_max=5.0, wait_jitter=0.3
-            ):
+            async for attempt in stamina.retry_context(try_again_after, attempts=None, timeout=self._patience_seconds):
                 yield attempt
         except (*MAY_PASS, httpx.HTTPStatusError) as error:
             if fault := certificate_fault(error):
@@ -110,13 +116,13 @@ class Retries:
         )
 
 
-def _try_again_after(error: Exception, gone_on: Progress | None) -> bool | float:
-    """Return whether a failed request is sent again, or after how many seconds if the coordinator said so."""
-    if isinstance(error, httpx.HTTPStatusError):
-        after = error.response.headers.get("Retry-After", "")
-        return pause(after)
-    may_pass = isinstance(error, MAY_PASS)
-    return SOON_SECONDS if may_pass and gone_on is not None and gone_on.made else may_pass
+def _may_pass(error: Exception) -> bool:
+    return certificate_fault(error) is None and isinstance(error, (*MAY_PASS, httpx.HTTPStatusError))
+
+
+def _pause_told(error: Exception) -> float:
+    """Return for how many seconds the coordinator has said to wait."""
+    return pause(error.response.headers.get("Retry-After", "")) if isinstance(error, httpx.HTTPStatusError) else 0.0
 
 
 def refusal(response: httpx.Response) -> Exception:

@@ -9,7 +9,7 @@ import pytest
 
 from bench.federation import Federation, ManualClock, believed, client_of, key_of, make_agent, open_federation
 from bench.no_op import InProcess, NoOpTrainer
-from services.client_agent.agent import LEAST_POLL_SECONDS, Agent
+from services.client_agent.agent import AFTER_FAILURE, LEAST_POLL_SECONDS, Agent
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.policy import Policy
 from services.client_agent.state import StateFolder
@@ -17,6 +17,7 @@ from services.client_agent.status import Phase, Status
 from services.client_agent.status_page import create_status_page
 from services.client_agent.trainer import Progress, Trained, TrainingOrder
 from shared.adapter_folder import WEIGHTS
+from shared.backoff import Backoff
 from shared.credentials import BearerToken
 from shared.errors import (
     AttemptRefused,
@@ -52,6 +53,7 @@ from tests.support.pauses import Enough, Pauses
 pytestmark = pytest.mark.anyio
 
 SLM = "the/agents/own/slm"
+LONGEST = Backoff(AFTER_FAILURE.first_seconds, AFTER_FAILURE.most_seconds, lambda: 1.0)
 NOTHING = Wanted(assignment=None, summons=None, published=None)
 
 
@@ -87,7 +89,10 @@ def agent_of(everybody: Federation, trainer: object, folder: Path, pause: object
     """Return another agent object of ada's, on her folder."""
     client = client_of(everybody.transports["ada"])
     return make_agent(
-        "ada", client, trainer, StateFolder(folder / "ada"), everybody.statuses["ada"], pause=pause, slm=SLM
+        *("ada", client, trainer, StateFolder(folder / "ada"), everybody.statuses["ada"]),
+        pause=pause,
+        slm=SLM,
+        backoff=LONGEST,
     )
 
 
@@ -218,7 +223,7 @@ async def test_what_stops_a_training_is_shown_and_waited_out(
             await agent_of(everybody, trainer, tmp_path, pauses).run()
         status = everybody.statuses["ada"].view()
         assert (await everybody.rounds(RUN)).rounds[0].accepted == 0
-    assert pauses.seconds == [10.0] * 3
+    assert pauses.seconds == [10.0, 20.0, 40.0]
     assert trainer.tries == 3
     assert status.phase is Phase.FAILED
     assert status.error == f"{error.code}: {error}"
@@ -329,9 +334,11 @@ async def test_a_coordinator_that_is_away_is_no_hot_loop(tmp_path: Path) -> None
 
     status, pauses = Status(), Pauses(2)
     with pytest.raises(Enough):
-        await make_agent("ada", Away(), FailingTrainer(), StateFolder(tmp_path), status, pause=pauses, slm=SLM).run()
+        await make_agent(
+            *("ada", Away(), FailingTrainer(), StateFolder(tmp_path), status), pause=pauses, slm=SLM, backoff=LONGEST
+        ).run()
     assert status.view().error == "unreachable: nobody there"
-    assert pauses.seconds == [10.0, 10.0]
+    assert pauses.seconds == [10.0, 20.0]
 
 
 class Answering:

@@ -44,7 +44,7 @@ async def run_against(
     """Run an agent, which must not train, until a step fails or it asks for more than ``steps`` answers."""
 
     async def pause(seconds: float) -> None:
-        if seconds == agent.PAUSE_AFTER_FAILURE_SECONDS:
+        if seconds != agent.LEAST_POLL_SECONDS:
             raise Enough
 
     left = iter(range(steps))

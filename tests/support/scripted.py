@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import httpx
 from pydantic import BaseModel
 
+from shared.backoff import SOON, Backoff
 from shared.credentials import BearerToken
 from shared.egress import Egress, TrafficCount
 from shared.protocol.digests import digest_of
@@ -93,8 +94,16 @@ async def talking_to(
     ledger: object | None = None,
     authenticator: object = BearerToken("token"),
     on_retry: OnRetry = tell_nobody,
+    backoff: Backoff = SOON,
 ) -> AsyncIterator[Transport]:
     """Open a transport to a scripted coordinator."""
     inside = WithoutSocket(httpx.MockTransport(other))
     async with httpx.AsyncClient(transport=inside, base_url="http://coordinator") as client:
-        yield Transport(client, authenticator, ledger or TrafficCount(), patience_seconds=None, on_retry=on_retry)
+        yield Transport(
+            client,
+            authenticator,
+            ledger or TrafficCount(),
+            patience_seconds=None,
+            on_retry=on_retry,
+            backoff=backoff,
+        )

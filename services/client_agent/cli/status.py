@@ -74,7 +74,10 @@ def _lines(view: StatusView) -> Iterator[str]:
     yield f"received  {size(view.received_bytes)}"
     for run in view.declined:
         yield f"declined  run {run.run_id}, {in_utc(run.at)} UTC: {run.code}: {run.reason}"
+    if view.answered_at:
+        yield f"heard     {in_utc(view.answered_at)} UTC: {view.heard or 'no answer to what is wanted'}"
     if view.error:
-        yield f"trouble   {view.error}"
+        since = f"since {in_utc(view.error_since)} UTC: " if view.error_since else ""
+        yield f"trouble   {since}{view.error}"
     if view.audit_broken:
         yield f"warning   {view.audit_broken}"
