@@ -19,6 +19,7 @@ from services.client_agent.attempts import AttemptMember, Standing
 from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.holdout import HoldOut
 from services.client_agent.holdout_folder import HoldOutFolder
+from services.client_agent.instance import Instance
 from services.client_agent.policy import Policy
 from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
@@ -186,9 +187,11 @@ def believed() -> dict[str, str]:
     return {"federation": FEDERATION, "operator_key": key_of("operator").public}
 
 
-def client_of(transport: Transport) -> CoordinatorClient:
+def client_of(transport: Transport, instance: Instance | None = None) -> CoordinatorClient:
     """Return what an agent of a federation in memory asks of its coordinator."""
-    return CoordinatorClient(transport, **believed())
+    return CoordinatorClient(
+        transport, federation=FEDERATION, operator_key=key_of("operator").public, instance=instance
+    )
 
 
 def make_agent(
@@ -250,8 +253,8 @@ async def open_federation(
         work = await stack.enter_async_context(
             open_in_process(create_work_app(context), BearerToken(token_of("worker")), TrafficCount())
         )
-        clients = {name: client_of(transport) for name, transport in transports.items()}
         states = {name: StateFolder(folder / name) for name in trainers}
+        clients = {name: client_of(transport, Instance(folder / name)) for name, transport in transports.items()}
         holdouts = {
             name: HoldOut(clients[name], trainer, states[name], HoldOutFolder(folder / name), name=name, clock=clock)
             for name, trainer in spare_time.items()

@@ -4,14 +4,15 @@ import re
 from pathlib import Path
 
 from services.client_agent import service
-from services.coordinator import app, changes, partial_uploads, strangers
+from services.coordinator import app, changes, instances, partial_uploads, strangers
 from services.coordinator.connections import BoundedConnection
 from services.coordinator.settings import Settings
 from shared import answers
 from shared.protocol import codec, messages, request_signatures, tensors
 from shared.transport import arriving
 
-SECTION = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text().split("\n## Limits\n")[1].split("\n## ")[0]
+PAGE = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
+SECTION = PAGE.split("\n## Limits\n")[1].split("\n## ")[0]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in SECTION.splitlines() if line.startswith("| ")]
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20}
 
@@ -45,6 +46,8 @@ def test_the_table_of_limits_is_the_codes() -> None:
         request_signatures.TOLERANCE_SECONDS,
     ]
     assert numbers("field of a signed request") == [request_signatures.MOST_CHARACTERS]
+    assert numbers("processes that an agent") == [messages.MOST_FOLLOWED]
+    assert f"nothing for {instances.GONE_SECONDS:.0f} seconds" in PAGE
     assert numbers("runs that an agent") == [messages.MOST_DECLINED]
     assert numbers("answer that a client keeps") == [answers.MOST_BYTES]
     assert numbers("pause before an agent") == [service.AWAY.most_seconds]

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 import structlog
 from structlog.contextvars import bind_contextvars, unbind_contextvars
@@ -35,7 +36,7 @@ from shared.logs import Repeats
 from shared.protocol.attempts import Summons
 from shared.protocol.codec import blob_bytes, flat_numbers, require_file
 from shared.protocol.manifest import Manifest, manifest_digest
-from shared.protocol.messages import LONGEST_POLL_SECONDS, Assignment, PublishedAdapter
+from shared.protocol.messages import LONGEST_POLL_SECONDS, Assignment, PublishedAdapter, Wanted
 from shared.protocol.rounds import data_seed
 from shared.protocol.secagg.attempt import fewest_parties, layout_digest
 from shared.protocol.secagg.coding import clipped
@@ -85,7 +86,7 @@ class Agent:
         self._clock = clock
         self._holdout = holdout
         self._backoff = backoff
-        self._repeats = Repeats(clock)
+        self._repeats, self._seconds = Repeats(clock), Repeats(clock)
         self._audit = AuditWatch(state.audit, status)
         self._manifest: Manifest | None = None
         self._declined = Declined(status.declined, clock=clock)
@@ -127,6 +128,7 @@ class Agent:
         digest = held.digest if held else None
         wanted = await self._coordinator.wanted(digest, self._declined.told, wait_seconds=wait_seconds)
         self._status.hear(wanted)
+        self._say_second(wanted)
         self._audit.see(wanted.audit)
         unheld = None if wanted.published is None else await self._hold(wanted.published, held)
         if self._holdout is not None and wanted.published is not None and unheld is None:
@@ -146,6 +148,13 @@ class Agent:
             return False
         self._asked.append(asked)
         return True
+
+    def _say_second(self, wanted: Wanted) -> None:
+        """Log that another process has this agent's key, when that is seen and once an hour."""
+        if wanted.second_at is not None and (times := self._seconds.due("second")):
+            at = datetime.fromtimestamp(wanted.second_at, UTC)
+            detail = f"another process has asked with this agent's key, last at {at:%Y-%m-%d %H:%M:%S} UTC: stop it"
+            log.warning("agent.runs_twice", detail=detail, times=times)
 
     async def _in_time(self, run_id: str, doing: Awaitable[None]) -> None:
         """Do something for a round, which may be over before it is done."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from services.client_agent.instance import Instance
 from shared.errors import CardInvalid
 from shared.protocol.attempts import AttemptPlace, DealtShares, ReleasedShares, SignedSurvivors
 from shared.protocol.card import SignedCard, require_card
@@ -18,11 +19,15 @@ NONE: Mapping[str, str] = {}
 class CoordinatorClient:
     """The agent's side of ``/v1``; errors are those of the transport.
 
-    ``operator_key`` is what manifests are believed by, and nothing else that comes from the coordinator.
+    ``operator_key`` is what manifests are believed by, and nothing else that comes from the coordinator. An agent that
+    says which ``instance`` asks is told from another that has its key.
     """
 
-    def __init__(self, transport: Transport, *, federation: str, operator_key: str) -> None:
+    def __init__(
+        self, transport: Transport, *, federation: str, operator_key: str, instance: Instance | None = None
+    ) -> None:
         self._transport = transport
+        self._instance = instance
         self._federation = federation
         self._operator_key = operator_key
 
@@ -35,7 +40,17 @@ class CoordinatorClient:
         params: Params = {"wait_seconds": wait_seconds, "declined": reasons}
         if holding is not None:
             params = {**params, "holding": holding}
-        return await self._transport.call("GET", "/v1/wanted", Wanted, params=params)
+        if self._instance is None:
+            return await self._transport.call("GET", "/v1/wanted", Wanted, params=params)
+        params = {**params, "instance": self._instance.id, "follows": self._instance.follows}
+        wanted = await self._transport.call("GET", "/v1/wanted", Wanted, params=params)
+        self._instance.let_in()
+        return wanted
+
+    async def leave(self) -> None:
+        """Say that this process of the agent stops, so that no round waits for it."""
+        if self._instance is not None:
+            await self._transport.call("POST", "/v1/leave", Accepted, params={"instance": self._instance.id})
 
     async def manifest(self, run_id: str) -> Manifest:
         """Read what a run expects of agents.

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -15,6 +16,7 @@ from services.client_agent.coordinator_client import CoordinatorClient
 from services.client_agent.egress_ledger import EgressLedger
 from services.client_agent.holdout import HoldOut
 from services.client_agent.holdout_folder import HoldOutFolder
+from services.client_agent.instance import Instance
 from services.client_agent.pages import agent_of
 from services.client_agent.settings import Settings, page_url
 from services.client_agent.state import StateFolder
@@ -30,6 +32,9 @@ from shared.key_file import read_key
 from shared.listening import listen
 from shared.logs import TroubleLog, log_to_stderr
 from shared.transport import open_transport
+
+# Whoever stops an agent waits no longer than that for it to have said so.
+LEAVING_SECONDS = 2.0
 
 # Hundreds of agents wait for one coordinator, and each may be a minute late.
 AWAY = Backoff(most_seconds=60.0)
@@ -93,7 +98,10 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
             )
             await trainer.start()
             coordinator = CoordinatorClient(
-                transport, federation=settings.federation, operator_key=settings.operator_key
+                transport,
+                federation=settings.federation,
+                operator_key=settings.operator_key,
+                instance=Instance(settings.state_dir),
             )
             standing = Standing(settings.name, key, settings.federation, settings.operator_key)
             member = AttemptMember(coordinator, state, settings.policy, standing, clock=time.time)
@@ -117,9 +125,20 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
                 for task in done:
                     task.result()
             finally:
-                for task in (tasks[0], *tasks[2:]):
+                loops = (tasks[0], *tasks[2:])
+                for task in loops:
                     task.cancel()
+                await asyncio.gather(*loops, return_exceptions=True)
+                await _leave(coordinator, status)
                 await trainer.stop()
+
+
+async def _leave(coordinator: CoordinatorClient, status: Status) -> None:
+    """Tell the coordinator that this agent stops, if it can be told at once; whoever is silent is given up as well."""
+    if status.unwell is None:
+        with suppress(TimeoutError, FedCoLLMError):
+            async with asyncio.timeout(LEAVING_SECONDS):
+                await coordinator.leave()
 
 
 def run(config: Path | None, *, insecure: bool = False) -> int:

@@ -1,6 +1,7 @@
 """What an agent must not lose: the adapter that it holds, and the update that it has trained.
 
     <folder>/owner.lock              one agent owns the folder
+    <folder>/instances.json          which processes of the agent have owned it (``instance.py``)
     <folder>/published.json          the newest adapter and where it comes from
     <folder>/adapters/<hex>          adapters by digest: theta^t, kept while it is needed
     <folder>/audit-head.json         the newest head of the coordinator's audit log that it was told

@@ -91,12 +91,14 @@ class Status:
     failures: Counter[str] = field(default_factory=Counter)
     trouble: str | None = None
     problem_since: float | None = None
+    second_at: float | None = None
     audit_broken: str | None = None
 
     def hear(self, wanted: Wanted) -> None:
         """Report what the coordinator has said that it wants."""
         self.answered = True
         self.heard = _in_words(wanted)
+        self.second_at = wanted.second_at
 
     def enter(self, phase: Phase, *, run_id: str | None = None, round_number: int | None = None) -> None:
         """Begin something, for a round unless it is to wait."""
@@ -178,6 +180,7 @@ class Status:
             declined=tuple(reversed(self.declined.values())),
             error=self.problem,
             error_since=_time(self.problem_since),
+            second_at=_time(self.second_at),
             audit_broken=self.audit_broken,
         )
 
@@ -189,6 +192,8 @@ class StatusView(BaseModel):
     it has trained or answered last. ``declined`` begins with the newest refusal.
 
     ``heard`` is what the coordinator has wanted when it was asked last; ``error_since`` is when things went wrong.
+
+    ``second_at`` is when the coordinator has refused another process last that has this agent's key, within an hour.
 
     ``state_dir`` tells one agent of a machine from another. ``audit_broken`` says why the coordinator's audit log is
     not to be trusted, if this agent has seen that.
@@ -215,6 +220,7 @@ class StatusView(BaseModel):
     declined: tuple[DeclinedRun, ...]
     error: str | None
     error_since: AwareDatetime | None
+    second_at: AwareDatetime | None
     audit_broken: str | None
     model_config = FROZEN
 

@@ -91,6 +91,20 @@ class AttemptDesk:
         if not in_time:
             raise _over(f"round {number} of run {run_id}", current)
 
+    def leave(self, agent: str) -> None:
+        """Wait no longer for an agent that stops: as if it had fallen silent, and its silence had lasted already."""
+        with self._store.write() as tx:
+            for run in tx.runs(states=(RunState.RUNNING, RunState.PAUSED)):
+                current = tx.live_round(run)
+                if current is None or agent not in tx.attempts.ready(current):
+                    continue
+                if current.state is RoundState.OPEN:
+                    current = tx.change_round(current, actor=agent, accepted=current.accepted - 1)
+                elif current.state not in STAGES:
+                    continue
+                tx.attempts.remove_ready(current, agent)
+                tx.note(run.id, current.number, "update.withdrawn", agent, {})
+
     def announce(self, agent: str, place: AttemptPlace, advert: Advert) -> None:
         """Take a member's keys."""
 

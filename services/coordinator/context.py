@@ -22,6 +22,7 @@ from services.coordinator.audit_log import AuditLog, coordinator_key
 from services.coordinator.blobs import FileBlobs
 from services.coordinator.cards import Cards
 from services.coordinator.changes import Changes
+from services.coordinator.instances import Instances
 from services.coordinator.lifecycle import RunLifecycle
 from services.coordinator.masked_sums import MaskedSums
 from services.coordinator.membership import Membership
@@ -79,6 +80,7 @@ class Context:
     lifecycle: RunLifecycle
     membership: Membership
     presence: Presence
+    instances: Instances
     promotion: PromotionDesk
     questions: Questions
     overview: Overview
@@ -112,6 +114,8 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
         refusals = Refusals(passing=time.monotonic)
         unmasking = Unmasking(processes)
         presence = Presence(clock)
+        sums = MaskedSums(store, blobs, unmasking)
+        rounds = RoundEngine(store, blobs, PlaintextAggregation(blobs), sums, clock, federation=settings.federation)
         registry = process_registry()
         registry.register(StoreMetrics(store, presence, settings.data_dir, clock))
         with store.read() as tx:
@@ -124,14 +128,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                 changes=changes,
                 store=store,
                 blobs=blobs,
-                rounds=RoundEngine(
-                    store,
-                    blobs,
-                    PlaintextAggregation(blobs),
-                    MaskedSums(store, blobs, unmasking),
-                    clock,
-                    federation=settings.federation,
-                ),
+                rounds=rounds,
                 uploads=Uploads(),
                 updates=UpdateDesk(store, refusals, clock),
                 attempts=AttemptDesk(store, blobs, refusals, clock, federation=settings.federation),
@@ -149,6 +146,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                     store, tokens, presence, clock, federation=settings.federation, operator_key=settings.operator_key
                 ),
                 presence=presence,
+                instances=Instances(presence, rounds, store, clock),
                 promotion=PromotionDesk(store),
                 questions=Questions(store, clock, changes.ring),
                 overview=Overview(

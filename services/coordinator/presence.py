@@ -12,7 +12,7 @@ from shared.protocol.federation import HEARD_WITHIN_SECONDS
 from shared.protocol.membership import Heard, RoundPlace
 from shared.protocol.messages import Wanted
 
-DAY_SECONDS = 86_400.0
+HOUR_SECONDS, DAY_SECONDS = 3600.0, 86_400.0
 MOST_WORKERS = 1000  # whoever has a worker's token chooses its names
 
 UNKNOWN = "unknown"
@@ -39,14 +39,27 @@ class Presence:
     def agent_asks(self, name: str, *, version: str | None, declines: Mapping[str, str]) -> None:
         """An agent asks what is wanted; ``declines`` are runs and the codes of its reasons."""
         before = self._agents.get(name)
-        assigned = None if before is None else before.assigned
-        self._agents[name] = Heard(at=self._clock(), version=version, declines=dict(declines), assigned=assigned)
+        heard = Heard(at=self._clock(), version=version, declines=dict(declines))
+        if before is not None:
+            seen = before.second_at is not None and before.second_at > heard.at - HOUR_SECONDS
+            heard = heard.model_copy(
+                update={"assigned": before.assigned, "second_at": before.second_at if seen else None}
+            )
+        self._agents[name] = heard
 
     def agent_is_told(self, name: str, wanted: Wanted) -> None:
         """An agent is told what is wanted of it."""
         given = wanted.assignment
         place = None if given is None else RoundPlace(run_id=given.run_id, round=given.round)
-        self._agents[name] = self._agents[name].model_copy(update={"at": self._clock(), "assigned": place})
+        self._change(name, at=self._clock(), assigned=place)
+
+    def agent_runs_twice(self, name: str) -> None:
+        """An agent that takes part has asked from a second process too, which was refused."""
+        self._change(name, second_at=self._clock())
+
+    def agent_leaves(self, name: str) -> None:
+        """An agent says that it stops."""
+        self._change(name, assigned=None, left=True)
 
     def worker_asks(self, principal: str, name: str, *, version: str | None) -> None:
         """A worker asks for work."""
@@ -55,9 +68,18 @@ class Presence:
         if len(self._workers) > MOST_WORKERS:
             del self._workers[min(self._workers, key=lambda key: self._workers[key].at)]
 
+    def _change(self, name: str, **changes: object) -> None:
+        if (heard := self._agents.get(name)) is not None:
+            self._agents[name] = heard.model_copy(update=changes)
+
     def agent(self, name: str) -> Heard | None:
         """Return what an agent has said last, or nothing."""
         return self._agents.get(name)
+
+    def second_at(self, name: str) -> float | None:
+        """Return when a second process of an agent's was refused last, if one was."""
+        heard = self._agents.get(name)
+        return None if heard is None else heard.second_at
 
     def heard(self, names: Iterable[str]) -> Counter[str]:
         """Return how many of these agents were heard of lately, by their software's version."""

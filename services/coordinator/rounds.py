@@ -30,7 +30,7 @@ from shared.errors import (
     VersionConflict,
 )
 from shared.protocol.manifest import manifest_digest
-from shared.protocol.membership import UNWILLING
+from shared.protocol.membership import UNWILLING, RoundPlace
 from shared.protocol.messages import Assignment, PublishedAdapter, Wanted
 from shared.protocol.rounds import STAGES, RoundEvent, RoundState, RunState, Verdict, data_seed, verdict
 from shared.protocol.work import CotuneTask
@@ -84,6 +84,15 @@ class RoundEngine:
                     assignment = _assignment(run, current, federation=self._federation)
                     return nothing.model_copy(update={"assignment": assignment})
             return nothing
+
+    def awaits(self, agent: str, place: RoundPlace) -> bool:
+        """Return whether a round waits for an agent's update, or for its word that there is one."""
+        with self._store.read() as tx:
+            for run in tx.runs(states=(RunState.RUNNING, RunState.PAUSED)):
+                current = tx.live_round(run) if run.id == place.run_id else None
+                if current is not None and current.number == place.round:
+                    return _waits_for(tx, run, current, agent)
+        return False
 
     def published_path(self, digest: str) -> Path:
         """Return where a published SLM adapter lies; anything else is not found, whether it exists or not."""

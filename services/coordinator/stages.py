@@ -84,7 +84,8 @@ def close(tx: Transaction, run: Run, current: Round, now: float) -> bool:
         gone = f"at the stage {stage} {len(former)} of its members were members no more"
         _fail(tx, run, current, now=now, silent=former, reason=gone)
         return False
-    if silent and now - current.since < run.terms.masking.stage_seconds:
+    awaited = set(silent).intersection(tx.attempts.ready(current))  # whoever has left is not
+    if awaited and now - current.since < run.terms.masking.stage_seconds:
         return False
     if (reason := _too_few(run, stage, answers)) is not None:
         _fail(tx, run, current, now=now, silent=silent, reason=reason)

@@ -29,6 +29,7 @@
     │   ├── NotAuthenticated          not_authenticated
     │   ├── NotAllowed                not_allowed
     │   ├── NotAMember                not_a_member               not approved, revoked, or no longer approved
+    │   ├── AgentRunsTwice            agent_runs_twice           another process takes part with its name and key
     │   ├── RequestSignatureInvalid   request_signature_invalid  not signed, or not by whom it says
     │   ├── RequestReplayed           request_replayed           the same signed request came before
     │   ├── ClockSkewed               clock_skewed               the clocks of two machines differ by too much

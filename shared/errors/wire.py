@@ -53,6 +53,16 @@ class NotAMember(ProtocolError):
     code = "not_a_member"
 
 
+class AgentRunsTwice(ProtocolError):
+    """Another process takes part with this agent's name and key.
+
+    Do: stop one of the two, and delete what was copied for it (docs/organisation.md#one-at-a-time). If nobody of yours
+    has started a second one, somebody has your key: tell the operator.
+    """
+
+    code = "agent_runs_twice"
+
+
 class RequestSignatureInvalid(ProtocolError):
     """A request does not have the signature of the member that it names, over all that must be signed.
 

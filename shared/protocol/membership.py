@@ -142,13 +142,16 @@ class Heard(BaseModel):
     """What an agent has said when it last asked what is wanted: since then it works, waits, or is gone.
 
     ``declines`` are the runs that it will not or cannot work for, each with the code of the reason or a word for
-    it; ``assigned`` is the round that it was given to train for, if it was.
+    it; ``assigned`` is the round that it was given to train for, if it was. ``second_at`` is when another process with
+    its key was refused last, within an hour, and ``left`` whether it has said since that it stops.
     """
 
     at: float
     version: str | None
     declines: dict[RunId, str]
-    assigned: RoundPlace | None
+    assigned: RoundPlace | None = None
+    second_at: float | None = None
+    left: bool = False
     model_config = FROZEN
 
 

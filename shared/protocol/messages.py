@@ -21,6 +21,9 @@ PROTOCOL_FIELD = "FedCoLLM-Protocol"
 # Proxies between the two sides give up on an answer, some after half a minute.
 LONGEST_POLL_SECONDS = 25.0
 
+# Processes on the same state folder that an agent says have ended before it.
+MOST_FOLLOWED = 8
+
 # Runs that an agent says it declines: so that the address of its question is shorter than proxies' 8 KiB.
 MOST_DECLINED = 70
 
@@ -238,7 +241,8 @@ class Wanted(BaseModel):
     """What the coordinator wants of the agent that asks, the newest adapter that it may have, and the log's head.
 
     ``assignment`` is a round to train for, and ``summons`` the next message of an attempt that it is a member of.
-    ``aggregate`` is what ``published`` was co-tuned from, where that round shares it with this agent.
+    ``aggregate`` is what ``published`` was co-tuned from, where that round shares it with this agent. ``second_at`` is
+    when another process was refused last that has asked with this agent's key.
     """
 
     assignment: Assignment | None
@@ -246,6 +250,7 @@ class Wanted(BaseModel):
     published: PublishedAdapter | None
     aggregate: Annotated[Digest | None, Field(exclude_if=lambda digest: digest is None)] = None
     audit: SignedHead | None = None
+    second_at: Annotated[float | None, Field(exclude_if=lambda at: at is None)] = None
     model_config = FROZEN
 
 

@@ -12,5 +12,8 @@ RoundNumber: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]
 # The name of a licence, as a model's own card states it.
 Licence: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}$")]
 
+# One process of an agent, from its start to its end: 128 random bits as base64 for URLs.
+InstanceId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{22}$")]
+
 # What an agent says of a run that it declines: the run, and the code of its reason, or a word for it.
 Declined: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}:[a-z_]{1,32}$")]

@@ -64,7 +64,6 @@ class Retries:
 
     async def attempts(self, path: str, gone_on: Progress | None = None) -> AsyncIterator[stamina.Attempt]:
         """Yield attempts until one ends well, or with an error that will not pass."""
-
         failures = 0
 
         def try_again_after(error: Exception) -> bool | float:

@@ -139,6 +139,7 @@ MATRIX = [
     Row("question", "GET", "/v1/questions/{question_id}", "                   200 403 403 403 403 403 401"),
     Row("no question", "GET", "/v1/questions/{question_id}", "                404 403 403 403 403 403 401"),
     Row("", "GET", "/v1/wanted", "                                            403 403 403 200 200 403 401"),
+    Row("", "POST", "/v1/leave", "                                            403 403 403 200 200 403 401"),
     Row("ada's update", "PUT", UPDATES, "                                     403 403 403 200 200 403 401"),
     Row("another update than ada's", "PUT", UPDATES, "                        403 403 403 409 200 403 401"),
     Row("past round", "PUT", UPDATES, "                                       403 403 403 409 409 403 401"),
@@ -275,14 +276,18 @@ def scene(played: tuple[Path, Lease], tmp_path: Path, clock: ManualClock) -> Ite
 
 def path_of(row: Row, scene: Scene) -> str:
     """Return the path that names the row's object."""
-    return row.route.format(
-        run_id=run_of(row),
-        number={"past round": 1, "no round": 3}.get(row.object, 2 if run_of(row) == RUN else 1),
-        attempt=2 if row.object == "no attempt" else 1,
-        digest=scene.digests.get(row.object),
-        question_id="0" * 32 if row.object == "no question" else scene.question,
-        job_id="nowhere" if row.object == "no job" else scene.job.job_id,
-        name={"SLM adapter": "slm-adapter", "LLM adapter": "llm-adapter"}.get(row.object, name_of(row)),
+    query = f"?instance={'x' * 22}" if row.route == "/v1/leave" else ""
+    return (
+        row.route.format(
+            run_id=run_of(row),
+            number={"past round": 1, "no round": 3}.get(row.object, 2 if run_of(row) == RUN else 1),
+            attempt=2 if row.object == "no attempt" else 1,
+            digest=scene.digests.get(row.object),
+            question_id="0" * 32 if row.object == "no question" else scene.question,
+            job_id="nowhere" if row.object == "no job" else scene.job.job_id,
+            name={"SLM adapter": "slm-adapter", "LLM adapter": "llm-adapter"}.get(row.object, name_of(row)),
+        )
+        + query
     )
 
 

@@ -66,6 +66,7 @@ PUBLIC: dict[tuple[str, str], set[Role]] = {
     ("POST", "/v1/agents/{name}/revoke"): {Role.OPERATOR},
     ("POST", "/v1/enrol"): EVERYBODY,
     ("GET", "/v1/wanted"): {Role.AGENT},
+    ("POST", "/v1/leave"): {Role.AGENT},
     ("GET", "/v1/audit"): {Role.OPERATOR, Role.VIEWER},
     ("GET", "/v1/audit/head"): {Role.OPERATOR, Role.VIEWER},
     ("PUT", "/v1/runs/{run_id}/rounds/{number}/update"): {Role.AGENT},

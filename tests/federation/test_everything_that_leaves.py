@@ -35,9 +35,9 @@ ROUNDS = 2
 
 # Every kind of request that an agent makes in a run, by how updates are added up.
 KINDS = {
-    "PlaintextAggregation": {"question", "manifest", "adapter", "card", "aggregate", "update"},
+    "PlaintextAggregation": {"leave", "question", "manifest", "adapter", "card", "aggregate", "update"},
     "SecureAggregation": {
-        *("question", "manifest", "adapter", "card", "aggregate", "ready"),
+        *("leave", "question", "manifest", "adapter", "card", "aggregate", "ready"),
         *("keys", "shares", "masked", "consistency", "unmasking"),
     },
 }

@@ -79,5 +79,7 @@ def _lines(view: StatusView) -> Iterator[str]:
     if view.error:
         since = f"since {in_utc(view.error_since)} UTC: " if view.error_since else ""
         yield f"trouble   {since}{view.error}"
+    if view.second_at:
+        yield f"warning   another process with this agent's key was refused, {in_utc(view.second_at)} UTC"
     if view.audit_broken:
         yield f"warning   {view.audit_broken}"

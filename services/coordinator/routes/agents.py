@@ -28,12 +28,12 @@ from services.coordinator.routes.bodies import (
 )
 from services.coordinator.routes.problems import problems
 from services.coordinator.routes.runs import RunPath
-from shared.errors import BlobTooLarge, LengthRequired, NotFound, RoundClosed, UpdateConflict
+from shared.errors import AgentRunsTwice, BlobTooLarge, LengthRequired, NotFound, RoundClosed, UpdateConflict
 from shared.protocol.card import SignedCard
 from shared.protocol.digests import DIGEST_PATTERN
 from shared.protocol.manifest import SignedManifest
-from shared.protocol.messages import MOST_DECLINED, UpdateReceipt, WaitSeconds, Wanted
-from shared.protocol.names import Declined
+from shared.protocol.messages import MOST_DECLINED, MOST_FOLLOWED, Accepted, UpdateReceipt, WaitSeconds, Wanted
+from shared.protocol.names import Declined, InstanceId
 
 router = APIRouter(tags=["agents"])
 
@@ -52,7 +52,7 @@ async def upload(context: AnyContext, agent: Sender, chunks: Body) -> AsyncItera
 Upload = Annotated[Chunks, Depends(upload, scope="function")]
 
 
-@router.get("/wanted", summary="Ask what is wanted of this agent", responses=problems())
+@router.get("/wanted", summary="Ask what is wanted of this agent", responses=problems(AgentRunsTwice))
 async def get_wanted(
     context: AnyContext,
     agent: Agent,
@@ -62,21 +62,40 @@ async def get_wanted(
         tuple[Declined, ...],
         Query(max_length=MOST_DECLINED, description="Runs that it cannot or will not work for, and why: run:code."),
     ] = (),
+    instance: Annotated[InstanceId | None, Query(description="Which process of the agent's asks.")] = None,
+    follows: Annotated[
+        tuple[InstanceId, ...],
+        Query(max_length=MOST_FOLLOWED, description="Those before it on its state folder, which have ended."),
+    ] = (),
     wait_seconds: WaitSeconds = 0,
 ) -> Wanted:
     reasons = {run_id: code for run_id, _, code in (one.partition(":") for one in declined)}
-    context.presence.agent_asks(agent.name, version=version_of(connection), declines=reasons)
-    wanted = await context.changes.poll(
-        lambda: context.rounds.wanted(agent.name, reasons),
-        who=agent.name,
-        ready=lambda answer: bool(
-            answer.assignment or answer.summons or (answer.published and answer.published.digest != holding)
-        ),
-        wait_seconds=wait_seconds,
-        gone=connection.is_disconnected,
-    )
-    context.presence.agent_is_told(agent.name, wanted)
-    return wanted.model_copy(update={"audit": await asyncio.to_thread(context.audit.head)})
+    async with context.instances.taking_part(agent.name, instance, follows, gone=connection.is_disconnected):
+        context.presence.agent_asks(agent.name, version=version_of(connection), declines=reasons)
+        wanted = await context.changes.poll(
+            lambda: context.rounds.wanted(agent.name, reasons),
+            who=agent.name,
+            ready=lambda answer: bool(
+                answer.assignment or answer.summons or (answer.published and answer.published.digest != holding)
+            ),
+            wait_seconds=wait_seconds,
+            gone=connection.is_disconnected,
+        )
+        context.presence.agent_is_told(agent.name, wanted)
+    told = {"audit": await asyncio.to_thread(context.audit.head), "second_at": context.presence.second_at(agent.name)}
+    return wanted.model_copy(update=told)
+
+
+@router.post("/leave", summary="Say that this agent stops", responses=problems())
+async def post_leave(
+    context: AnyContext,
+    agent: Agent,
+    instance: Annotated[InstanceId, Query(description="Which process of the agent's stops.")],
+) -> Accepted:
+    if context.instances.leave(agent.name, instance):
+        context.presence.agent_leaves(agent.name)
+        await asyncio.to_thread(context.attempts.leave, agent.name)
+    return Accepted()
 
 
 @router.get("/runs/{run_id}/manifest", summary="Read what the run expects of agents", responses=problems(NotFound))

@@ -18,6 +18,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "not_authenticated": 401,
     "not_allowed": 403,
     "not_a_member": 403,
+    "agent_runs_twice": 409,
     "request_signature_invalid": 401,
     "request_replayed": 401,
     "clock_skewed": 401,
