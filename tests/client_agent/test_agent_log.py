@@ -10,7 +10,11 @@ from structlog.testing import capture_logs
 from bench.federation import ManualClock, client_of, make_agent, open_federation
 from bench.no_op import InProcess, NoOpTrainer
 from services.client_agent.state import StateFolder
+from services.client_agent.status import Status
 from services.client_agent.trainer import Trained, TrainingOrder
+from shared.backoff import Backoff
+from shared.errors import RemoteProblem
+from shared.protocol.messages import Wanted
 from shared.protocol.terms import CohortTerms
 from tests.support.cotuners import AddingCoTuner
 from tests.support.federations import LLM_LAYOUT, RUN, SLM_LAYOUT, adapter, federation, terms_of
@@ -61,6 +65,31 @@ async def test_a_round_can_be_followed_in_the_agents_log(tmp_path: Path, clock: 
         {"event": "agent.sent", **of_round, "bytes": len(adapter(0.0))},
         {"event": "agent.holds", **of_round, "digest": view.published.digest},
     ]
+
+
+async def test_what_fails_for_hours_is_a_line_an_hour(tmp_path: Path, clock: ManualClock) -> None:
+    """With how often it has failed; what fails after something went well is told at once."""
+    answers = iter([*[RemoteProblem("not_a_member", 403, "it is over")] * 181, None, RemoteProblem("x", 500, "y")])
+
+    class Refusing:
+        async def wanted(self, *_: object, **__: object) -> Wanted:
+            if (problem := next(answers)) is not None:
+                raise problem
+            return Wanted(assignment=None, published=None, second_at=clock())
+
+    async def pause(seconds: float) -> None:
+        clock.advance(seconds)
+
+    slowest = Backoff(60.0, 60.0, lambda: 1.0)
+    state, status = StateFolder(tmp_path), Status(clock=clock)
+    agent = make_agent(
+        *("ada", Refusing(), InProcess(NoOpTrainer()), state, status), pause=pause, clock=clock, backoff=slowest
+    )
+    with capture_logs() as lines, pytest.raises((StopAsyncIteration, RuntimeError)):
+        await agent.run()
+    told = [(line["event"], line.get("code"), line["times"]) for line in lines]
+    hourly = [("agent.failed", "not_a_member", times) for times in (1, 61, 121, 181)]
+    assert told == [*hourly, ("agent.runs_twice", None, 1), ("agent.failed", "x", 1)]
 
 
 async def test_with_whom_an_agent_masks_is_told_to_its_organisation(tmp_path: Path, clock: ManualClock) -> None:

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner, Result
 
+from bench.federation import ManualClock
 from services.client_agent.cli.adapters import Held
 from services.client_agent.cli.app import app
 from services.client_agent.state import StateFolder
@@ -20,9 +21,10 @@ from services.client_agent.status import Phase, Status, StatusView
 from services.client_agent.status_page import create_status_page
 from shared.adapter_folder import CONFIG, WEIGHTS
 from shared.cli.console import ExitCode
+from shared.errors import Unreachable
 from shared.ml.adapters import adapter_config, adapter_tensors
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import PublishedAdapter
+from shared.protocol.messages import PublishedAdapter, Wanted
 from tests.support.agents import ADA, declining
 from tests.support.members import IDENTITY
 from tests.support.served import served
@@ -80,6 +82,19 @@ def test_the_status_is_what_the_status_page_says(folder: Path):
     assert "2.00 MB" in text.stdout
     assert f"page      http://127.0.0.1:{port}" in text.stdout
     assert StatusView.model_validate_json(document.stdout) == status.view()
+
+
+def test_the_status_says_since_when_something_is_wrong_and_what_was_heard_last(folder: Path):
+    """And that another process has the agent's key, where the coordinator has said so."""
+    status = Status(clock=ManualClock())
+    status.hear(Wanted(assignment=None, published=None, second_at=1_700_000_000.0))
+    status.retrying(None)
+    status.retrying(Unreachable("nobody answers"))
+    with served(create_status_page(status, ADA)) as port:
+        text = agent("status", *configured(folder, status_port=port))
+    assert "heard     2023-11-14 22:13:20 UTC: nothing is wanted of it\n" in text.stdout
+    assert "trouble   since 2023-11-14 22:13:20 UTC: unreachable: nobody answers\n" in text.stdout
+    assert "warning   another process with this agent's key was refused, 2023-11-14 22:13:20 UTC\n" in text.stdout
 
 
 def test_the_status_says_which_runs_are_declined_and_why(folder: Path):

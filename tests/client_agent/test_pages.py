@@ -9,15 +9,17 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
+from bench.federation import ManualClock
 from services.client_agent import pages as pages_of_the_agent
 from services.client_agent.egress_ledger import stored
 from services.client_agent.pages import policy_html, status_html
 from services.client_agent.policy import Policy
 from services.client_agent.status import IN_WORDS, Phase, Status
 from services.client_agent.status_page import create_status_page
+from shared.errors import Unreachable
 from shared.errors.advice import advice_on
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import PublishedAdapter
+from shared.protocol.messages import PublishedAdapter, Wanted
 from shared.web import HEADERS, STYLE
 from tests.support.agents import ADA, declining
 
@@ -75,6 +77,37 @@ def test_trouble_is_said_with_its_code_and_cannot_act():
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert" not in page
     assert "No answer yet" in page_of(Status())
+
+
+def test_trouble_is_said_with_its_beginning_and_what_was_heard_last():
+    """Since when, however often it fails meanwhile; once all is well nothing is said of it."""
+    clock = ManualClock(NOON.timestamp())
+    status = Status(clock=clock)
+    status.retrying(None)
+    status.hear(Wanted(assignment=None, published=None))
+    clock.advance(3600)
+    status.retrying(Unreachable("nobody answers"))
+    clock.advance(3600)
+    status.fail("not_a_member", "it is over")
+    page = page_of(status)
+    assert "Since <time" in page
+    assert "2026-11-25 13:00:00 UTC" in page
+    assert "nothing is wanted of it" in page
+    assert "2026-11-25 12:00:00 UTC" in page
+    status.retrying(None)
+    status.succeed()
+    assert "Since <time" not in page_of(status)
+
+
+def test_a_second_process_is_said_on_the_pages_of_both():
+    """The one that goes on says when it was refused, and the one that was refused what to do."""
+    first, second = Status(), Status()
+    first.hear(Wanted(assignment=None, published=None, second_at=NOON.timestamp()))
+    second.fail("agent_runs_twice", "another process takes part as ada")
+    assert "Another process has this agent" in page_of(first)
+    assert "2026-11-25 12:00:00 UTC" in page_of(first)
+    assert "top one of the two" in page_of(second)
+    assert "Another process has this agent" not in page_of(second)
 
 
 def test_a_run_that_is_declined_is_said_with_its_reason(tmp_path: Path):

@@ -134,6 +134,11 @@ def test_agents_are_listed_and_revoked(operator: Operated, tmp_path: Path):
     invite(operator, tmp_path, "emil")
     listed = agents(operator, "list").stdout
     assert all(part in listed for part in ("dora", "pending", fingerprint(KEY.public), "emil", "invited"))
+    operator.context.presence.agent_asks("dora", version=None, declines={})
+    operator.context.presence.agent_runs_twice("dora")
+    operator.context.presence.agent_leaves("dora")
+    listed = " ".join(agents(operator, "list").stdout.split())
+    assert "has stopped; a second one was refused 2023-11-14" in listed
     assert "dora is revoked" in agents(operator, "revoke", "dora", "--reason", "it left").stdout
     assert member(operator.context, "dora").state is MemberState.REVOKED
     assert agents(operator, "revoke", "eve", "--reason", "x").exit_code == ExitCode.REFUSED

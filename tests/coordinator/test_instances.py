@@ -12,9 +12,10 @@ from services.coordinator.context import Context
 from services.coordinator.instances import GONE_SECONDS
 from shared.protocol.membership import Heard
 from shared.protocol.messages import LONGEST_POLL_SECONDS, Wanted
-from tests.support.federations import RUN, begin, client, coordinator, submit, terms_of
+from tests.support.federations import RUN, begin, client, coordinator, credentials_of, submit, terms_of
 from tests.support.members import certificate, member, pending
 from tests.support.requests import assert_problem
+from tests.support.served import served
 from tests.support.signing import Signing
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +93,30 @@ async def test_what_was_refused_while_the_other_went_on_follows_nobody(context: 
         assert (await waiting).status_code == 200
     assert await ask(context, SECOND, FIRST) is None
     assert await ask(context, THIRD, FIRST) is not None
+
+
+async def test_who_was_killed_while_it_waited_is_followed_before_its_question_is_over(context: Context) -> None:
+    """On a real socket: the question is open for 25 seconds, and its connection was closed by the kernel."""
+    headers, signing = credentials_of(context, "ada")
+    with served(create_app(context)) as port:
+        url = f"http://127.0.0.1:{port}"
+        async with (
+            httpx.AsyncClient(base_url=url, headers=headers, auth=signing) as first,
+            httpx.AsyncClient(base_url=url, headers=headers, auth=signing) as second,
+            asyncio.timeout(15),
+        ):
+
+            async def follows() -> int:
+                return (await second.get("/v1/wanted", params={"instance": SECOND, "follows": FIRST})).status_code
+
+            waiting = asyncio.create_task(first.get("/v1/wanted", params={"instance": FIRST, "wait_seconds": 25}))
+            while not context.changes.waiting:
+                await asyncio.sleep(0.001)
+            assert await follows() == 409
+            waiting.cancel()
+            while await follows() != 200:
+                await asyncio.sleep(0.001)
+        context.changes.stop()
 
 
 async def test_a_process_that_is_gone_makes_room(context: Context, clock: ManualClock) -> None:

@@ -173,11 +173,20 @@ def _text(ca_file: Path) -> str:
 
 def _table(found: MemberList) -> Table:
     table = plain_table("agents")
-    for column in ("agent", "state", "key", "until"):
-        table.add_column(column, no_wrap=column != "agent", overflow="fold")
+    for column in ("agent", "state", "key", "until", "heard"):
+        table.add_column(column, no_wrap=column not in {"agent", "heard"}, overflow="fold")
     for one in found.agents:
-        table.add_row(one.name, one.state, _fingerprint(one), _until(one).removeprefix("until "))
+        table.add_row(one.name, one.state, _fingerprint(one), _until(one).removeprefix("until "), _heard(one))
     return table
+
+
+def _heard(member: MemberView) -> str:
+    """Say when an agent was heard of last, and what is odd about it."""
+    if member.heard is None:
+        return ""
+    left = ", has stopped" if member.heard.left else ""
+    second = "" if member.heard.second_at is None else f"; a second one was refused {_time(member.heard.second_at)}"
+    return f"{_time(member.heard.at)}{left}{second}"
 
 
 def _fingerprint(member: MemberView) -> str:
@@ -190,5 +199,5 @@ def _until(member: MemberView) -> str:
     return "" if until is None else f"until {_time(until)}"
 
 
-def _time(seconds: int) -> str:
+def _time(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -90,7 +90,8 @@ function row(agent, now) {
 
 function heardOf(heard, now) {
   if (!heard) return "not since the coordinator started";
-  return h("time", { datetime: new Date(1000 * heard.at).toISOString() }, ago(now - heard.at));
+  return [h("time", { datetime: new Date(1000 * heard.at).toISOString() }, ago(now - heard.at)),
+    heard.left ? [" ", badge("stopped")] : "", heard.second_at === null ? "" : [" ", badge("runs twice", "bad")]];
 }
 
 function doing({ state, heard }) {
