@@ -86,7 +86,7 @@ class Agent:
         self._clock = clock
         self._holdout = holdout
         self._backoff = backoff
-        self._repeats, self._seconds = Repeats(clock), Repeats(clock)
+        self._failures, self._twice = Repeats(clock), Repeats(clock)
         self._audit = AuditWatch(state.audit, status)
         self._manifest: Manifest | None = None
         self._declined = Declined(status.declined, clock=clock)
@@ -106,12 +106,12 @@ class Agent:
                 if not news and wait_seconds and self._clock() - began < LEAST_POLL_SECONDS:
                     await self._pause(LEAST_POLL_SECONDS)
                 wait_seconds, failures = LONGEST_POLL_SECONDS, 0
-                self._repeats.end()
+                self._failures.end()
             except (FedCoLLMError, OSError) as error:
                 # A full disk is no reason to leave the federation: room may be made.
                 code = error.code if isinstance(error, FedCoLLMError) else "machine"
                 self._status.fail(code, str(error))
-                if times := self._repeats.due(code):
+                if times := self._failures.due(code):
                     log.warning("agent.failed", code=code, detail=str(error), times=times)
                 failures += 1
                 await self._pause(self._backoff.seconds(failures))
@@ -151,7 +151,7 @@ class Agent:
 
     def _say_second(self, wanted: Wanted) -> None:
         """Log that another process has this agent's key, when that is seen and once an hour."""
-        if wanted.second_at is not None and (times := self._seconds.due("second")):
+        if wanted.second_at is not None and (times := self._twice.due("second")):
             at = datetime.fromtimestamp(wanted.second_at, UTC)
             detail = f"another process has asked with this agent's key, last at {at:%Y-%m-%d %H:%M:%S} UTC: stop it"
             log.warning("agent.runs_twice", detail=detail, times=times)
