@@ -53,16 +53,25 @@ class AdapterRows:
         self._rows.audit(actor, "adapter.pinned", subject, {"slm_adapter": chosen.digest})
 
     def of_round(self, run_id: str, number: int) -> PublishedAdapter:
-        """Return the adapter that a round has published, or raise NotFound."""
+        """Return the adapter that a round has published, if it is still kept, or raise NotFound."""
         table = schema.rounds.c
         published = (table.run_id == run_id, table.number == number, table.state == RoundState.PUBLISHED)
-        row = self._rows.first(sa.select(table.slm_candidate).where(*published))
+        kept = schema.blobs.c.digest == table.slm_candidate
+        row = self._rows.first(sa.select(table.slm_candidate).join(schema.blobs, kept).where(*published))
         if row is None:
-            raise NotFound(f"round {number} of run {run_id!r} has published no adapter: list those that there are")
+            raise NotFound(
+                f"round {number} of run {run_id!r} has published no adapter, or it is kept no more: list those that "
+                "there are"
+            )
         return PublishedAdapter(run_id=run_id, round=number, digest=row["slm_candidate"])
 
     def is_published(self, digest: str) -> bool:
-        """Return whether ``digest`` names an SLM adapter that some run has published: theta^0 or a later theta^t."""
+        """Return whether ``digest`` names an SLM adapter that some run has published, and that is still kept.
+
+        It is theta^0 or a later theta^t.
+        """
+        if self._rows.first(sa.select(schema.blobs.c.digest).where(schema.blobs.c.digest == digest)) is None:
+            return False
         table = schema.rounds.c
         published = sa.or_(
             sa.and_(table.state == RoundState.PUBLISHED, table.slm_candidate == digest), table.slm_adapter == digest

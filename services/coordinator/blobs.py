@@ -10,8 +10,10 @@ leaves a file that no row names; ``sweep`` removes it at the next start.
 
 import errno
 import hashlib
+import math
 import os
 import secrets
+import threading
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +50,7 @@ class FileBlobs:
         self._incoming.mkdir(parents=True, exist_ok=True)
         self._complete.mkdir(exist_ok=True)
         self.partial = PartialUploads(root / "partial")
+        self._naming = threading.Lock()  # of a blob that is stored again while it is deleted, one or the other is first
 
     def path(self, digest: str) -> Path:
         """Return where the blob named ``digest`` lies, or raise BlobMissing."""
@@ -58,14 +61,16 @@ class FileBlobs:
 
     def receive(self, *, size: int) -> "IncomingBlob":
         """Begin a blob of exactly ``size`` bytes; a context manager that leaves nothing behind unless it is kept."""
-        return IncomingBlob(self._incoming / secrets.token_hex(16), self._place, size)
+        return IncomingBlob(self._incoming / secrets.token_hex(16), self._place, size, self._naming)
 
     def upload(self, *, size: int, sender: str, digest: str, offset: int, carried: str) -> "IncomingBlob":
         """Begin, or go on with, the blob of ``size`` bytes that ``sender`` sends; what breaks off may be left to lie.
 
         ``carried`` is the digest of the bytes from ``offset`` on, ``digest`` that of the whole.
         """
-        return IncomingBlob(self.partial.file(sender, digest), self._place, size, offset=offset, carried=carried)
+        return IncomingBlob(
+            self.partial.file(sender, digest), self._place, size, self._naming, offset=offset, carried=carried
+        )
 
     def put(self, chunks: Iterable[bytes], *, size: int) -> Blob:
         """Store the blob that ``chunks`` add up to."""
@@ -103,9 +108,20 @@ class FileBlobs:
                 checksum.update(piece)
         _require_same(blob, checksum.hexdigest())
 
-    def remove(self, digest: str) -> None:
-        """Delete a blob that no row names any more; one that is gone stays gone."""
-        self._place(digest).unlink(missing_ok=True)
+    def written(self, beginning: str) -> dict[str, float]:
+        """Return when each blob whose digest begins so, with two letters, was written last: seconds since 1970."""
+        folder = self._complete / beginning.removeprefix("sha256:")
+        if not folder.is_dir():
+            return {}
+        with os.scandir(folder) as files:
+            return {f"{beginning}{file.name}": file.stat().st_mtime for file in files}
+
+    def remove(self, digest: str, *, written_before: float = math.inf) -> None:
+        """Delete a blob that no row names any more, unless it was written again; one that is gone stays gone."""
+        place = self._place(digest)
+        with self._naming:
+            if place.exists() and place.stat().st_mtime < written_before:
+                place.unlink()
 
     def sweep(self, named: Container[str]) -> int:
         """Remove what a crash left: files half written, and blobs that no row names; return how many files that were.
@@ -128,10 +144,18 @@ class IncomingBlob:
     """A blob while it is written; ``keep`` makes it durable under its digest."""
 
     def __init__(
-        self, path: Path, place: Callable[[str], Path], size: int, *, offset: int = 0, carried: str | None = None
+        self,
+        path: Path,
+        place: Callable[[str], Path],
+        size: int,
+        naming: threading.Lock,
+        *,
+        offset: int = 0,
+        carried: str | None = None,
     ) -> None:
         self._part = path
         self._place = place
+        self._naming = naming
         self._size = size
         self._offset = offset
         self._carried = carried
@@ -215,7 +239,9 @@ class IncomingBlob:
             if not place.parent.is_dir():
                 place.parent.mkdir(exist_ok=True)
                 sync(place.parent.parent)
-            self._part.replace(place)
+            with self._naming:
+                self._part.touch()  # since when it is there
+                self._part.replace(place)
             sync(place.parent)
         return Blob(self.digest, self._written, self._checksum.hexdigest())
 

@@ -38,6 +38,7 @@ from services.coordinator.promotion import PromotionDesk
 from services.coordinator.questions import Questions
 from services.coordinator.records import Detail, JobState
 from services.coordinator.refusals import Refusals
+from services.coordinator.retention import Retention
 from services.coordinator.rounds import RoundEngine
 from services.coordinator.settings import Settings
 from services.coordinator.store import open_store
@@ -73,6 +74,7 @@ class Context:
     store: Store
     blobs: Blobs
     rounds: RoundEngine
+    retention: Retention
     uploads: Uploads
     updates: UpdateDesk
     attempts: AttemptDesk
@@ -119,7 +121,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
         registry = process_registry()
         registry.register(StoreMetrics(store, presence, settings.data_dir, clock))
         with store.read() as tx:
-            blobs.sweep(tx.blob_digests())
+            blobs.sweep(tx.blobs.named())
         _resume(store, clock(), settings, tokens)
         try:
             yield Context(
@@ -129,6 +131,7 @@ def open_context(settings: Settings, tokens: Tokens, clock: Clock) -> Iterator[C
                 store=store,
                 blobs=blobs,
                 rounds=rounds,
+                retention=Retention(store, blobs, clock, keep_rounds=settings.keep_rounds),
                 uploads=Uploads(),
                 updates=UpdateDesk(store, refusals, clock),
                 attempts=AttemptDesk(store, blobs, refusals, clock, federation=settings.federation),
@@ -204,6 +207,7 @@ async def _reconcile_forever(context: Context, thread: Executor) -> None:
             if loop.time() > forgot_at + FORGET_SECONDS:
                 await loop.run_in_executor(thread, context.admission.forget)
                 await loop.run_in_executor(thread, context.forget_partial_uploads)
+                await loop.run_in_executor(thread, context.retention.collect_next)
                 forgot_at = loop.time()
         except Exception:
             # One bad pass (a full disk, a locked database) must not end all passes; the next one is a second away.

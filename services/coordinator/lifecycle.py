@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from services.coordinator.manifest import manifest_of
+from services.coordinator.manifest import manifest_of, prepared_layout
 from services.coordinator.ports import Blobs, Clock, Store
 from services.coordinator.progress import fail, go_on, restart_clock, signed
 from services.coordinator.records import Blob, LoggedEvent, Round, Run, seconds_by_state
 from services.coordinator.rounds import published
-from services.coordinator.transaction import Transaction
 from shared.errors import NotFound, RunConflict
+from shared.protocol.codec import blob_bytes
 from shared.protocol.identity import require_signature
 from shared.protocol.manifest import MANIFEST, SignedManifest
 from shared.protocol.messages import Artefact, ArtefactName, RoundList, RoundView, RunList, RunView
@@ -112,10 +112,10 @@ class RunLifecycle:
     def rounds(self, run_id: str, *, after: int = 0, limit: int = MOST_A_PAGE) -> RoundList:
         """Return a page of a run's rounds, oldest first: those whose number is above ``after``."""
         with self._store.read() as tx:
-            tx.run(run_id)
+            run = tx.run(run_id)
             found = tx.rounds(run_id, after=after, limit=limit + 1)
-            page = found[:limit]
-            views = tuple(_round_view(tx, current) for current in page)
+        page = found[:limit]
+        views = tuple(_round_view(run, current) for current in page)
         return RoundList(rounds=views, next=page[-1].number if len(found) > limit else None)
 
     def events(self, run_id: str, *, after: int) -> list[LoggedEvent]:
@@ -173,7 +173,7 @@ def _run_view(run: Run) -> RunView:
     )
 
 
-def _round_view(tx: Transaction, current: Round) -> RoundView:
+def _round_view(run: Run, current: Round) -> RoundView:
     ended = current.state in ENDED_ROUNDS
     return RoundView(
         run_id=current.run_id,
@@ -189,7 +189,7 @@ def _round_view(tx: Transaction, current: Round) -> RoundView:
         attempts=current.attempt,
         error_bound=current.error_bound,
         evaluation=current.evaluation,
-        aggregate_bytes=tx.blob(current.aggregate).bytes if current.aggregate else None,
+        aggregate_bytes=blob_bytes(prepared_layout(run)) if current.aggregate else None,
         slm_adapter=current.slm_candidate if current.state is RoundState.PUBLISHED else None,
         llm_adapter=current.llm_candidate if current.state is RoundState.PUBLISHED else None,
         scores=current.scores,

@@ -3,6 +3,7 @@
 A store's transaction is the one of ``store.py``, which speaks SQL: another store is another SQL database.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -57,8 +58,12 @@ class Blobs(Protocol):
         """Raise BlobMissing or BlobCorrupt unless a blob still has the bytes that were stored."""
         ...
 
-    def remove(self, digest: str) -> None:
-        """Delete a blob that no row names any more; one that is gone stays gone."""
+    def written(self, beginning: str) -> dict[str, float]:
+        """Return when each blob whose digest begins so, with two letters, was written last: seconds since 1970."""
+        ...
+
+    def remove(self, digest: str, *, written_before: float = math.inf) -> None:
+        """Delete a blob that no row names any more, unless it was written again; one that is gone stays gone."""
         ...
 
     def flat(self, blob: Blob, *, skip: int, into: Array) -> Array:

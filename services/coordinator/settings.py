@@ -49,6 +49,15 @@ class Settings(BaseSettings):
     log_format: LogFormat = "text"
     lease_seconds: Annotated[float, Field(gt=0, description="How long a worker may be silent.")] = 30.0
     max_adapter_bytes: Annotated[int, Field(gt=0, description="Largest adapter that a worker may store.")] = 1 << 32
+    keep_rounds: Annotated[
+        int | None,
+        Field(
+            gt=0,
+            description="Of each run, of how many of its newest published rounds the adapters are kept; of all if it "
+            "is not set.",
+            examples=[10],
+        ),
+    ] = None
     body_silence_seconds: Annotated[
         float, Field(gt=0, description="How long a request's body may bring no byte; then it is broken off.")
     ] = 20.0

@@ -15,6 +15,7 @@ from services.coordinator import schema
 from services.coordinator.adapter_rows import AdapterRows
 from services.coordinator.attempt_rows import AttemptRows
 from services.coordinator.audit_rows import AuditRows
+from services.coordinator.blob_rows import BlobRows
 from services.coordinator.count_rows import CountRows
 from services.coordinator.member_rows import MemberRows
 from services.coordinator.records import Blob, Detail, Job, JobState, LoggedEvent, Round, Run, Update
@@ -46,6 +47,7 @@ class Transaction:
         self.members = MemberRows(rows)
         self.attempts = AttemptRows(rows)
         self.audit = AuditRows(rows)
+        self.blobs = BlobRows(rows)
         self.counts = CountRows(rows)
 
     def wake(self) -> None:
@@ -120,10 +122,9 @@ class Transaction:
 
     def live_round(self, run: Run) -> Round | None:
         """Return the round of ``run`` that has not ended, if there is one."""
-        if run.round == 0:
-            return None
-        newest = self.round(run.id, run.round)
-        return None if newest.state in ENDED_ROUNDS else newest
+        # There may be no round of the newest number: a coordinator that was restored has left some out.
+        newest = self.rounds(run.id, after=run.round - 1)
+        return newest[0] if newest and newest[0].state not in ENDED_ROUNDS else None
 
     def insert_round(self, opened: Round, *, actor: str) -> None:
         """Add a round."""
@@ -246,10 +247,6 @@ class Transaction:
         """Let a lease run on; nobody waits for that, so no bell is rung."""
         values = {"expires_at": expires_at, "renewed_at": renewed_at}
         self._rows.write_quietly(schema.jobs.update().where(schema.jobs.c.id == job.id).values(values))
-
-    def blob_digests(self) -> set[str]:
-        """Return the digests of all blobs that have a row."""
-        return {row["digest"] for row in self._rows.all(sa.select(schema.blobs.c.digest))}
 
     # --- events -------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -146,7 +147,7 @@ def test_a_disk_that_is_full_while_writing_keeps_nothing(tmp_path: Path) -> None
     """A real device without room answers StorageFull, and the folder stays empty."""
     part = tmp_path / "part"
     part.symlink_to("/dev/full")
-    with pytest.raises(StorageFull), IncomingBlob(part, tmp_path.joinpath, len(CONTENT)) as incoming:
+    with pytest.raises(StorageFull), IncomingBlob(part, tmp_path.joinpath, len(CONTENT), threading.Lock()) as incoming:
         incoming.write(CONTENT)
     assert not list(tmp_path.iterdir())
 

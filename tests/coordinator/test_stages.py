@@ -53,7 +53,7 @@ def left(context: Context) -> tuple[int, set[str]]:
         tables = (schema.attempt_messages, schema.attempts, schema.ready)
         count, *rows = [tx._rows.value(sa.select(sa.func.count()).select_from(table)) for table in tables]
         assert bool(count) is any(rows)
-        named, run = tx.blob_digests(), tx.run(RUN)
+        named, run = tx.blobs.named(), tx.run(RUN)
         kept = {run.slm_adapter, run.llm_adapter} | {current.aggregate for current in tx.rounds(RUN)}
         kept |= {digest for current in tx.rounds(RUN) for digest in (current.slm_candidate, current.llm_candidate)}
         assert run.prepared is not None

@@ -1,4 +1,5 @@
 import errno
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -214,7 +215,7 @@ class FullDisk:
         """Begin a blob that will not be kept."""
         if self._room_for == "nothing":
             self._part.symlink_to("/dev/full")
-        return IncomingBlob(self._part, self._place, size)
+        return IncomingBlob(self._part, self._place, size, threading.Lock())
 
     def _place(self, digest: str) -> Path:
         raise OSError(errno.ENOSPC, f"no room for {digest}")
