@@ -37,6 +37,7 @@ ELSEWHERE = {
     "make demo": ("tests/examples/test_demo_run.py", "examples.demo"),
     "python -m bench.derive_slm ": ("tests/bench/test_derive_slm.py", "derive_slm.main()"),
     "python -m bench.paper ": ("tests/bench/test_paper_command.py", "__main__.main()"),
+    "fedcollm restore backups/": ("tests/coordinator/test_cli_backup.py", 'said("restore", "backups/monday")'),
     "python -m bench.compare_derived ": ("tests/bench/test_compare_derived.py", "compare_derived.main()"),
 }
 # Documents all of whose commands another test runs.

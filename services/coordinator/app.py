@@ -48,6 +48,7 @@ from shared.errors import (
     UploadSuperseded,
 )
 from shared.protocol.messages import Fault, Health
+from shared.protocol.names import LAST_ROUND
 
 NOT_AUTHENTICATED = 401
 NOT_FOUND = 404
@@ -58,7 +59,7 @@ MAX_JSON_BYTES = 1 << 20
 
 # What stands in paths, by the names that the log has for it; a round's number, as a number, has no more digits.
 LOGGED_AS = {"run_id": "run_id", "number": "round", "job_id": "job"}
-MOST_DIGITS = 7
+MOST_DIGITS = len(str(LAST_ROUND))
 
 log = structlog.get_logger()
 

@@ -47,6 +47,11 @@ class BlobRows:
         wanted = sa.select(digest.label("digest")).where(digest.startswith(beginning))
         return {row["digest"] for row in self._rows.all(wanted)}
 
+    def forget_updates(self, run_id: str, number: int) -> None:
+        """Delete the readable updates of a round; their blobs are named by nothing then, or by something else."""
+        updates = schema.updates
+        self._rows.write_quietly(updates.delete().where(updates.c.run_id == run_id, updates.c.round == number))
+
     def forget(self, digests: Collection[str]) -> int:
         """Delete the rows of blobs that nothing names any more, and return how many bytes those have."""
         blobs, updates = schema.blobs, schema.updates

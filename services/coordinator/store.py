@@ -11,7 +11,7 @@ import structlog
 
 from services.coordinator.rows import Rows
 from services.coordinator.transaction import Transaction
-from shared.errors import StorageFull
+from shared.errors import DatabaseTooNew, StorageFull
 from shared.protocol.audit import AuditEntry
 
 # What these actions' actors do is about themselves.
@@ -69,7 +69,26 @@ class SqlStore:
 
 
 def open_store(path: Path, clock: Callable[[], float], notify: Callable[[], None]) -> SqlStore:
-    """Open the SQLite database at ``path``, made or migrated to the newest schema."""
+    """Open the SQLite database at ``path``, made or migrated to the newest schema.
+
+    Raises:
+        DatabaseTooNew: its schema is a newer release's.
+    """
+    engine = _engine(path)
+    version = _version(engine)
+    if version is not None and version > newest_version():
+        engine.dispose()
+        raise DatabaseTooNew(
+            f"{path} has a schema of a newer release ({version}), and this release knows those up to "
+            f"{newest_version()}: nothing was changed; install the newer release again, or put back the backup that "
+            "was made before the upgrade"
+        )
+    if version != newest_version():
+        migrate(engine)
+    return SqlStore(engine, clock, notify)
+
+
+def _engine(path: Path) -> sa.Engine:
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)), connect_args={"check_same_thread": False, "timeout": 10}
     )
@@ -86,14 +105,21 @@ def open_store(path: Path, clock: Callable[[], float], notify: Callable[[], None
         write = connection.get_execution_options().get("write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
-    if _version(engine) != newest_version():
-        migrate(engine)
-    return SqlStore(engine, clock, notify)
+    return engine
 
 
 def newest_version() -> str:
     """Return the version of the newest schema: migrations are files that are numbered."""
     return max(file.name for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))[:4]
+
+
+def schema_version(path: Path) -> str | None:
+    """Return the version of a database's schema; None if it has none yet. Nothing is migrated."""
+    engine = _engine(path)
+    try:
+        return _version(engine)
+    finally:
+        engine.dispose()
 
 
 def _version(engine: sa.Engine) -> str | None:

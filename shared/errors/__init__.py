@@ -71,6 +71,8 @@
     │   ├── BlobMissing               blob_missing
     │   ├── BlobCorrupt               blob_corrupt
     │   ├── StoreBusy                 store_busy                 another process owns the folder
+    │   ├── DatabaseTooNew            database_too_new           a newer release has written it
+    │   ├── BackupInvalid             backup_invalid
     │   └── VersionConflict           version_conflict           a row changed since it was read: read it again
     ├── OutputError                                              a command's result cannot go where it should
     │   ├── OutputExists              output_exists              there is something already

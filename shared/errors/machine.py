@@ -240,6 +240,24 @@ class StoreBusy(StorageError):
     code = "store_busy"
 
 
+class DatabaseTooNew(StorageError):
+    """A newer release has written the database; this one cannot read it.
+
+    Do: install that release again, or put back the backup that was made before the upgrade (docs/upgrade.md#upgrade).
+    """
+
+    code = "database_too_new"
+
+
+class BackupInvalid(StorageError):
+    """A backup is not whole, is another federation's, or cannot be put back here.
+
+    Do: use another backup. What is wrong with this one is in the message (docs/upgrade.md#put-a-backup-back).
+    """
+
+    code = "backup_invalid"
+
+
 class VersionConflict(StorageError):
     """A row changed between reading and writing it; read again and decide again.
 

@@ -7,7 +7,10 @@ from pydantic import Field, StringConstraints
 # An agent, an operator, a worker, a viewer, a federation.
 PrincipalName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 RunId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-RoundNumber: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]
+
+# Rounds count by one, and by the seconds since a backup where one was put back: thirty years of them.
+LAST_ROUND = 1_000_000_000
+RoundNumber: TypeAlias = Annotated[int, Field(ge=0, le=LAST_ROUND)]
 
 # The name of a licence, as a model's own card states it.
 Licence: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}$")]

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from shared.protocol.digests import Digest
 from shared.protocol.messages import PublishedAdapter, RoundScores
-from shared.protocol.names import RoundNumber, RunId
+from shared.protocol.names import LAST_ROUND, RoundNumber, RunId
 from shared.protocol.terms import FROZEN
 
 
@@ -36,7 +36,7 @@ class PromotionRequest(BaseModel):
     """The round whose adapter the agents are to hold."""
 
     run_id: RunId
-    round: Annotated[int, Field(ge=1, le=1_000_000)]
+    round: Annotated[int, Field(ge=1, le=LAST_ROUND)]
     model_config = FROZEN
 
 

@@ -8,6 +8,7 @@ import typer
 from services.coordinator.cli.adapters import adapters
 from services.coordinator.cli.agents import agents
 from services.coordinator.cli.audit import audit
+from services.coordinator.cli.backup import backup, restore
 from services.coordinator.cli.doctor import doctor
 from services.coordinator.cli.init import init
 from services.coordinator.cli.runs import runs
@@ -38,6 +39,8 @@ app = typer.Typer(
 )
 app.command()(init)
 app.command()(doctor)
+app.command()(backup)
+app.command()(restore)
 
 
 def _config(name: str) -> Any:  # noqa: ANN401 - what typer says it is

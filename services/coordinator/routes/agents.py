@@ -33,11 +33,11 @@ from shared.protocol.card import SignedCard
 from shared.protocol.digests import DIGEST_PATTERN
 from shared.protocol.manifest import SignedManifest
 from shared.protocol.messages import MOST_DECLINED, MOST_FOLLOWED, Accepted, UpdateReceipt, WaitSeconds, Wanted
-from shared.protocol.names import Declined, InstanceId
+from shared.protocol.names import LAST_ROUND, Declined, InstanceId
 
 router = APIRouter(tags=["agents"])
 
-RoundPath = Annotated[int, Path(ge=1, le=1_000_000)]
+RoundPath = Annotated[int, Path(ge=1, le=LAST_ROUND)]
 Agent = Annotated[Principal, Depends(principal(Role.AGENT))]
 Sender = Annotated[Principal, Depends(principal(Role.AGENT, streamed=True))]
 Reader = Annotated[Principal, Depends(principal(Role.AGENT, Role.OPERATOR, Role.VIEWER))]

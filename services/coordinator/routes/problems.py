@@ -59,6 +59,8 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "blob_missing": 500,
     "blob_corrupt": 500,
     "store_busy": 503,
+    "database_too_new": 500,
+    "backup_invalid": 500,
     "version_conflict": 503,
 }
 

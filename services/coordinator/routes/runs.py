@@ -21,7 +21,7 @@ from shared.protocol.messages import (
     RunView,
     WaitSeconds,
 )
-from shared.protocol.names import RunId
+from shared.protocol.names import LAST_ROUND, RunId
 from shared.protocol.terms import RunTerms
 
 router = APIRouter(prefix="/runs", tags=["runs"])
@@ -83,7 +83,7 @@ def list_rounds(
     context: AnyContext,
     _: Viewer,
     run_id: RunPath,
-    after: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+    after: Annotated[int, Query(ge=0, le=LAST_ROUND)] = 0,
     limit: Limit = MOST_A_PAGE,
 ) -> RoundList:
     return context.lifecycle.rounds(run_id, after=after, limit=limit)
