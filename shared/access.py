@@ -32,6 +32,12 @@ def require_writable(folder: Path) -> None:
     Raises:
         ConfigurationError: it may not, or no folder can be there.
     """
+    there = next(part for part in (folder, *folder.parents) if _is_there(part))
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
+        raise ConfigurationError(
+            f"{folder} is on a disk that may only be read: mount it so that it can be written to, or name another "
+            "folder"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         allowed = _may(folder, os.W_OK | os.X_OK)

@@ -1,18 +1,17 @@
 """Folders that one process owns, folders and lines that appear whole, files that a power cut may have left short."""
 
-import errno
 import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shared.errors import OutputExists, OutputUnwritable, StoreBusy
+from shared.storing import NO_ROOM
 
 BLOCK_BYTES = 1 << 16
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
@@ -59,11 +58,16 @@ def write_whole(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     ``mode`` is the file's, less what the process's umask takes.
     """
     part = path.with_name(f"{path.name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:  # of a full disk it takes no more room
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
     sync(path.parent)
 
 

@@ -16,7 +16,7 @@ import structlog
 from pydantic import Field
 from structlog.typing import EventDict, Processor
 
-from shared.errors import TransportError, Unreachable
+from shared.errors import StorageError, TransportError, Unreachable
 from shared.printable import printable
 
 log = structlog.get_logger()
@@ -74,6 +74,21 @@ def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 # What goes on is said again so often, with how many times it has happened.
 SAID_AGAIN_SECONDS = 3600.0
+
+
+class DiskLog:
+    """Logs when this process's disk takes nothing more, and when it does again, once each."""
+
+    def __init__(self) -> None:
+        self._code: str | None = None
+
+    def __call__(self, problem: StorageError | None) -> None:
+        """Take note of why nothing can be stored, or of something that was."""
+        if problem is not None and problem.code != self._code:
+            log.warning("disk.trouble", code=problem.code, detail=str(problem))
+        if problem is None and self._code is not None:
+            log.info("disk.well_again")
+        self._code = None if problem is None else problem.code
 
 
 class Repeats:

@@ -40,6 +40,7 @@ from shared.protocol.messages import LONGEST_POLL_SECONDS, Assignment, Published
 from shared.protocol.rounds import data_seed
 from shared.protocol.secagg.attempt import fewest_parties, layout_digest
 from shared.protocol.secagg.coding import clipped
+from shared.storing import storing
 
 AFTER_FAILURE = Backoff(first_seconds=10.0, most_seconds=60.0)
 
@@ -102,7 +103,8 @@ class Agent:
         while True:
             began = self._clock()
             try:
-                news = await self.step(wait_seconds=wait_seconds)
+                with storing("the agent's state_dir"):
+                    news = await self.step(wait_seconds=wait_seconds)
                 if not news and wait_seconds and self._clock() - began < LEAST_POLL_SECONDS:
                     await self._pause(LEAST_POLL_SECONDS)
                 wait_seconds, failures = LONGEST_POLL_SECONDS, 0

@@ -23,6 +23,7 @@ from shared.protocol.manifest import Manifest
 from shared.protocol.membership import RoundPlace
 from shared.protocol.messages import Assignment, PublishedAdapter
 from shared.protocol.rounds import data_seed
+from shared.storing import storing
 
 log = structlog.get_logger()
 
@@ -85,8 +86,9 @@ class HoldOut:
             await self._spare_time.wait()
             self._news.clear()
             try:
-                if await self.step():
-                    self._news.set()
+                with storing("the agent's state_dir"):
+                    if await self.step():
+                        self._news.set()
             except (FedCoLLMError, OSError) as error:
                 code = error.code if isinstance(error, FedCoLLMError) else "machine"
                 log.warning("holdout.failed", run_id=self._run_id, code=code, detail=str(error))

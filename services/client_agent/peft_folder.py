@@ -20,6 +20,7 @@ def export_adapter(folder: Path, blob: Path, adapter_config: dict[str, JsonValue
     part.unlink(missing_ok=True)
     part.hardlink_to(blob)  # blobs never change, so a second name is as good as a copy
     part.replace(folder / WEIGHTS)
+    part.unlink(missing_ok=True)  # a rename leaves two names of one file as they are
     sync(folder)
     for name, content in {CONFIG: json.dumps(adapter_config, indent=2).encode(), **beside}.items():
         file = folder / name

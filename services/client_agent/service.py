@@ -1,10 +1,9 @@
 """An agent from its start to its end."""
 
 import asyncio
-import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import structlog
@@ -31,6 +30,7 @@ from shared.errors import FedCoLLMError, TransportError, about
 from shared.key_file import read_key
 from shared.listening import listen
 from shared.logs import TroubleLog, log_to_stderr
+from shared.stopping import stoppable
 from shared.transport import open_transport
 
 # Whoever stops an agent waits no longer than that for it to have said so.
@@ -46,8 +46,12 @@ TRAINER_COMMAND = (sys.executable, "-m", "services.client_agent.trainer_process"
 
 async def serve(settings: Settings, trainer: TrainerProcess) -> None:
     """Take part and show the status page, until told to stop."""
-    # uvicorn stops, and then sends the signal again: SIGTERM as such would end the process before it has cleaned up.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    with stoppable(lambda: loop.call_soon_threadsafe(told.set)):
+        await _serve(settings, trainer, told)
+
+
+async def _serve(settings: Settings, trainer: TrainerProcess, told: asyncio.Event) -> None:
     with about("state_dir"):
         require_writable(settings.state_dir)
     state, status, trouble = (
@@ -117,7 +121,10 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
                 slm=settings.slm,
                 holdout=holdout,
             )
-            tasks = [asyncio.create_task(agent.run()), asyncio.create_task(uvicorn.Server(page).serve([socket]))]
+            server = uvicorn.Server(page)
+            server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]  # it sends them again
+            serving = asyncio.create_task(server.serve([socket]))
+            tasks = [serving, *map(asyncio.create_task, (agent.run(), told.wait()))]
             if holdout is not None:
                 tasks.append(asyncio.create_task(holdout.run()))
             try:
@@ -125,12 +132,13 @@ async def serve(settings: Settings, trainer: TrainerProcess) -> None:
                 for task in done:
                     task.result()
             finally:
-                loops = (tasks[0], *tasks[2:])
-                for task in loops:
+                for task in tasks[1:]:
                     task.cancel()
-                await asyncio.gather(*loops, return_exceptions=True)
+                await asyncio.gather(*tasks[1:], return_exceptions=True)
                 await _leave(coordinator, status)
                 await trainer.stop()
+                server.should_exit = True
+                await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _leave(coordinator: CoordinatorClient, status: Status) -> None:

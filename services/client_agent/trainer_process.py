@@ -29,6 +29,7 @@ from services.client_agent.trainer import (
 from shared.configuration import config_argument, read_settings
 from shared.errors import FedCoLLMError
 from shared.logs import log_to_stderr
+from shared.storing import storing
 
 
 class SyncTrainer(Protocol):
@@ -93,7 +94,7 @@ def _answer(
             raise _GivesWay
 
     try:
-        with structlog.contextvars.bound_contextvars(run_id=order.manifest.run_id):
+        with structlog.contextvars.bound_contextvars(run_id=order.manifest.run_id), storing("the agent's state_dir"):
             match order:
                 case TrainingOrder():
                     return trainer.train(order, lambda progress: _write(answers, progress))

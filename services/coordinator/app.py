@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.coordinator.changes import ClientGone
-from services.coordinator.context import Context, principal, require_protocol
+from services.coordinator.context import AnyContext, Context, principal, require_protocol
 from services.coordinator.principals import Principal, Role
 from services.coordinator.routes import (
     adapters,
@@ -49,6 +49,7 @@ from shared.errors import (
 )
 from shared.protocol.messages import Fault, Health
 from shared.protocol.names import LAST_ROUND
+from shared.storing import require_room
 
 NOT_AUTHENTICATED = 401
 NOT_FOUND = 404
@@ -68,6 +69,12 @@ health = APIRouter()
 
 @health.get("/healthz", summary="Say that this process serves", tags=["health"], responses=problems())
 async def get_health(_: Annotated[Principal, Depends(principal(Role.ANYONE))]) -> Health:
+    return Health()
+
+
+@health.get("/readyz", summary="Say that this process can store what it is sent", tags=["health"], responses=problems())
+def get_readyz(context: AnyContext, _: Annotated[Principal, Depends(principal(Role.ANYONE))]) -> Health:
+    require_room(context.settings.data_dir)
     return Health()
 
 

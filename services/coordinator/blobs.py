@@ -8,14 +8,12 @@ The order is: temporary file, fsync, rename, fsync of the folder, and the row af
 leaves a file that no row names; ``sweep`` removes it at the next start.
 """
 
-import errno
 import hashlib
 import math
 import os
 import secrets
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,13 +29,16 @@ from shared.errors import (
     BlobTooLarge,
     BlobTruncated,
     DigestMismatch,
-    StorageFull,
     UploadOffsetMismatch,
 )
 from shared.folders import sync
 from shared.protocol.tensors import Array
+from shared.storing import storing
 
 PIECE_BYTES = 1 << 20
+
+# What operators call the place where blobs and database are.
+PLACE = "the coordinator's data_dir"
 
 
 class FileBlobs:
@@ -167,7 +168,7 @@ class IncomingBlob:
 
     def __enter__(self) -> Self:
         how = os.O_RDWR | os.O_CREAT | (0 if self._offset else os.O_TRUNC)
-        with _storage_full():
+        with storing(PLACE):
             self._file = os.fdopen(os.open(self._part, how, 0o666), "r+b", buffering=0)
         return self
 
@@ -213,7 +214,7 @@ class IncomingBlob:
         self._count(chunk)
         if self._offset:
             self._digest_carried.update(chunk)
-        with _storage_full():
+        with storing(PLACE):
             remaining = memoryview(chunk)
             while remaining:
                 remaining = remaining[self._file.write(remaining) :]
@@ -233,7 +234,7 @@ class IncomingBlob:
 
     def keep(self) -> Blob:
         """Make the blob durable under its digest, and return what its row must say."""
-        with _storage_full():
+        with storing(PLACE):
             os.fsync(self._file.fileno())
             place = self._place(self.digest)
             if not place.parent.is_dir():
@@ -264,15 +265,3 @@ def adapter_chunks(header: bytes, flat: Array) -> Iterator[bytes]:
 def _require_same(blob: Blob, checksum: str) -> None:
     if checksum != blob.checksum:
         raise BlobCorrupt(f"blob {blob.digest} has changed on disk since it was stored: check the disk")
-
-
-@contextmanager
-def _storage_full() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(
-                "the coordinator's disk is full: nothing of this blob was kept; make room and send it again"
-            ) from error
-        raise

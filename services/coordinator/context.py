@@ -50,8 +50,9 @@ from services.coordinator.updates import UpdateDesk
 from services.coordinator.uploads import Uploads
 from services.coordinator.work import WorkDesk
 from shared.access import require_writable
-from shared.errors import DigestMismatch, ProtocolVersionMismatch, about
+from shared.errors import DigestMismatch, ProtocolVersionMismatch, StorageFull, StorageReadOnly, about
 from shared.folders import owned
+from shared.logs import DiskLog
 from shared.metrics import process_registry
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION
@@ -196,7 +197,7 @@ async def reconciling(context: Context) -> AsyncIterator[None]:
 
 async def _reconcile_forever(context: Context, thread: Executor) -> None:
     loop = asyncio.get_running_loop()
-    forgot_at = loop.time()
+    forgot_at, disk = loop.time(), DiskLog()
     while True:
         waiting = asyncio.create_task(context.changes.wait(RECONCILE_SECONDS))
         await asyncio.sleep(0)  # the waiter takes its bell before the work begins, so that no ring is missed
@@ -209,8 +210,12 @@ async def _reconcile_forever(context: Context, thread: Executor) -> None:
                 await loop.run_in_executor(thread, context.forget_partial_uploads)
                 await loop.run_in_executor(thread, context.retention.collect_next)
                 forgot_at = loop.time()
+            disk(None)
+        except (StorageFull, StorageReadOnly) as error:
+            disk(error)
+            well = False
         except Exception:
-            # One bad pass (a full disk, a locked database) must not end all passes; the next one is a second away.
+            # One bad pass (a locked database) must not end all passes; the next one is a second away.
             log.exception("reconcile.crashed")
             well = False
         context.metrics.reconciled(loop.time() - began, well=well)

@@ -8,6 +8,7 @@ other (docs/protocol.md, "Retries").
 import sqlite3
 from pathlib import Path
 
+from services.coordinator.store import no_storage
 from shared.errors import ConfigurationError, RequestReplayed
 
 SCHEMA = """
@@ -41,6 +42,7 @@ class Nonces:
 
         Raises:
             RequestReplayed: this signer has used it before.
+            StorageFull, StorageReadOnly: the disk takes nothing more.
         """
         try:
             self._requests.execute("INSERT INTO nonces VALUES (?, ?, ?)", (name, nonce, until))
@@ -49,6 +51,8 @@ class Nonces:
                 f"this very request of {name} has come before: each attempt is to be signed anew, and if it was, "
                 "somebody on the way repeats requests"
             ) from None
+        except sqlite3.OperationalError as error:
+            raise no_storage(error) or error from error
 
     def forget(self, now: float) -> None:
         """Forget what no longer holds at ``now`` (seconds since 1970), and tidy up; in a thread, once in a while."""

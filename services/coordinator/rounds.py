@@ -25,6 +25,8 @@ from shared.errors import (
     MeanTooCoarse,
     NotFound,
     ShareInvalid,
+    StorageFull,
+    StorageReadOnly,
     SumImplausible,
     ValuesNotFinite,
     VersionConflict,
@@ -116,8 +118,12 @@ class RoundEngine:
     # --- the reconciler -----------------------------------------------------------------------------------------
 
     def reconcile(self) -> bool:
-        """Do whatever the running runs lack now; safe to call at any time, and twice. Return whether all went well."""
-        well = True
+        """Do whatever the running runs lack now; safe to call at any time, and twice. Return whether all went well.
+
+        Raises:
+            StorageFull, StorageReadOnly: the disk takes nothing more; what could be done without it was.
+        """
+        well, no_storage = True, None
         with self._store.read() as tx:
             running = tx.runs(states=(RunState.RUNNING,))
         for run in running:
@@ -127,10 +133,14 @@ class RoundEngine:
                     self._aggregate(run.id, closing)
             except VersionConflict:
                 log.info("reconcile.again", run_id=run.id)  # somebody was faster; the next pass sees what they did
+            except (StorageFull, StorageReadOnly) as error:
+                no_storage = error  # what another run has to store may be less
             except Exception:
-                # A fault in one run, a full disk for instance, must not stop the others; the next pass tries again.
+                # A fault in one run must not stop the others; the next pass tries again.
                 log.exception("reconcile.failed", run_id=run.id)
                 well = False
+        if no_storage is not None:
+            raise no_storage
         self._forget()
         return well
 

@@ -3,10 +3,10 @@
 import asyncio
 import ctypes
 import resource
-import signal
 import ssl
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import structlog
@@ -24,20 +24,22 @@ from shared.errors import FedCoLLMError
 from shared.listening import listen
 from shared.logs import log_to_stderr
 from shared.protocol.identity import fingerprint
+from shared.stopping import stoppable
 
 M_ARENA_MAX = -8  # of <malloc.h>
 MANY_FILES = 65_536
-
-# As often as uvicorn itself looks whether it is to stop.
-LOOK_SECONDS = 0.1
 
 log = structlog.get_logger()
 
 
 async def serve(settings: Settings) -> None:
     """Serve both ports until told to stop."""
-    # uvicorn stops, and then sends the signal again: SIGTERM as such would end the process before it has cleaned up.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    with stoppable(lambda: loop.call_soon_threadsafe(told.set)):
+        await _serve(settings, told)
+
+
+async def _serve(settings: Settings, told: asyncio.Event) -> None:
     tls = _tls(settings)
     public = listen(settings.host, settings.port)
     internal = listen(settings.work_host, settings.work_port, "work_port")
@@ -63,7 +65,8 @@ async def serve(settings: Settings) -> None:
                 timeout_graceful_shutdown=1,
             )
             server = uvicorn.Server(config)
-            ending = asyncio.create_task(_end_polls(server, context.changes))
+            server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]  # it sends them again
+            ending = asyncio.create_task(_end(server, context.changes, told))
             try:
                 await server.serve([public, internal])
             finally:
@@ -76,11 +79,11 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     return serving_tls(settings.tls_certificate_file, settings.tls_key_file)
 
 
-async def _end_polls(server: uvicorn.Server, changes: Changes) -> None:
-    """End the long polls once the server is told to stop, which it tells nobody: it would wait, and break them off."""
-    while not server.should_exit:  # noqa: ASYNC110 - uvicorn rings no bell
-        await asyncio.sleep(LOOK_SECONDS)
+async def _end(server: uvicorn.Server, changes: Changes, told: asyncio.Event) -> None:
+    """Once told to stop, end the server, and the long polls, which it would wait for and then break off."""
+    await told.wait()
     changes.stop()
+    server.should_exit = True
 
 
 def open_many_files() -> None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 import structlog
 
+from services.coordinator.blobs import PLACE
 from services.coordinator.rows import Rows
 from services.coordinator.transaction import Transaction
-from shared.errors import DatabaseTooNew, StorageFull
+from shared.errors import DatabaseTooNew, StorageError
 from shared.protocol.audit import AuditEntry
+from shared.storing import full, read_only
 
 # What these actions' actors do is about themselves.
 OF_AGENTS = ("update.", "attempt.refused", "attempt.accused")
@@ -48,10 +50,10 @@ class SqlStore:
         """One change of the store: all of it happens, durably, or nothing does.
 
         Raises:
-            StorageFull: the disk has no room.
+            StorageFull, StorageReadOnly: the disk takes nothing more.
         """
         with (
-            _storage_full(),
+            _storing(),
             self._writing,
             self._engine.connect().execution_options(write=True) as connection,
             connection.begin(),
@@ -167,12 +169,17 @@ def _who_and_what(entry: AuditEntry) -> dict[str, str | int]:
 
 
 @contextmanager
-def _storage_full() -> Iterator[None]:
+def _storing() -> Iterator[None]:
     try:
         yield
     except sa.exc.OperationalError as error:
-        if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_FULL":
-            raise StorageFull(
-                "the coordinator's database has no room: nothing of this change was kept; make room and try again"
-            ) from error
-        raise
+        raise no_storage(error.orig) or error from error
+
+
+def no_storage(error: BaseException | None) -> StorageError | None:
+    """Return what a fault of SQLite's is called where the disk takes nothing more."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_FULL":
+        return full(PLACE)
+    # A file that is to be made beside the database on a disk that may only be read cannot be opened.
+    return read_only(PLACE) if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")) else None

@@ -67,7 +67,8 @@
     │   ├── LayoutMismatch            layout_mismatch
     │   └── ValuesNotFinite           values_not_finite
     ├── StorageError                                             this machine's disk or database says no
-    │   ├── StorageFull               storage_full
+    │   ├── StorageFull               storage_full               a disk that has no room
+    │   ├── StorageReadOnly           storage_read_only          or that may only be read
     │   ├── BlobMissing               blob_missing
     │   ├── BlobCorrupt               blob_corrupt
     │   ├── StoreBusy                 store_busy                 another process owns the folder

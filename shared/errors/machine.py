@@ -212,6 +212,16 @@ class StorageFull(StorageError):
     code = "storage_full"
 
 
+class StorageReadOnly(StorageError):
+    """The disk may only be read; nothing was kept of what was being written.
+
+    Do: mount it so that it can be written to, and look at the system's log: a disk that fails is often made so. What
+    was being written is sent again.
+    """
+
+    code = "storage_read_only"
+
+
 class BlobMissing(StorageError):
     """A blob that a row names is not in the folder.
 

@@ -2,10 +2,15 @@
 
 import asyncio
 import json
+import os
+import signal
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from examples.demo.processes import FEDERATION, LocalFederation, local_federation
@@ -13,12 +18,19 @@ from services.coordinator.context import Context
 from shared.credentials import SignedRequests
 from shared.egress import Egress
 from shared.key_file import read_key
+from shared.protocol.codec import blob_bytes
 from shared.protocol.digests import DIGEST_FIELD, digest_of, to_field
-from shared.protocol.messages import RunView
+from shared.protocol.messages import EventList, RunView
+from shared.protocol.rounds import RunState
+from shared.protocol.terms import CohortTerms
 from shared.trust import trusting
-from tests.support.federations import RUN, begin, client, terms_of
+from tests.support.federations import RUN, SLM_LAYOUT, begin, client, terms_of
 
 pytestmark = pytest.mark.anyio
+
+# How long Docker waits before it kills.
+DOCKER_SECONDS = 10.0
+COMMAND = [sys.executable, "-m", "tests.support.stuck"]
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +106,97 @@ async def test_a_coordinator_stops_with_all_polls_answered_and_says_nothing_more
     [line] = [line for line in lines if "coordinator.serving" in line]
     assert federation.public.url in line
     assert federation.work.url in line
+
+
+async def uploading(federation: LocalFederation, blob: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send the beginning of an update, and return when the coordinator has it on its disk."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", federation.public.port, ssl=trusting(federation.ca_file)
+    )
+    digest, target = digest_of(blob), f"/v1/runs/{RUN}/rounds/1/update"
+    signer = SignedRequests("ada", read_key(federation.key_file("ada")), FEDERATION)
+    fields = {
+        "Host": "here",
+        "FedCoLLM-Protocol": "1",
+        "Content-Length": str(len(blob)),
+        DIGEST_FIELD: to_field(digest),
+    } | signer.fields(Egress("PUT", target, len(blob), digest))
+    lines = [f"PUT {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    writer.write("\r\n".join(lines).encode() + blob[:-1])
+    await writer.drain()
+    while not list((federation.folder / "coordinator" / "blobs" / "incoming").iterdir()):
+        await asyncio.sleep(0.02)
+    return reader, writer
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
+async def test_a_coordinator_stops_in_the_middle_of_an_upload(times: int, tmp_path: Path) -> None:
+    """Told once it leaves no part of it, exit code 0; told twice it ends at once. Then it goes on where it was."""
+    async with local_federation(tmp_path, ("ada",)) as federation:
+        await federation.start_coordinator()
+        await federation.start_worker(
+            [*COMMAND, "quick-worker"], auxiliary=Path(os.devnull), validation=Path(os.devnull)
+        )
+        async with federation.operator() as operator:
+            terms = terms_of(cohort=CohortTerms(min_count=1, max_count=1, min_seconds=0, max_seconds=999))
+            await operator.call("PUT", f"/v1/runs/{RUN}", RunView, body=terms)
+            await operator.call("POST", f"/v1/runs/{RUN}/start", RunView)
+            await federation.sign(operator, RUN, terms)
+        _, writer = await uploading(federation, bytes(blob_bytes(SLM_LAYOUT)))
+        process = federation.processes.running.pop("coordinator")
+        began = asyncio.get_running_loop().time()
+        process.terminate()
+        if times == 2:
+            await asyncio.sleep(0.05)  # two at once may be taken for one
+            process.terminate()
+        assert await process.wait() == (0 if times == 1 else 128 + signal.SIGTERM)
+        assert asyncio.get_running_loop().time() - began < DOCKER_SECONDS
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        incoming = tmp_path / "coordinator" / "blobs" / "incoming"
+        assert len(list(incoming.iterdir())) == times - 1
+        await federation.start_coordinator()
+        async with federation.operator() as operator:
+            assert (await operator.call("GET", f"/v1/runs/{RUN}", RunView)).state is RunState.RUNNING
+        assert not list(incoming.iterdir())
+
+
+async def test_worker_and_agent_stop_in_the_middle_of_their_work(tmp_path: Path) -> None:
+    """Neither waits for what it computes: the work is there for the next worker at once, and the trainer is gone."""
+    nothing = Path(os.devnull)
+    async with local_federation(tmp_path, ("ada",)) as federation:
+        await federation.start_coordinator()
+        await federation.start_worker([*COMMAND, "worker"], auxiliary=nothing, validation=nothing)
+        async with federation.operator() as operator:
+            await operator.call("PUT", f"/v1/runs/{RUN}", RunView, body=terms_of())
+            await operator.call("POST", f"/v1/runs/{RUN}/start", RunView)
+
+            async def reach(kind: str) -> None:
+                after, seen = 0, False
+                while not seen:
+                    params = {"after": after, "wait_seconds": 10}
+                    page = await operator.call("GET", f"/v1/runs/{RUN}/events", EventList, params=params)
+                    after, seen = page.last, any(event.kind == kind for event in page.events)
+
+            await reach("work.leased")
+            assert await ended(federation, "worker") == 0
+            await reach("work.returned")
+            await federation.start_worker([*COMMAND, "quick-worker"], auxiliary=nothing, validation=nothing)
+            await federation.sign(operator, RUN, terms_of())
+            await federation.start_agent("ada", [*COMMAND, "agent"], slm="none", data=nothing, allow_plaintext=True)
+            while not (tmp_path / "ada" / "updates" / "training").exists():
+                federation.processes.require_alive("ada")
+                await asyncio.sleep(0.05)
+            group = federation.processes.running["ada"].pid
+            [trainer] = psutil.Process(group).children()
+            assert await ended(federation, "ada") == 0
+            assert not trainer.is_running()
+
+
+async def ended(federation: LocalFederation, name: str) -> int:
+    """Tell a process to stop, and return how it ended, in time."""
+    process = federation.processes.running.pop(name)
+    process.terminate()
+    async with asyncio.timeout(DOCKER_SECONDS):
+        return await process.wait()

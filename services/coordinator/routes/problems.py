@@ -55,6 +55,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "layout_mismatch": 422,
     "values_not_finite": 422,
     "storage_full": 507,
+    "storage_read_only": 507,
     "audit_broken": 500,
     "blob_missing": 500,
     "blob_corrupt": 500,
@@ -78,7 +79,7 @@ TITLES: Mapping[int, str] = {
     429: "Too many requests",
     500: "The coordinator failed",
     503: "Try again",
-    507: "The coordinator's disk is full",
+    507: "The coordinator cannot store anything",
 }
 
 RETRY_AFTER_SECONDS: Mapping[int, int] = {429: 1, 503: 1, 507: 10}

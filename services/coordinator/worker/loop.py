@@ -8,7 +8,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ from shared.errors import (
     MessageInvalid,
     ModelUnreadable,
     RemoteProblem,
+    StorageError,
     TokenizerMismatch,
     TransportError,
     ValuesNotFinite,
@@ -55,11 +56,14 @@ from shared.protocol.work import (
     ResultRequest,
     Task,
 )
+from shared.storing import storing
 from shared.transport import Transport
 
 HEARTBEATS_A_LEASE = 6  # so that a few may be late, or lost, before the lease is
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
 KEPT_CHECKPOINTS = 3  # of work that is done elsewhere by now, or comes back
+CACHE = "the worker's cache_dir"
+HAND_BACK_SECONDS = 2.0
 ALIVE_SECONDS = 10.0  # of the minute within which a health check wants to see it
 OF_THIS_MACHINE = (BaseModelMismatch, MemoryTooSmall, ModelUnreadable, TokenizerMismatch)
 REFUSED_FOR_GOOD = frozenset({BlobTooLarge.code, LayoutMismatch.code, MessageInvalid.code, ValuesNotFinite.code})
@@ -114,7 +118,8 @@ class Worker:
         wait_seconds = 0.0  # whoever waits for this worker to be alive need not wait for a whole poll
         while True:
             try:
-                await self.step(wait_seconds=wait_seconds)
+                with storing(CACHE):
+                    await self.step(wait_seconds=wait_seconds)
                 wait_seconds = LONGEST_POLL_SECONDS
             except (FedCoLLMError, OSError) as error:
                 log.warning("worker.failed", detail=str(error))
@@ -188,7 +193,11 @@ class Worker:
     async def _do(self, lease: Lease, require_lease: Callable[[], None]) -> None:
         began = self._clock()
         try:
-            result = await self._result(lease, require_lease)
+            with storing(CACHE):
+                result = await self._result(lease, require_lease)
+        except asyncio.CancelledError:
+            await self._hand_back(lease)
+            raise
         except RemoteProblem as problem:
             await self._give_up(lease, problem)
         except (LeaseLost, TransportError):
@@ -223,6 +232,15 @@ class Worker:
             raise problem
         log.warning("work.failed", code=problem.code, detail=problem.detail)
         await self._hand_in_failure(lease, problem.code, problem.detail)
+
+    async def _hand_back(self, lease: Lease) -> None:
+        """Let another worker have at once what this one, which is told to stop, does not finish."""
+        message = f"{self._name} was told to stop"
+        body = FailureRequest(token=lease.token, elsewhere=True, code="stopped", message=message)
+        with suppress(FedCoLLMError, OSError, TimeoutError):  # else the lease runs out
+            async with asyncio.timeout(HAND_BACK_SECONDS):
+                await self._transport.call("POST", f"/v1/work/{lease.job_id}/failure", Accepted, body=body)
+                log.info("work.returned", detail=message)
 
     async def _hand_in_failure(self, lease: Lease, code: str, message: str, *, elsewhere: bool = False) -> None:
         self._tally.fail(lease.task.kind, code)
@@ -355,7 +373,7 @@ def _of_this_machine(error: FedCoLLMError | OSError, task: Task) -> bool:
 
     Of models that no machine has prepared yet, that is the run's own trouble, which its operator is to read at once.
     """
-    if isinstance(error, DigestMismatch | OSError):
+    if isinstance(error, DigestMismatch | StorageError | OSError):
         return True
     return isinstance(error, OF_THIS_MACHINE) and not isinstance(task, PrepareTask)
 

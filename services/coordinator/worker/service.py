@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import socket
 import sys
 from contextlib import suppress
@@ -26,6 +25,7 @@ from shared.errors import FedCoLLMError, about
 from shared.logs import TroubleLog, log_to_stderr
 from shared.ml.models import pick_device
 from shared.ml.process_group import OneProcess, device_of_rank, process_group
+from shared.stopping import stoppable
 from shared.transport import open_transport
 
 log = structlog.get_logger()
@@ -57,8 +57,8 @@ async def serve(settings: Settings, cotuner: CoTuner) -> None:
             )
             worker = Worker(transport, cotuner, settings.cache_dir, name=name, tally=tally)
             work = asyncio.create_task(worker.run())
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
-            with suppress(asyncio.CancelledError):
+            loop = asyncio.get_running_loop()
+            with stoppable(lambda: loop.call_soon_threadsafe(work.cancel)), suppress(asyncio.CancelledError):
                 await work
 
 
