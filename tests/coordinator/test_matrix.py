@@ -78,6 +78,7 @@ class Row(NamedTuple):
 MATRIX = [
     #                                                                    operator vi. wo. ada bob eve nobody
     Row("", "GET", "/healthz", "                                              200 200 200 200 200 200 200"),
+    Row("", "GET", "/readyz", "                                               200 200 200 200 200 200 200"),
     Row("", "GET", "/metrics", "                                              200 200 403 403 403 403 401"),
     Row("", "GET", "/", "                                                     307 307 307 307 307 307 307"),
     Row("", "GET", "/dashboard/", "                                           200 200 200 200 200 200 200"),

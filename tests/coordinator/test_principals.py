@@ -32,6 +32,7 @@ IN_PATHS = {
 # says what everybody is answered.
 PUBLIC: dict[tuple[str, str], set[Role]] = {
     ("GET", "/healthz"): EVERYBODY,
+    ("GET", "/readyz"): EVERYBODY,
     ("GET", "/metrics"): {Role.OPERATOR, Role.VIEWER},
     ("GET", "/"): EVERYBODY,
     ("GET", "/dashboard/"): EVERYBODY,
@@ -83,6 +84,7 @@ PUBLIC: dict[tuple[str, str], set[Role]] = {
 }
 INTERNAL: dict[tuple[str, str], set[Role]] = {
     ("GET", "/healthz"): EVERYBODY,
+    ("GET", "/readyz"): EVERYBODY,
     ("POST", "/v1/work/lease"): {Role.WORKER},
     ("POST", "/v1/work/{job_id}/heartbeat"): {Role.WORKER},
     ("POST", "/v1/work/{job_id}/result"): {Role.WORKER},
