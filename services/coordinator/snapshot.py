@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from services.coordinator.store import newest_version, open_store, schema_version
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, OutputUnwritable, StorageError
 from shared.protocol.audit import AuditHead
 from shared.protocol.rounds import ENDED_ROUNDS
 
@@ -18,6 +18,7 @@ def snapshot(database: Path, into: Path, *, federation: str) -> tuple[AuditHead,
 
     Raises:
         ConfigurationError: there is no database, or another release has written it.
+        OutputUnwritable: the disk of the snapshot says no.
     """
     if not database.is_file():
         raise ConfigurationError(f"there is no {database}: name the settings of a coordinator that has been started")
@@ -27,7 +28,18 @@ def snapshot(database: Path, into: Path, *, federation: str) -> tuple[AuditHead,
             "that the coordinator runs"
         )
     raw = into.with_name(f"{into.name}.raw")
-    _copy(database, raw)
+    try:
+        _copy(database, raw)
+        found = _tidied(raw, federation=federation)
+        _copy(raw, into)
+    except (sqlite3.OperationalError, StorageError) as error:
+        raise OutputUnwritable(f"{into} cannot be written ({error}): make room, or choose another folder") from None
+    raw.unlink()
+    return found
+
+
+def _tidied(raw: Path, *, federation: str) -> tuple[AuditHead, set[str]]:
+    """Delete from a copy what no backup is to hold, and return its log's head and the digests that it names."""
     store = open_store(raw, lambda: 0.0, lambda: None)
     try:
         with store.write() as tx:
@@ -38,12 +50,9 @@ def snapshot(database: Path, into: Path, *, federation: str) -> tuple[AuditHead,
                         tx.blobs.forget_updates(run.id, current.number)
             kept = tx.blobs.kept(newest=None) & tx.blobs.named()
             tx.blobs.forget(tx.blobs.named() - kept)
-            head = tx.audit.head(federation)
+            return tx.audit.head(federation), kept
     finally:
         store.close()
-    _copy(raw, into)
-    raw.unlink()
-    return head, kept
 
 
 def _copy(database: Path, into: Path) -> None:

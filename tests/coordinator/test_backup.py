@@ -23,9 +23,7 @@ from shared.errors import (
     FedCoLLMError,
     OutputExists,
     OutputUnwritable,
-    StoreBusy,
 )
-from shared.folders import owned
 from shared.protocol.audit import Chain, require_head
 from shared.protocol.rounds import RoundState, RunState
 from tests.support.federations import (
@@ -357,13 +355,6 @@ def test_what_fails_on_the_way_leaves_an_empty_folder(
     assert not list((tmp_path / "again").iterdir())
     put_back(backup, tmp_path / "again", clock)
     assert (backup / "coordinator.db").read_bytes() == copied
-
-
-def test_a_folder_that_is_in_use_is_not_filled(backup: Path, tmp_path: Path, clock: ManualClock) -> None:
-    """A coordinator that has just started on it has it."""
-    (tmp_path / "again").mkdir()
-    with owned(tmp_path / "again", "coordinator"), pytest.raises((StoreBusy, OutputExists)):
-        put_back(backup, tmp_path / "again", clock)
 
 
 def test_a_backup_is_written_once(backup: Path, context: Context, clock: ManualClock) -> None:

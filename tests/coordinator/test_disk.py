@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from bench.federation import ManualClock
+from bench.federation import FEDERATION, ManualClock
+from services.coordinator.backup import back_up
 from services.coordinator.context import Context, reconciling
 from services.coordinator.store import SqlStore
 from services.coordinator.transaction import Transaction
 from shared.access import require_writable
-from shared.errors import ConfigurationError, FedCoLLMError, StorageFull, StorageReadOnly
+from shared.errors import ConfigurationError, FedCoLLMError, OutputUnwritable, StorageFull, StorageReadOnly
 from shared.folders import write_whole
 from shared.protocol.rounds import ENDED_RUNS, RoundState, RunState
 from shared.protocol.terms import CohortTerms
@@ -95,6 +96,18 @@ def test_an_aggregate_that_finds_no_room_is_made_when_there_is_some(small_disk: 
         ballast.unlink()
         assert context.rounds.reconcile()
         assert context.lifecycle.rounds(RUN).rounds[0].state is RoundState.AGGREGATED
+
+
+def test_a_backup_to_a_full_disk_leaves_nothing_there(small_disk: Path, context: Context, clock: ManualClock) -> None:
+    """And says that it is the backup's disk, and not the coordinator's."""
+    begin(context)
+    ballast = fill(small_disk)
+    into = small_disk / "backup"
+    with pytest.raises(OutputUnwritable, match=r"disk/.*backup.* cannot be written"):
+        back_up(context.settings.data_dir, {}, into, clock, federation=FEDERATION)
+    assert list(small_disk.iterdir()) == [ballast]
+    ballast.unlink()
+    back_up(context.settings.data_dir, {}, into, clock, federation=FEDERATION)
 
 
 def test_a_start_on_a_disk_that_may_only_be_read_is_refused(small_disk: Path, clock: ManualClock) -> None:

@@ -14,6 +14,7 @@ from shared.errors import (
     LossNotFinite,
     MemoryTooSmall,
     ModelUnreadable,
+    StorageFull,
     StoreBusy,
     TokenizerMismatch,
 )
@@ -135,7 +136,8 @@ async def test_models_that_do_not_fit_fail_the_run(context: Context, tmp_path: P
         (TokenizerMismatch("its tokenizer is another here"), "tokenizer_mismatch: worker: its tokenizer"),
         (ModelUnreadable("the folder is gone"), "model_unreadable: worker: the folder is gone"),
         (MemoryTooSmall("2 GB are free"), "memory_too_small: worker: 2 GB are free"),
-        (OSError(28, "No space left on device"), "machine: worker: [Errno 28] No space left"),
+        (StorageFull("cache_dir has no room"), "storage_full: worker: cache_dir has no room"),
+        (OSError(5, "Input/output error"), "machine: worker: [Errno 5] Input/output"),
     ],
 )
 async def test_a_machines_own_trouble_is_told_and_another_worker_goes_on(
