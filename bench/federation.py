@@ -35,7 +35,7 @@ from services.coordinator.worker.loop import Worker
 from shared.backoff import Backoff
 from shared.credentials import Authenticator, BearerToken, SignedRequests
 from shared.egress import TrafficCount
-from shared.protocol.identity import IdentityKey
+from shared.protocol.identity import IdentityKey, to_text
 from shared.protocol.manifest import MANIFEST
 from shared.protocol.membership import CERTIFICATE, MembershipCertificate, MemberState
 from shared.protocol.messages import RoundList, RunView
@@ -223,6 +223,13 @@ def make_agent(
     )
 
 
+def _instance(folder: Path) -> Instance:
+    """Return the next process of the agent whose state folder this is; the same one for the same history."""
+    known = folder / "instances.json"
+    history = folder.name.encode() + (known.read_bytes() if known.exists() else b"")
+    return Instance(folder, lambda: to_text(hashlib.sha256(history).digest()[:16]))
+
+
 @asynccontextmanager
 async def open_federation(
     folder: Path,
@@ -254,7 +261,7 @@ async def open_federation(
             open_in_process(create_work_app(context), BearerToken(token_of("worker")), TrafficCount())
         )
         states = {name: StateFolder(folder / name) for name in trainers}
-        clients = {name: client_of(transport, Instance(folder / name)) for name, transport in transports.items()}
+        clients = {name: client_of(transport, _instance(folder / name)) for name, transport in transports.items()}
         holdouts = {
             name: HoldOut(clients[name], trainer, states[name], HoldOutFolder(folder / name), name=name, clock=clock)
             for name, trainer in spare_time.items()
