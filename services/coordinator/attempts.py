@@ -70,13 +70,14 @@ class AttemptDesk:
 
         Raises:
             NotFound, RoundClosed: there is no such round, or it takes nobody any more.
-            NotAllowed: the agent is barred from the round.
+            NotAllowed: the round does not ask the agent, or has barred it.
             MessageInvalid: the run has no secure aggregation.
         """
         with self._store.write() as tx:
             run, current = tx.run(run_id), tx.round(run_id, number)
             if run.terms.aggregation != "SecureAggregation":
                 raise MessageInvalid(f"run {run_id} takes updates as they are, and nobody is ready for an attempt")
+            current.require_asked(agent)
             if (why := tx.attempts.barred(current, agent)) is not None:
                 raise NotAllowed(f"{agent} takes no part in round {number} of run {run_id} any more: {why}")
             if tx.attempts.is_ready(current, agent):

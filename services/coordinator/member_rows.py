@@ -46,6 +46,12 @@ class MemberRows:
             names[MemberState(row["state"])].append(row["name"])
         return names
 
+    def current(self) -> list[str]:
+        """Return who may take part now, by name: approved, until a time that is not over."""
+        table = schema.members.c
+        query = sa.select(table.name).where(table.state == MemberState.APPROVED, table.not_after >= self._rows.now())
+        return [row["name"] for row in self._rows.all(query.order_by(table.name))]
+
     def former(self, names: Collection[str]) -> list[str]:
         """Return who of these may take part in nothing any more: revoked, or approved until a time that is over."""
         table = schema.members.c

@@ -4,10 +4,18 @@ Called after every change that may have consequences, and by the reconciler at s
 crash between two changes loses nothing: whatever should have followed follows then (docs/protocol.md, "States").
 """
 
-from services.coordinator.records import Job, JobState, Round, Run
+from services.coordinator.records import Detail, Job, JobState, Round, Run
 from services.coordinator.transaction import Transaction
 from shared.protocol.messages import RoundScores
-from shared.protocol.rounds import FAILED_ROUNDS_THAT_FAIL_A_RUN, STAGES, RoundEvent, RoundState, RunEvent, RunState
+from shared.protocol.rounds import (
+    FAILED_ROUNDS_THAT_FAIL_A_RUN,
+    STAGES,
+    RoundEvent,
+    RoundState,
+    RunEvent,
+    RunState,
+    sample_of,
+)
 from shared.protocol.work import PrepareResult, PrepareTask, Task
 
 SYSTEM = "coordinator"
@@ -41,8 +49,26 @@ def open_round(tx: Transaction, run: Run, now: float) -> Run:
     assert slm_adapter is not None  # noqa: S101 - our own invariant: a prepared run has both adapters
     assert llm_adapter is not None  # noqa: S101
     run = tx.change_run(run, actor=SYSTEM, round=run.round + 1)
-    tx.insert_round(Round(run.id, run.round, slm_adapter, llm_adapter, entered={"open": now}), actor=SYSTEM)
+    sample = draw(tx, run)
+    opened = Round(run.id, run.round, slm_adapter, llm_adapter, entered={"open": now}, sample=sample)
+    tx.insert_round(opened, actor=SYSTEM)
     return run
+
+
+def draw(tx: Transaction, run: Run) -> list[str] | None:
+    """Return the members that a run's newest round asks, of those that there are now; None where it asks all.
+
+    The audit log says among whom they were drawn, so that whoever reads it can draw them again.
+    """
+    count = run.terms.cohort.sample_count
+    if count is None:
+        return None
+    members = tx.members.current()
+    sample = sample_of(members, count, run_id=run.id, run_seed=run.terms.seed, round_number=run.round)
+    asked = set(sample)
+    detail: Detail = {"sample": [*sample], "passed_over": [name for name in members if name not in asked]}
+    tx.audit.append(SYSTEM, "round.sampled", f"run/{run.id}/round/{run.round}", detail)
+    return sample
 
 
 def restart_clock(tx: Transaction, run: Run, now: float, *, actor: str) -> None:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from pydantic import JsonValue
 
+from shared.errors import NotAllowed
 from shared.protocol.membership import MemberState
 from shared.protocol.messages import AgentsEvaluation, RoundScores
 from shared.protocol.rounds import RoundState, RunState
@@ -47,7 +48,8 @@ class Round:
     """A round; ``slm_adapter`` and ``llm_adapter`` are what it starts from, ``entered`` when it came into a state.
 
     ``restarted`` is when a state's time began anew, after a pause or while no coordinator ran. ``shared_with`` are the
-    agents whose updates are in the aggregate, in a run that shares it with them.
+    agents whose updates are in the aggregate, in a run that shares it with them. ``sample`` are the members that it
+    asks, in a run that does not ask all.
     """
 
     run_id: str
@@ -71,6 +73,19 @@ class Round:
     evaluation: AgentsEvaluation | None = None
     restarted: Mapping[str, float] = field(default_factory=dict)
     shared_with: Sequence[str] | None = None
+    sample: Sequence[str] | None = None
+
+    def asks(self, agent: str) -> bool:
+        """Return whether an agent is one of those that it asks."""
+        return self.sample is None or agent in self.sample
+
+    def require_asked(self, agent: str) -> None:
+        """Raise NotAllowed unless an agent is one of those that it asks."""
+        if self.sample is not None and not self.asks(agent):
+            raise NotAllowed(
+                f"round {self.number} of run {self.run_id} asks {len(self.sample)} members, and {agent} is none of "
+                "them: ask what is wanted, and go on there"
+            )
 
     @property
     def since(self) -> float:

@@ -65,23 +65,25 @@ class RoundEngine:
     # --- agents -------------------------------------------------------------------------------------------------
 
     def wanted(self, agent: str, declined: Mapping[str, str] = NONE) -> Wanted:
-        """Return the oldest round that waits for this agent, and the adapter that it is to hold.
+        """Return what waits for this agent, and the adapter that it is to hold.
 
-        Runs that the agent has declined come last; ``declined`` has a word for the reason of each.
+        A stage of an attempt comes first, whichever run it is of, because the others wait for it there. Then comes the
+        round that has been open for longest, so that no run's rounds keep the agent from another's. Runs that it has
+        declined come last; ``declined`` has a word for the reason of each.
         """
         with self._store.read() as tx:
             adapter = held(tx, declined)
             aggregate = None if adapter is None else tx.adapters.shared_aggregate(adapter.run_id, adapter.round, agent)
             nothing = Wanted(assignment=None, published=adapter, aggregate=aggregate)
-            running = reversed(tx.runs(states=(RunState.RUNNING,)))
-            for run in sorted(running, key=lambda run: run.id in declined):
-                current = tx.live_round(run)
-                if current is None:
-                    continue
+            running = [(run, tx.live_round(run)) for run in tx.runs(states=(RunState.RUNNING,))]
+            live = [(run, current) for run, current in running if current is not None]
+            live.sort(key=lambda each: (each[0].id in declined, each[1].entered[RoundState.OPEN], each[0].id))
+            for _, current in live:
                 if summons := summons_of(tx, current, agent, federation=self._federation):
                     return nothing.model_copy(update={"summons": summons})
-                if _is_needed_soon(tx, current, agent):
-                    break
+            if any(_is_needed_soon(tx, current, agent) for _, current in live):
+                return nothing
+            for run, current in live:
                 if _waits_for(tx, run, current, agent):
                     assignment = _assignment(run, current, federation=self._federation)
                     return nothing.model_copy(update={"assignment": assignment})
@@ -261,6 +263,8 @@ class RoundEngine:
 
 def _waits_for(tx: Transaction, run: Run, current: Round, agent: str) -> bool:
     """Return whether a round waits for an agent's update, or for its word that there is one."""
+    if not current.asks(agent):
+        return False
     if run.terms.aggregation == "PlaintextAggregation":
         return takes_updates(run, current) and tx.update(run.id, current.number, agent) is None
     return takes_ready(run, current) and not tx.attempts.is_ready(current, agent)

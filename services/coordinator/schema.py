@@ -61,6 +61,7 @@ rounds = Table(
     Column("entered", JSON, nullable=False),
     Column("restarted", JSON, nullable=False, server_default="{}"),
     Column("shared_with", JSON(none_as_null=True)),
+    Column("sample", JSON(none_as_null=True)),
 )
 
 updates = Table(

@@ -44,12 +44,13 @@ class UpdateDesk:
             The receipt, if the same bytes were accepted before, and the slot that the update is for.
 
         Raises:
-            NotFound, RoundClosed, UpdateConflict, MessageInvalid, BlobTruncated, BlobTooLarge: it may not.
+            NotFound, NotAllowed, RoundClosed, UpdateConflict, MessageInvalid, BlobTruncated, BlobTooLarge: it may not.
         """
         with self._store.read() as tx:
             run = tx.run(run_id)
             current = tx.round(run_id, number)
             accepted = tx.update(run_id, number, agent)
+        current.require_asked(agent)
         slot = _slot(run, number, agent, examples)
         with self._refusals_counted(slot):
             require_size(size, slot.layout)

@@ -6,7 +6,7 @@ changes nothing (docs/protocol.md, "States").
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
@@ -153,6 +153,18 @@ def verdict(
     if elapsed_seconds >= max_seconds:
         return Verdict.GIVE_UP
     return Verdict.WAIT
+
+
+def sample_of(members: Collection[str], count: int, *, run_id: str, run_seed: int, round_number: int) -> list[str]:
+    """Return the ``count`` members that a round asks, by name: those with the smallest hashes of run, round and name.
+
+    Nobody draws them: whoever knows the members and the run's terms finds the same ones (docs/adr/0024).
+    """
+
+    def place(name: str) -> tuple[bytes, str]:
+        return hashlib.sha256(f"sample/{run_id}/{run_seed}/{round_number}/{name}".encode()).digest(), name
+
+    return sorted(sorted(members, key=place)[:count])
 
 
 def data_seed(run_id: str, run_seed: int, round_number: int, party: str) -> int:

@@ -4,6 +4,7 @@ Defaults are the ``demo`` preset's where a default is harmless, and absent where
 """
 
 import re
+from operator import not_
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -169,11 +170,25 @@ class CohortTerms(BaseModel):
     max_count: Annotated[Count, Field(description="With this many updates it closes at once.")]
     min_seconds: Annotated[Seconds, Field(description="From here on it closes with min_count updates.")]
     max_seconds: Annotated[Seconds, Field(description="Here it ends, whatever there is.")]
+    # Left out where it is not set, so that what was signed before there was this term is still what was signed.
+    sample_count: Annotated[
+        Count | None,
+        Field(
+            exclude_if=not_,
+            description="A round asks so many members, drawn anew for it, and no others; more than max_count, so that "
+            "it need not wait for the slowest. Left out, it asks all.",
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.min_count > self.max_count or self.min_seconds > self.max_seconds:
             raise ValueError("the minimum count or time of a cohort is above its maximum")
+        if self.sample_count is not None and self.sample_count < self.max_count:
+            raise ValueError(
+                f"cohort.sample_count is {self.sample_count} and max_count {self.max_count}: a round that asks fewer "
+                "than it takes is never full; ask as many or more, or take fewer"
+            )
         return self
 
     @property

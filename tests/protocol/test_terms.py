@@ -45,3 +45,16 @@ def test_agents_evaluate_in_runs_that_add_up_masked_sums_alone():
     assert secure.evaluation_examples == 100
     with pytest.raises(ValidationError, match=r"in masked sums alone: set it to 0, or aggregation to Secure"):
         terms_of(evaluation_examples=100)
+
+
+def test_a_round_asks_as_many_as_it_takes_or_more():
+    """One that asked fewer would never be full, and would wait for its shortest time whatever came."""
+    counts = {"min_count": 1, "max_count": 3, "min_seconds": 1, "max_seconds": 2}
+    assert CohortTerms.model_validate(counts | {"sample_count": 3}).sample_count == 3
+    with pytest.raises(ValidationError, match=r"cohort.sample_count is 2 and max_count 3"):
+        CohortTerms.model_validate(counts | {"sample_count": 2})
+
+
+def test_terms_without_a_sample_are_written_as_they_were_before_there_were_samples():
+    """Else the manifests that operators have signed would be other ones."""
+    assert "sample_count" not in terms_of().model_dump_json()

@@ -79,6 +79,7 @@ def signed_lines(manifest: Manifest) -> list[str]:
     updates, clip = f"{parameter_count(manifest.layout):,} parameters", manifest.masking.clip_norm
     seconds = f"{cohort.min_seconds:g} to {cohort.max_seconds:g} s"
     epochs, rate = f"{training.epochs} epochs of {manifest.task.kind}", training.optimiser.learning_rate
+    asked = f" of {cohort.sample_count} that are asked" if cohort.sample_count else ""
     shared = ", shared with its members" if manifest.share_aggregate else ""
     said = {
         "LLM": manifest.llm_digest,
@@ -88,7 +89,7 @@ def signed_lines(manifest: Manifest) -> list[str]:
         "updates": f"{updates} in {len(manifest.layout)} tensors, clipped to norm {clip:g}",
         "training": f"{epochs}, {training.batch_size} a step, {training.max_tokens} tokens each, rate {rate:g}",
         "evaluation": f"{manifest.evaluation_examples} examples of each agent's own",
-        "cohort": f"{cohort.min_count} to {cohort.max_count} agents, {seconds}",
+        "cohort": f"{cohort.min_count} to {cohort.max_count} agents{asked}, {seconds}",
         "sum": f"{manifest.aggregation}, {manifest.weighting}{shared}",
     }
     return [
