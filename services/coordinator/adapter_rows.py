@@ -44,6 +44,7 @@ class AdapterRows:
 
     def pin(self, chosen: PublishedAdapter | None, *, actor: str) -> None:
         """Choose the adapter that agents hold from now on, or with None the newest, whichever that is."""
+        self._rows.for_agents = True
         self._rows.write(schema.promotions.delete())
         if chosen is None:
             self._rows.audit(actor, "adapter.unpinned", "adapters", {})

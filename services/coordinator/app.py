@@ -126,7 +126,7 @@ def _app(context: Context, title: str, *routers: APIRouter) -> FastAPI:
         silence_seconds=context.settings.body_silence_seconds,
         bytes_per_second=context.settings.body_bytes_per_second,
     )
-    app.add_middleware(Measuring, metrics=context.metrics)  # the last is the outermost
+    app.add_middleware(Measuring, metrics=context.metrics, changes=context.changes)  # the last is the outermost
     return app
 
 

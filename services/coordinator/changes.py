@@ -1,8 +1,14 @@
-"""Wakes whoever waits for the store to change: long polls and the reconciler."""
+"""Wakes whoever waits for the store to change: long polls and the reconciler.
+
+Agents have a bell of their own, because they may be a thousand, and most changes (another agent is ready, a worker has
+renewed its lease) are nothing to them. Where it rings, they are let ask a few at a time, so that whoever has sent a
+request meanwhile is not behind all of them.
+"""
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 Answer = TypeVar("Answer")
@@ -10,38 +16,71 @@ Answer = TypeVar("Answer")
 # Of one principal at once. An agent has one, or two after its connection broke; workers may share a name.
 MOST_WAITING = 64
 
+# An agent that was woken asks when fewer requests than this are being served, or after so long, whatever is.
+MOST_SERVED = 4
+LOOK_SECONDS = 0.002
+LONGEST_TURN_SECONDS = 0.25
+
 
 class ClientGone(Exception):
     """The client of a long poll has closed its connection."""
 
 
+class Bell:
+    """Rung for whoever has taken it before."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    def take(self) -> asyncio.Event:
+        """Return what the next ring sets."""
+        return self._next
+
+    def ring(self) -> None:
+        """Wake everybody who waits now."""
+        rung, self._next = self._next, asyncio.Event()
+        rung.set()
+
+
 class Changes:
-    """One bell for one event loop; rung from any thread, after every commit."""
+    """The bells of one event loop; rung from any thread, after every commit."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._bell = asyncio.Event()
+        self._all = Bell()
+        self._agents = Bell()
+        self._turn = asyncio.Lock()
         self._stopped = False
         self._waiting: Counter[str] = Counter()  # by principals, of whom there are not many
+        self._requests = 0
 
     @property
     def waiting(self) -> int:
         """How many polls wait now."""
         return self._waiting.total()
 
-    def ring(self) -> None:
-        """Wake everybody who waits now."""
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Count a request while it is served."""
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+
+    def ring(self, *, for_agents: bool = False) -> None:
+        """Wake everybody who waits now, agents only where it is for them."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._swap)
+            self._loop.call_soon_threadsafe(self._ring, for_agents)
 
     def stop(self) -> None:
         """End every poll, from now on, with what there is: whoever waits asks again, and finds the next server."""
         self._stopped = True
-        self.ring()
+        self.ring(for_agents=True)
 
     async def wait(self, seconds: float) -> None:
         """Return at the next ring, or after ``seconds``."""
-        await self._wait(self._current(), seconds)
+        await _wait(self._take(self._all), seconds)
 
     async def poll(
         self,
@@ -51,11 +90,12 @@ class Changes:
         ready: Callable[[Answer], bool],
         wait_seconds: float,
         gone: Callable[[], Awaitable[bool]],
+        agent: bool = False,
     ) -> Answer:
         """Ask, in a thread, until the answer is ready, ``wait_seconds`` have passed or it is told to stop.
 
-        Each change wakes everybody. Of the polls of ``who`` no more than ``MOST_WAITING`` wait at once, and the others
-        are answered with what there is.
+        Each change wakes everybody, but an ``agent`` where it is for agents. Of the polls of ``who`` no more than
+        ``MOST_WAITING`` wait at once, and the others are answered with what there is.
 
         Returns:
             The last answer.
@@ -65,7 +105,7 @@ class Changes:
         """
         deadline = asyncio.get_running_loop().time() + wait_seconds
         while True:
-            bell = self._current()  # taken before asking, so that no ring in between is missed
+            rung = self._take(self._agents if agent else self._all)  # before asking, so that no ring is missed
             if await gone():
                 raise ClientGone
             answer = await asyncio.to_thread(ask)
@@ -74,22 +114,33 @@ class Changes:
                 return answer
             self._waiting[who] += 1
             try:
-                await self._wait(bell, remaining)
+                await _wait(rung, remaining)
+                if agent:
+                    await self._have_turn()
             finally:
                 self._waiting[who] -= 1
 
-    def _current(self) -> asyncio.Event:
+    async def _have_turn(self) -> None:
+        """Return once little else is served; in the order of asking."""
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            latest = loop.time() + LONGEST_TURN_SECONDS
+            while self._requests - self.waiting >= MOST_SERVED and loop.time() < latest and not self._stopped:
+                await asyncio.sleep(LOOK_SECONDS)
+
+    def _take(self, bell: Bell) -> asyncio.Event:
         self._loop = asyncio.get_running_loop()
-        return self._bell
+        return bell.take()
 
-    @staticmethod
-    async def _wait(bell: asyncio.Event, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await bell.wait()
-        except TimeoutError:
-            pass
+    def _ring(self, for_agents: bool) -> None:
+        self._all.ring()
+        if for_agents:
+            self._agents.ring()
 
-    def _swap(self) -> None:
-        rung, self._bell = self._bell, asyncio.Event()
-        rung.set()
+
+async def _wait(rung: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await rung.wait()
+    except TimeoutError:
+        pass

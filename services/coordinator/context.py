@@ -3,15 +3,12 @@
 Handlers ask for one ``Context`` and for a ``principal``; nothing else is injected.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-import structlog
 from fastapi import Depends, Header, Request
 
 from services.coordinator.admission import Admission, Arrival
@@ -50,19 +47,13 @@ from services.coordinator.updates import UpdateDesk
 from services.coordinator.uploads import Uploads
 from services.coordinator.work import WorkDesk
 from shared.access import require_writable
-from shared.errors import DigestMismatch, ProtocolVersionMismatch, StorageFull, StorageReadOnly, about
+from shared.errors import DigestMismatch, ProtocolVersionMismatch, about
 from shared.folders import owned
-from shared.logs import DiskLog
 from shared.metrics import process_registry
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PROTOCOL_FIELD, PROTOCOL_VERSION
 from shared.protocol.rounds import RunState
 from shared.release import release_told
-
-RECONCILE_SECONDS = 1.0
-FORGET_SECONDS = 10.0
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -179,47 +170,6 @@ def _resume(store: Store, now: float, settings: Settings, tokens: Tokens) -> Non
                 # A lease that was over would have been taken back by the reconciler: what is leased here was live.
                 if job.state is JobState.LEASED:
                     tx.renew_job(job, expires_at=now + settings.lease_seconds, renewed_at=job.renewed_at)
-
-
-@asynccontextmanager
-async def reconciling(context: Context) -> AsyncIterator[None]:
-    """Reconcile at start, after every change and every second, until the block ends, and with it the last pass."""
-    # A thread goes on when its task is cancelled. This one is waited for where nothing can be cancelled, because a
-    # pass that outlived its coordinator would write into a folder that the next one owns.
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        task = asyncio.create_task(_reconcile_forever(context, thread))
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-async def _reconcile_forever(context: Context, thread: Executor) -> None:
-    loop = asyncio.get_running_loop()
-    forgot_at, disk = loop.time(), DiskLog()
-    while True:
-        waiting = asyncio.create_task(context.changes.wait(RECONCILE_SECONDS))
-        await asyncio.sleep(0)  # the waiter takes its bell before the work begins, so that no ring is missed
-        began, well = loop.time(), False
-        try:
-            well = await loop.run_in_executor(thread, context.rounds.reconcile)
-            await loop.run_in_executor(thread, context.token_log.catch_up)
-            if loop.time() > forgot_at + FORGET_SECONDS:
-                await loop.run_in_executor(thread, context.admission.forget)
-                await loop.run_in_executor(thread, context.forget_partial_uploads)
-                await loop.run_in_executor(thread, context.retention.collect_next)
-                forgot_at = loop.time()
-            disk(None)
-        except (StorageFull, StorageReadOnly) as error:
-            disk(error)
-            well = False
-        except Exception:
-            # One bad pass (a locked database) must not end all passes; the next one is a second away.
-            log.exception("reconcile.crashed")
-            well = False
-        context.metrics.reconciled(loop.time() - began, well=well)
-        await waiting
 
 
 async def get_context(request: Request) -> Context:

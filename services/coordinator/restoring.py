@@ -81,7 +81,7 @@ def _put_back(folder: Path, backup: Backup, data_dir: Path, now: float) -> list[
             copy(folder / each.name, data_dir / each.name, mode=each.mode)
     part = data_dir / f"{DATABASE}.part"
     copy(folder / DATABASE, part, mode=0o600)
-    store = open_store(part, lambda: now, lambda: None)
+    store = open_store(part, lambda: now, lambda **_: None)
     try:
         with store.write() as tx:
             paused = settle(tx, taken_at=backup.taken_at, now=now)

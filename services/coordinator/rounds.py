@@ -5,6 +5,7 @@ call may be the first after a restart. No HTTP, no torch.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -40,6 +41,18 @@ from shared.protocol.work import CotuneTask
 NONE: Mapping[str, str] = {}
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """What a pass over the runs has left: rounds whose sum is due, and whether all went ``well``.
+
+    no_storage: why something could not be stored; what could be done without it was.
+    """
+
+    closing: Sequence[Round]
+    well: bool
+    no_storage: StorageFull | StorageReadOnly | None = None
 
 
 class RoundEngine:
@@ -120,19 +133,28 @@ class RoundEngine:
     # --- the reconciler -----------------------------------------------------------------------------------------
 
     def reconcile(self) -> bool:
-        """Do whatever the running runs lack now; safe to call at any time, and twice. Return whether all went well.
+        """Do whatever the running runs lack now, sums included; safe to call at any time, and twice.
+
+        Returns:
+            Whether all went well.
 
         Raises:
             StorageFull, StorageReadOnly: the disk takes nothing more; what could be done without it was.
         """
-        well, no_storage = True, None
+        advanced = self.advance()
+        added = [self.add_up(closing) for closing in advanced.closing]
+        if advanced.no_storage is not None:
+            raise advanced.no_storage
+        return all(added) and advanced.well
+
+    def advance(self) -> Advanced:
+        """Do whatever the running runs lack now but for the sums, which take long, and tell which of these are due."""
+        well, closing, no_storage = True, [], None
         with self._store.read() as tx:
             running = tx.runs(states=(RunState.RUNNING,))
         for run in running:
             try:
-                closing = self._reconcile_run(run.id)
-                if closing is not None:
-                    self._aggregate(run.id, closing)
+                current = self._reconcile_run(run.id)
             except VersionConflict:
                 log.info("reconcile.again", run_id=run.id)  # somebody was faster; the next pass sees what they did
             except (StorageFull, StorageReadOnly) as error:
@@ -141,10 +163,30 @@ class RoundEngine:
                 # A fault in one run must not stop the others; the next pass tries again.
                 log.exception("reconcile.failed", run_id=run.id)
                 well = False
-        if no_storage is not None:
-            raise no_storage
+            else:
+                closing += [] if current is None else [current]
         self._forget()
-        return well
+        return Advanced(tuple(closing), well, no_storage)
+
+    def add_up(self, closing: Round) -> bool:
+        """Make one aggregate of a round's updates, outside any transaction; it counts if the round is as it was.
+
+        Returns:
+            Whether all went well; else the round is told again by ``advance``.
+
+        Raises:
+            StorageFull, StorageReadOnly: the disk takes nothing more.
+        """
+        try:
+            self._aggregate(closing.run_id, closing)
+        except VersionConflict:
+            log.info("reconcile.again", run_id=closing.run_id)
+        except (StorageFull, StorageReadOnly):
+            raise
+        except Exception:
+            log.exception("reconcile.failed", run_id=closing.run_id)
+            return False
+        return True
 
     def _reconcile_run(self, run_id: str) -> Round | None:
         """Advance one run, and return its round if that is to be aggregated now."""
@@ -177,12 +219,11 @@ class RoundEngine:
             return None
 
     def _aggregate(self, run_id: str, closing: Round) -> None:
-        """Make one aggregate of a round's updates, outside any transaction; it counts if the round is as it was."""
         try:
             if closing.state is RoundState.UNMASKING:
                 self._unmask(run_id, closing)
             else:
-                self._add_up(run_id, closing)
+                self._mean(run_id, closing)
         except (BlobMissing, BlobCorrupt, ValuesNotFinite, ShareInvalid, SumImplausible, MeanTooCoarse) as error:
             event = RoundEvent.REFUSE if isinstance(error, SumImplausible) else RoundEvent.ABORT
             with self._store.write() as tx:
@@ -191,7 +232,7 @@ class RoundEngine:
                 reason = f"{error.code}: {error}"
                 came_to_nothing(tx, tx.run(run_id), closing, event, reason, now=self._clock())
 
-    def _add_up(self, run_id: str, closing: Round) -> None:
+    def _mean(self, run_id: str, closing: Round) -> None:
         """Aggregate readable updates."""
         with self._store.read() as tx:
             run = tx.run(run_id)

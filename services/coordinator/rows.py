@@ -36,7 +36,7 @@ class Versioned(Protocol):
 class Rows:
     """The rows of one transaction; ``changed`` says whether it has changed something that somebody may wait for.
 
-    ``audited`` are the audit lines that it has written.
+    ``for_agents`` says whether agents may, and ``audited`` are the audit lines that it has written.
     """
 
     def __init__(self, connection: sa.Connection, clock: Callable[[], float]) -> None:
@@ -44,6 +44,7 @@ class Rows:
         self._connection = connection
         self._clock = clock
         self.changed = False
+        self.for_agents = False
         self.audited: list[AuditEntry] = []
 
     def now(self) -> float:

@@ -16,7 +16,8 @@ from services.coordinator.app import by_port, create_app, create_work_app
 from services.coordinator.certificates import serving_tls
 from services.coordinator.changes import Changes
 from services.coordinator.connections import connecting
-from services.coordinator.context import open_context, reconciling
+from services.coordinator.context import open_context
+from services.coordinator.reconciling import reconciling
 from services.coordinator.settings import Settings
 from services.coordinator.tokens import TokenFile
 from shared.configuration import read_settings

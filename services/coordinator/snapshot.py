@@ -40,7 +40,7 @@ def snapshot(database: Path, into: Path, *, federation: str) -> tuple[AuditHead,
 
 def _tidied(raw: Path, *, federation: str) -> tuple[AuditHead, set[str]]:
     """Delete from a copy what no backup is to hold, and return its log's head and the digests that it names."""
-    store = open_store(raw, lambda: 0.0, lambda: None)
+    store = open_store(raw, lambda: 0.0, lambda **_: None)
     try:
         with store.write() as tx:
             for run in tx.runs():

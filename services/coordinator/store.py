@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 import structlog
@@ -28,10 +28,18 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
+class Notify(Protocol):
+    """Told of every commit that changed something."""
+
+    def __call__(self, *, for_agents: bool) -> None:
+        """``for_agents`` says whether something else may be wanted of agents now."""
+        ...
+
+
 class SqlStore:
     """Transactions on the coordinator's database."""
 
-    def __init__(self, engine: sa.Engine, clock: Callable[[], float], notify: Callable[[], None]) -> None:
+    def __init__(self, engine: sa.Engine, clock: Callable[[], float], notify: Notify) -> None:
         """``clock`` gives the seconds since 1970; ``notify`` is called after every commit that changed something."""
         self._engine = engine
         self._clock = clock
@@ -63,14 +71,14 @@ class SqlStore:
         for entry in rows.audited:
             log.info(entry.action, **_who_and_what(entry))
         if rows.changed:
-            self._notify()
+            self._notify(for_agents=rows.for_agents)
 
     def close(self) -> None:
         """Close the database's connections."""
         self._engine.dispose()
 
 
-def open_store(path: Path, clock: Callable[[], float], notify: Callable[[], None]) -> SqlStore:
+def open_store(path: Path, clock: Callable[[], float], notify: Notify) -> SqlStore:
     """Open the SQLite database at ``path``, made or migrated to the newest schema.
 
     Raises:

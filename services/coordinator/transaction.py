@@ -99,6 +99,7 @@ class Transaction:
         changed = replace(run, **changes)
         if event is not None:
             changed = replace(changed, state=advance(RUN_TRANSITIONS, run.state, event, f"run {run.id}"))
+            self._rows.for_agents = True
             self._rows.log(run.id, None, f"run.{changed.state}", actor, detail or {})
         self._rows.swap(schema.runs, run, _row(changed), schema.runs.c.id == run.id)
         return replace(changed, version=run.version + 1)
@@ -128,6 +129,7 @@ class Transaction:
 
     def insert_round(self, opened: Round, *, actor: str) -> None:
         """Add a round."""
+        self._rows.for_agents = True
         self._rows.write(schema.rounds.insert().values(_row(opened)))
         self._rows.log(
             opened.run_id, opened.number, f"round.{opened.state}", actor, {"slm_adapter": opened.slm_adapter}
@@ -155,6 +157,7 @@ class Transaction:
             # A round that opens again after an attempt has waited for its agents since it first opened.
             since = {state.value: self._rows.now()} if state is not RoundState.OPEN else {}
             changed = replace(changed, state=state, entered={**current.entered, **since})
+            self._rows.for_agents = True
             self._rows.log(current.run_id, current.number, f"round.{state}", actor, detail or {})
         # What ``count`` counts may have grown since the round was read.
         values = {name: value for name, value in _row(changed).items() if name not in {"refused", "late"}}

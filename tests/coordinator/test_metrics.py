@@ -12,8 +12,11 @@ from prometheus_client import CollectorRegistry
 
 from bench.federation import ManualClock
 from services.coordinator.app import create_app, create_work_app
-from services.coordinator.context import Context, reconciling
+from services.coordinator.changes import Changes
+from services.coordinator.context import Context
 from services.coordinator.metrics import Metrics
+from services.coordinator.reconciling import reconciling
+from services.coordinator.rounds import Advanced
 from services.coordinator.routes.measuring import Measuring
 from services.coordinator.store_metrics import MOST_RUNS
 from shared.protocol.terms import CohortTerms
@@ -226,13 +229,13 @@ async def test_passes_of_the_reconciler_are_counted_and_so_are_their_faults(cont
         def __init__(self) -> None:
             self.done = 0
 
-        def reconcile(self) -> bool:
+        def advance(self) -> Advanced:
             """Do a pass."""
             self.done += 1
             context.changes.ring()
             if self.done == 2:
                 raise OSError("no room")
-            return self.done > 2
+            return Advanced((), well=self.done > 2)
 
     engine = Engine()
     async with reconciling(replace(context, rounds=engine)):
@@ -259,7 +262,7 @@ async def test_measuring_passes_every_piece_on_as_it_comes() -> None:
         if "body" in message:
             passed.append(f"sent {message['body'].decode()}")
 
-    measuring = Measuring(app, metrics=Metrics(CollectorRegistry(), waiting=lambda: 0))
+    measuring = Measuring(app, metrics=Metrics(CollectorRegistry(), waiting=lambda: 0), changes=Changes())
     await measuring({"type": "http", "method": "GET"}, None, send)
     assert passed == ["made one", "sent one", "made two", "sent two"]
 
@@ -272,7 +275,7 @@ async def test_measuring_leaves_alone_what_is_no_request() -> None:
         seen.append(scope["type"])
 
     metrics = Metrics(CollectorRegistry(), waiting=lambda: 0)
-    await Measuring(app, metrics=metrics)({"type": "lifespan"}, None, None)
+    await Measuring(app, metrics=metrics, changes=Changes())({"type": "lifespan"}, None, None)
     assert seen == ["lifespan"]
     assert values(metrics.text().decode(), "fedcollm_http_requests_total") == {}
 

@@ -10,7 +10,10 @@ import pytest
 
 from bench.federation import Federation, ManualClock, open_federation
 from bench.no_op import InProcess, NoOpTrainer
-from services.coordinator.context import Context, reconciling
+from services.coordinator.context import Context
+from services.coordinator.reconciling import reconciling
+from services.coordinator.records import Round
+from services.coordinator.rounds import Advanced
 from services.coordinator.store import SqlStore
 from services.coordinator.transaction import Transaction
 from shared.errors import LeaseLost, RequestReplayed, StoreBusy
@@ -246,13 +249,14 @@ class Reconciler:
         self._loop = asyncio.get_running_loop()
         self._ring = ring
 
-    def reconcile(self) -> None:
+    def advance(self) -> Advanced:
         """Fail twice, then work."""
         self.passes += 1
         self._ring()
         if self.passes < 3:
             raise ZeroDivisionError
         self._loop.call_soon_threadsafe(self.enough.set)
+        return Advanced((), well=True)
 
 
 async def test_the_reconciler_survives_an_exception(context: Context) -> None:
@@ -277,7 +281,7 @@ async def test_the_reconciler_ends_with_its_coordinator(context: Context) -> Non
 
 async def test_what_has_come_is_forgotten_in_time(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nonces of requests that are refused for their age by now do not stay for ever."""
-    monkeypatch.setattr("services.coordinator.context.FORGET_SECONDS", -1.0)
+    monkeypatch.setattr("services.coordinator.reconciling.FORGET_SECONDS", -1.0)
     nonces = context.admission._nonces
     nonces.remember("ada", "0123456789abcdef", until=0.0)
     async with reconciling(context), asyncio.timeout(5):
@@ -290,23 +294,28 @@ async def test_what_has_come_is_forgotten_in_time(context: Context, monkeypatch:
                 break
 
 
-class LongPass:
-    """Reconciles until it is overtaken by the end of its coordinator, or is not for a while."""
+class LongSum:
+    """Adds up until it is overtaken by the end of its coordinator, or is not for a while."""
 
     def __init__(self) -> None:
         self.began, self.closed, self.ended = threading.Event(), threading.Event(), threading.Event()
         self.overtaken = False
 
-    def reconcile(self) -> None:
+    def advance(self) -> Advanced:
+        """Find a sum that is due."""
+        return Advanced((Round("run", 1, "", "", entered={}),), well=True)
+
+    def add_up(self, _: Round) -> bool:
         """Work on a folder that must not be given up meanwhile."""
         self.began.set()
         self.overtaken = self.closed.wait(0.2)
         self.ended.set()
+        return True
 
 
-async def test_a_coordinator_that_is_stopped_ends_its_pass_first(context: Context) -> None:
+async def test_a_coordinator_that_is_stopped_ends_its_sum_first(context: Context) -> None:
     """Ctrl-C in the middle of an aggregation: the folder is given up when the thread is done with it, not before."""
-    engine = LongPass()
+    engine = LongSum()
 
     async def serve() -> None:
         try:

@@ -45,7 +45,7 @@ async def test_nobody_waits_for_a_coordinator_that_stops(context: Context) -> No
         last = (await http.get(f"/v1/runs/{RUN}/events")).json()["last"]
         poll = f"/v1/runs/{RUN}/events?after={last}&wait_seconds=25"
         waiting = asyncio.create_task(http.get(poll))
-        while not context.changes._bell._waiters:
+        while not context.changes.waiting:
             await asyncio.sleep(0)
         context.changes.stop()
         for answer in (await waiting, await http.get(poll)):

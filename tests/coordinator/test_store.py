@@ -1,5 +1,5 @@
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from bench.federation import ManualClock
 from services.coordinator import schema
 from services.coordinator.records import Blob, Job, JobState, Round, Run, Update
 from services.coordinator.store import SqlStore, migrations, newest_version, open_store
+from services.coordinator.transaction import Transaction
 from shared.errors import IllegalTransition, NotFound, StorageFull, VersionConflict
 from shared.protocol.digests import digest_of
-from shared.protocol.messages import RoundScores
+from shared.protocol.messages import PublishedAdapter, RoundScores
 from shared.protocol.rounds import RoundEvent, RoundState, RunEvent, RunState
 from shared.protocol.work import PrepareTask
 from tests.support.federations import score, terms_of
@@ -30,10 +31,12 @@ class Bell:
 
     def __init__(self) -> None:
         self.rings = 0
+        self.for_agents = 0
 
-    def __call__(self) -> None:
+    def __call__(self, *, for_agents: bool) -> None:
         """Ring."""
         self.rings += 1
+        self.for_agents += for_agents
 
 
 @pytest.fixture
@@ -234,6 +237,29 @@ def test_the_bell_rings_after_a_commit_that_changed_something_only(store: SqlSto
         tx.note("run", None, "kind", "ada", {})
         raise ZeroDivisionError
     assert bell.rings == rung + 1
+
+
+def test_agents_are_woken_by_what_may_be_for_them(store: SqlStore, bell: Bell) -> None:
+    """Rounds and runs that go on, and the adapter to hold; not by another agent that is ready, of whom there are many."""
+    with store.write() as tx:
+        tx.insert_blob(Blob(DIGEST, 1, ""))
+    chosen = PublishedAdapter(run_id="run", round=1, digest=DIGEST)
+    changes: dict[str, Callable[[Transaction], object]] = {
+        "another is ready": lambda tx: tx.change_round(tx.round("run", 1), actor="ada", accepted=1),
+        "work is done": lambda tx: tx.insert_job(Job("job", "run", 1, PrepareTask(), created_at=1.0)),
+        "a stage": lambda tx: tx.change_round(tx.round("run", 1), RoundEvent.GATHER, actor="coordinator"),
+        "the run": lambda tx: tx.change_run(tx.run("run"), RunEvent.START, actor="operator"),
+        "a round": lambda tx: tx.insert_round(replace(ROUND, number=2), actor="coordinator"),
+        "the adapter": lambda tx: tx.adapters.pin(chosen, actor="operator"),
+        "none of them": lambda tx: tx.adapters.pin(None, actor="operator"),
+    }
+    woken = {}
+    for name, change in changes.items():
+        before = bell.for_agents
+        with store.write() as tx:
+            change(tx)
+        woken[name] = bell.for_agents > before
+    assert [name for name, heard in woken.items() if not heard] == ["another is ready", "work is done"]
 
 
 def test_a_reader_sees_one_moment(store: SqlStore) -> None:

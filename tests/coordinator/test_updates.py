@@ -290,9 +290,9 @@ async def test_an_agent_whose_updates_are_refused_again_and_again_does_not_fill_
     begin(context)
     for _ in range(20):
         assert_problem(await send(context, adapter(1.0)[:-4]), 400, "blob_truncated")
-    bell = context.changes._current()
+    bell = context.changes._all.take()
     assert_problem(await send(context, adapter(1.0)[:-4]), 400, "blob_truncated")
-    assert context.changes._current() is bell
+    assert context.changes._all.take() is bell
     assert_problem(await send(context, adapter(1.0)[:-4], "bob"), 400, "blob_truncated")
     submit(context, "ada")
     submit(context, "bob")

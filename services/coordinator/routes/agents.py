@@ -80,6 +80,7 @@ async def get_wanted(
             ),
             wait_seconds=wait_seconds,
             gone=connection.is_disconnected,
+            agent=True,
         )
         context.presence.agent_is_told(agent.name, wanted)
     told = {"audit": await asyncio.to_thread(context.audit.head), "second_at": context.presence.second_at(agent.name)}

@@ -7,6 +7,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.coordinator.changes import Changes
 from services.coordinator.metrics import Metrics
 
 NO_ROUTE = "none"
@@ -15,9 +16,10 @@ NO_ROUTE = "none"
 class Measuring:
     """An ASGI app around another one, whose requests are told to ``Metrics`` when they are over."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, changes: Changes) -> None:
         self._app = app
         self._metrics = metrics
+        self._changes = changes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -43,7 +45,8 @@ class Measuring:
 
         began = time.perf_counter()
         try:
-            await self._app(scope, receive_counted, send_counted)
+            with self._changes.serving():
+                await self._app(scope, receive_counted, send_counted)
         finally:
             self._metrics.answered(
                 route=getattr(scope.get("route"), "path", NO_ROUTE),
