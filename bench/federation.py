@@ -162,13 +162,21 @@ def known_tokens() -> KnownTokens:
     return KnownTokens({role: TokenEntry.of(token_of(role), role, not_after=ends) for role in TOKEN_ROLES})
 
 
-def admit(context: Context, agents: Iterable[str], clock: ManualClock) -> None:
+def admit(
+    context: Context,
+    agents: Iterable[str],
+    clock: Callable[[], float],
+    *,
+    federation: str = FEDERATION,
+    operator_key: IdentityKey | None = None,
+) -> None:
     """Make agents members, as if they had enrolled and the operator had approved them."""
+    operator_key = operator_key or key_of("operator")
     with context.store.write() as tx:
         known = {member.name for member in tx.members.all()}
         for name in sorted(set(agents) - known):
             certificate = MembershipCertificate(
-                federation=FEDERATION, name=name, key=key_of(name).public, not_after=NOT_AFTER
+                federation=federation, name=name, key=key_of(name).public, not_after=NOT_AFTER
             )
             member = Member(
                 name,
@@ -177,7 +185,7 @@ def admit(context: Context, agents: Iterable[str], clock: ManualClock) -> None:
                 state=MemberState.APPROVED,
                 key=certificate.key,
                 not_after=certificate.not_after,
-                signature=key_of("operator").sign(CERTIFICATE, certificate),
+                signature=operator_key.sign(CERTIFICATE, certificate),
             )
             tx.members.insert(member, actor="operator")
 

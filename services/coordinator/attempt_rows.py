@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.coordinator import schema
+from services.coordinator.member_rows import is_former
 from services.coordinator.records import Attempt, Round
 from services.coordinator.rows import Rows
 from shared.protocol.rounds import STAGES, RoundState
@@ -27,6 +28,14 @@ class AttemptRows:
         table = schema.ready.c
         query = sa.select(table.agent).where(*self._of_round(schema.ready, current), table.barred.is_(None))
         return [row["agent"] for row in self._rows.all(query.order_by(table.agent))]
+
+    def ready_but_gone(self, current: Round) -> list[str]:
+        """Return who of those that are ready may take part in nothing any more, by name."""
+        table = schema.ready.c
+        of_member = schema.members.c.name == table.agent
+        query = sa.select(table.agent).join(schema.members, of_member).where(*self._of_round(schema.ready, current))
+        query = query.where(table.barred.is_(None), is_former(self._rows.now())).order_by(table.agent)
+        return [row["agent"] for row in self._rows.all(query)]
 
     def is_ready(self, current: Round, agent: str) -> bool:
         """Return whether an agent has said that it is ready, or is barred from the round."""
@@ -59,9 +68,21 @@ class AttemptRows:
         where = (*self._of_round(table, current), table.c.number == current.attempt)
         return [_attempt(row) for row in self._rows.all(sa.select(table).where(*where).order_by(table.c.group))]
 
+    def of_agent(self, current: Round, agent: str) -> Attempt | None:
+        """Return the attempt of an agent's group, of those that are going on in a round; None where it is in none."""
+        table, ready = schema.attempts, schema.ready
+        of_group = (table.c.run_id == ready.c.run_id) & (table.c.round == ready.c.round)
+        query = sa.select(table).join(ready, of_group & (table.c.group == ready.c.group))
+        query = query.where(*self._of_round(ready, current), ready.c.agent == agent, table.c.number == current.attempt)
+        row = self._rows.first(query)
+        return None if row is None else _attempt(row)
+
     def insert(self, attempt: Attempt) -> None:
-        """Add an attempt."""
+        """Add an attempt of agents that are ready."""
         self._rows.write(schema.attempts.insert().values(_values(attempt)))
+        ready = schema.ready
+        members = (ready.c.run_id == attempt.run_id, ready.c.round == attempt.round, ready.c.agent.in_(attempt.members))
+        self._rows.write(ready.update().where(*members).values(group=attempt.group))
 
     def change(self, attempt: Attempt, **changes: Any) -> Attempt:  # noqa: ANN401 - columns differ in type
         """Change an attempt; whoever does that has changed its round by compare-and-swap."""
@@ -103,6 +124,12 @@ class AttemptRows:
         """Return who has sent something at a stage of the attempt that is going on."""
         query = sa.select(schema.attempt_messages.c.agent).where(*self._at_stage(current, stage))
         return {row["agent"] for row in self._rows.all(query)}
+
+    def have_sent(self, current: Round, stage: str, agents: Collection[str]) -> bool:
+        """Return whether all of these have sent something at a stage of the attempt that is going on."""
+        sent = schema.attempt_messages.c.agent.in_(agents)
+        query = sa.select(sa.func.count()).select_from(schema.attempt_messages)
+        return bool(self._rows.value(query.where(*self._at_stage(current, stage), sent)) == len(agents))
 
     def add_message(self, current: Round, stage: str, agent: str, body: str) -> None:
         """Keep a message; nobody waits for one alone, so no bell is rung."""

@@ -7,6 +7,7 @@ The same message again changes nothing; another one for the same stage is a conf
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 from services.coordinator.blobs import IncomingBlob
 from services.coordinator.ports import Blobs, Clock, Store
@@ -221,8 +222,10 @@ class AttemptDesk:
             attempt = _attempt_of(tx, current, agent, place, stage)
             check(tx, attempt)
             tx.attempts.add_message(current, stage, agent, body)
-            senders = tx.attempts.senders(current, stage)
-            if all(name in senders for each in tx.attempts.of(current) for name in expected(each, stage)):
+            # Its own group first: most messages complete none, and a round may have many.
+            if _is_complete(tx, current, attempt) and all(
+                _is_complete(tx, current, each) for each in tx.attempts.of(current)
+            ):
                 # Whoever completes a stage closes it; where that must wait, as for a run that is paused, and for the
                 # sum itself, the reconciler is woken.
                 tx.wake()
@@ -259,9 +262,10 @@ def summons_of(tx: Transaction, current: Round, agent: str, *, federation: str) 
     """Return what an agent is summoned for in a round that is in an attempt; None where nothing is wanted of it."""
     if current.state not in STAGES:
         return None
-    attempts = tx.attempts.of(current)
-    attempt = next((each for each in attempts if agent in expected(each, current.state)), None)
-    if attempt is None or tx.attempts.message(current, current.attempt, current.state, agent) is not None:
+    attempt = tx.attempts.of_agent(current, agent)
+    if attempt is None or agent not in expected(attempt, current.state):
+        return None
+    if tx.attempts.message(current, current.attempt, current.state, agent) is not None:
         return None
     place = AttemptPlace(run_id=current.run_id, round=current.number, attempt=current.attempt)
     summons: Summons
@@ -271,8 +275,7 @@ def summons_of(tx: Transaction, current: Round, agent: str, *, federation: str) 
         case RoundState.SHARES:
             if unshown(tx, attempt):
                 return None  # it ends, and the next one begins without them
-            members = tuple(_enlisted(tx, advert, federation) for advert in _roster(attempt).adverts)
-            summons = SharesWanted(place=place, members=members)
+            summons = SharesWanted(place=place, members=_enlisted(tx, _roster(attempt), federation))
         case RoundState.MASKED:
             others = [dealer for dealer in attempt.dealers or () if dealer != agent]
             summons = MaskedWanted(place=place, sealed=tx.attempts.sealed_for(current, agent, others))
@@ -285,10 +288,21 @@ def summons_of(tx: Transaction, current: Round, agent: str, *, federation: str) 
     return summons
 
 
-def _enlisted(tx: Transaction, advert: Advert, federation: str) -> Enlisted:
-    return Enlisted(advert=advert, membership=certificate_of(tx.members.get(advert.keys.agent), federation))
+def _is_complete(tx: Transaction, current: Round, attempt: Attempt) -> bool:
+    """Return whether all have answered that a stage of one group's attempt waits for."""
+    return tx.attempts.have_sent(current, current.state, expected(attempt, current.state))
 
 
+def _enlisted(tx: Transaction, roster: Roster, federation: str) -> tuple[Enlisted, ...]:
+    members = {member.name: member for member in tx.members.named(roster.holders)}
+    return tuple(
+        Enlisted(advert=advert, membership=certificate_of(members[advert.keys.agent], federation))
+        for advert in roster.adverts
+    )
+
+
+# Everybody in a group is shown everybody's: each is put together, and checked, once.
+@lru_cache(maxsize=2048)
 def certificate_of(member: Member, federation: str) -> SignedCertificate:
     """Return the certificate of a member that is approved."""
     assert member.key is not None  # noqa: S101 - our own invariants: who is approved has one
@@ -322,9 +336,9 @@ def _attempt_of(tx: Transaction, current: Round, agent: str, place: AttemptPlace
         raise _over(
             f"the stage {stage} of attempt {place.attempt} of round {place.round} of run {place.run_id}", current
         )
-    for attempt in tx.attempts.of(current):
-        if agent in expected(attempt, stage):
-            return attempt
+    attempt = tx.attempts.of_agent(current, agent)
+    if attempt is not None and agent in expected(attempt, stage):
+        return attempt
     raise NotFound(f"attempt {place.attempt} of round {place.round} of run {place.run_id} does not wait for {agent}")
 
 

@@ -71,7 +71,7 @@ class Changes:
     def ring(self, *, for_agents: bool = False) -> None:
         """Wake everybody who waits now, agents only where it is for them."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._ring, for_agents)
+            self._loop.call_soon_threadsafe(self._ring_all if for_agents else self._all.ring)
 
     def stop(self) -> None:
         """End every poll, from now on, with what there is: whoever waits asks again, and finds the next server."""
@@ -125,17 +125,19 @@ class Changes:
         loop = asyncio.get_running_loop()
         async with self._turn:
             latest = loop.time() + LONGEST_TURN_SECONDS
-            while self._requests - self.waiting >= MOST_SERVED and loop.time() < latest and not self._stopped:
+            while self._is_busy() and loop.time() < latest:  # noqa: ASYNC110 - a bell for each costs more
                 await asyncio.sleep(LOOK_SECONDS)
+
+    def _is_busy(self) -> bool:
+        return self._requests - self.waiting >= MOST_SERVED and not self._stopped
 
     def _take(self, bell: Bell) -> asyncio.Event:
         self._loop = asyncio.get_running_loop()
         return bell.take()
 
-    def _ring(self, for_agents: bool) -> None:
+    def _ring_all(self) -> None:
         self._all.ring()
-        if for_agents:
-            self._agents.ring()
+        self._agents.ring()
 
 
 async def _wait(rung: asyncio.Event, seconds: float) -> None:

@@ -11,6 +11,9 @@ from services.coordinator.rows import Rows
 from shared.errors import NotFound
 from shared.protocol.membership import MemberState
 
+# Asked with every request of an agent's, and building it takes as long as running it.
+_BY_NAME = sa.select(schema.members).where(schema.members.c.name == sa.bindparam("name"))
+
 
 class MemberRows:
     """Members inside one transaction."""
@@ -20,10 +23,16 @@ class MemberRows:
 
     def get(self, name: str) -> Member:
         """Return a member, or raise NotFound."""
-        member = self._first(schema.members.c.name == name)
+        row = self._rows.first(_BY_NAME, name=name)
+        member = None if row is None else _member(row)
         if member is None:
             raise NotFound(f"this federation has no agent {name!r}: list the agents to see which there are")
         return member
+
+    def named(self, names: Collection[str]) -> list[Member]:
+        """Return the members of these names, by name."""
+        query = sa.select(schema.members).where(schema.members.c.name.in_(names)).order_by(schema.members.c.name)
+        return [_member(row) for row in self._rows.all(query)]
 
     def by_invitation(self, digest: str) -> Member | None:
         """Return who was invited by the token with this digest, if anybody was."""
@@ -47,16 +56,14 @@ class MemberRows:
         return names
 
     def current(self) -> list[str]:
-        """Return who may take part now, by name: approved, until a time that is not over."""
-        table = schema.members.c
-        query = sa.select(table.name).where(table.state == MemberState.APPROVED, table.not_after >= self._rows.now())
-        return [row["name"] for row in self._rows.all(query.order_by(table.name))]
+        """Return who may take part now, by name."""
+        query = sa.select(schema.members.c.name).where(sa.not_(is_former(self._rows.now())))
+        return [row["name"] for row in self._rows.all(query.order_by(schema.members.c.name))]
 
     def former(self, names: Collection[str]) -> list[str]:
-        """Return who of these may take part in nothing any more: revoked, or approved until a time that is over."""
+        """Return who of these may take part in nothing any more, by name."""
         table = schema.members.c
-        over = sa.or_(table.state != MemberState.APPROVED, table.not_after < self._rows.now())
-        query = sa.select(table.name).where(table.name.in_(names), over).order_by(table.name)
+        query = sa.select(table.name).where(table.name.in_(names), is_former(self._rows.now())).order_by(table.name)
         return [row["name"] for row in self._rows.all(query)]
 
     def insert(self, member: Member, *, actor: str) -> None:
@@ -78,6 +85,12 @@ class MemberRows:
     def _log(self, member: Member, actor: str, detail: Detail) -> None:
         # The key is in the line, because who was let in with which one is what an audit asks.
         self._rows.audit(actor, f"member.{member.state}", f"member/{member.name}", {"key": member.key, **detail})
+
+
+def is_former(now: float) -> sa.ColumnElement[bool]:
+    """Return the condition of being no member at ``now``: not approved, or until a time that is over."""
+    table = schema.members.c
+    return sa.or_(table.state != MemberState.APPROVED, table.not_after < now)
 
 
 def _member(row: sa.RowMapping) -> Member:

@@ -142,10 +142,10 @@ class RoundEngine:
             StorageFull, StorageReadOnly: the disk takes nothing more; what could be done without it was.
         """
         advanced = self.advance()
-        added = [self.add_up(closing) for closing in advanced.closing]
+        failed = [closing for closing in advanced.closing if not self.add_up(closing)]
         if advanced.no_storage is not None:
             raise advanced.no_storage
-        return all(added) and advanced.well
+        return advanced.well and not failed
 
     def advance(self) -> Advanced:
         """Do whatever the running runs lack now but for the sums, which take long, and tell which of these are due."""
@@ -315,7 +315,8 @@ def _is_needed_soon(tx: Transaction, current: Round, agent: str) -> bool:
     """Return whether an attempt goes on with an agent, which would miss its stages if it trained for another run."""
     if current.state not in STAGES:
         return False
-    return any(agent in expected(attempt, current.state) for attempt in tx.attempts.of(current))
+    attempt = tx.attempts.of_agent(current, agent)
+    return attempt is not None and agent in expected(attempt, current.state)
 
 
 def _assignment(run: Run, current: Round, *, federation: str) -> Assignment:

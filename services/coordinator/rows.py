@@ -51,9 +51,9 @@ class Rows:
         """Return the seconds since 1970."""
         return self._clock()
 
-    def first(self, query: sa.Select[Any]) -> sa.RowMapping | None:
-        """Return the first row of a query's, if there is one."""
-        return self._connection.execute(query).mappings().first()
+    def first(self, query: sa.Select[Any], **values: str | int) -> sa.RowMapping | None:
+        """Return the first row of a query's, if there is one; ``values`` are those of its parameters."""
+        return self._connection.execute(query, values).mappings().first()
 
     def all(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
         """Return the rows of a query."""

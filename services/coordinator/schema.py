@@ -82,6 +82,7 @@ ready = Table(
     Column("round", Integer, primary_key=True),
     Column("agent", String, primary_key=True),
     Column("barred", Text),
+    Column("group", Integer),
 )
 
 attempts = Table(

@@ -47,7 +47,7 @@ class Answers:
 
 def dismiss(tx: Transaction, current: Round) -> Round:
     """Forget that agents were ready that are no members any more: their messages would not come."""
-    former = tx.members.former(tx.attempts.ready(current))
+    former = tx.attempts.ready_but_gone(current)
     for agent in former:
         tx.attempts.remove_ready(current, agent)
     return tx.change_round(current, actor=SYSTEM, accepted=current.accepted - len(former)) if former else current

@@ -20,7 +20,7 @@ from tests.support.federations import terms_of
 @pytest.fixture
 def store(tmp_path: Path, clock: ManualClock) -> Iterator[SqlStore]:
     """A store with five entries in its audit log."""
-    opened = open_store(tmp_path / "coordinator.db", clock, lambda: None)
+    opened = open_store(tmp_path / "coordinator.db", clock, lambda **_: None)
     with opened.write() as tx:
         tx.insert_run(Run("run", terms_of(), created_at=1.0), actor="operator")
     for number in range(4):
@@ -72,7 +72,7 @@ def test_every_change_makes_the_chain_longer(store: SqlStore) -> None:
 
 def test_a_log_without_entries_has_a_head(tmp_path: Path, clock: ManualClock) -> None:
     """Its number is 0."""
-    empty = open_store(tmp_path / "empty.db", clock, lambda: None)
+    empty = open_store(tmp_path / "empty.db", clock, lambda **_: None)
     assert head_of(empty) == AuditHead(federation="clinics", seq=0, hash=NOTHING, at=0.0)
     check(empty, head_of(empty))
     empty.close()
@@ -149,7 +149,7 @@ def test_the_log_of_an_older_release_becomes_a_chain(tmp_path: Path, clock: Manu
             action,
             json.dumps({"name": "a run", "loss": 0.30000000000000004}),
         )
-    store = open_store(path, clock, lambda: None)
+    store = open_store(path, clock, lambda **_: None)
     check(store, head_of(store))
     assert [(entry.seq, entry.at, entry.action) for entry in entries_of(store)] == [
         (1, 1.1, "run.draft"),

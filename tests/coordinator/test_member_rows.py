@@ -20,7 +20,7 @@ ADA = Member("ada", created_at=1.0, changed_at=1.0, invitation=TOKEN, invitation
 @pytest.fixture
 def store(tmp_path: Path, clock: ManualClock) -> Iterator[SqlStore]:
     """A store with one member, who was invited."""
-    opened = open_store(tmp_path / "coordinator.db", clock, lambda: None)
+    opened = open_store(tmp_path / "coordinator.db", clock, lambda **_: None)
     with opened.write() as tx:
         tx.members.insert(ADA, actor="operator")
     yield opened

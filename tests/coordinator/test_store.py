@@ -1,5 +1,5 @@
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from bench.federation import ManualClock
 from services.coordinator import schema
 from services.coordinator.records import Blob, Job, JobState, Round, Run, Update
 from services.coordinator.store import SqlStore, migrations, newest_version, open_store
-from services.coordinator.transaction import Transaction
 from shared.errors import IllegalTransition, NotFound, StorageFull, VersionConflict
 from shared.protocol.digests import digest_of
 from shared.protocol.messages import PublishedAdapter, RoundScores
@@ -88,7 +87,7 @@ def test_a_second_start_migrates_nothing(store: SqlStore, tmp_path: Path, clock:
     """Opening a database that is up to date keeps what it holds."""
     with store.read() as tx:
         before = tx.run("run"), tx.round("run", 1)
-    again = open_store(tmp_path / "coordinator.db", clock, lambda: None)
+    again = open_store(tmp_path / "coordinator.db", clock, lambda **_: None)
     with again.read() as tx:
         assert (tx.run("run"), tx.round("run", 1)) == before
     again.close()
@@ -240,11 +239,11 @@ def test_the_bell_rings_after_a_commit_that_changed_something_only(store: SqlSto
 
 
 def test_agents_are_woken_by_what_may_be_for_them(store: SqlStore, bell: Bell) -> None:
-    """Rounds and runs that go on, and the adapter to hold; not by another agent that is ready, of whom there are many."""
+    """Rounds and runs that go on, and the adapter to hold; not by another agent that is ready: there are many."""
     with store.write() as tx:
         tx.insert_blob(Blob(DIGEST, 1, ""))
     chosen = PublishedAdapter(run_id="run", round=1, digest=DIGEST)
-    changes: dict[str, Callable[[Transaction], object]] = {
+    changes = {
         "another is ready": lambda tx: tx.change_round(tx.round("run", 1), actor="ada", accepted=1),
         "work is done": lambda tx: tx.insert_job(Job("job", "run", 1, PrepareTask(), created_at=1.0)),
         "a stage": lambda tx: tx.change_round(tx.round("run", 1), RoundEvent.GATHER, actor="coordinator"),
@@ -331,13 +330,13 @@ def test_runs_are_listed_newest_first(store: SqlStore) -> None:
 def test_a_database_that_is_up_to_date_is_not_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that alembic takes memory only after an upgrade; a database that is behind is brought up."""
     path = tmp_path / "coordinator.db"
-    open_store(path, lambda: 0.0, lambda: None).close()
+    open_store(path, lambda: 0.0, lambda **_: None).close()
     migrated: list[sa.Engine] = []
     monkeypatch.setattr("services.coordinator.store.migrate", migrated.append)
-    open_store(path, lambda: 0.0, lambda: None).close()
+    open_store(path, lambda: 0.0, lambda **_: None).close()
     assert migrated == []
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0006'")
-    open_store(path, lambda: 0.0, lambda: None).close()
+    open_store(path, lambda: 0.0, lambda **_: None).close()
     assert len(migrated) == 1
     assert newest_version() == ScriptDirectory.from_config(migrations()).get_current_head()
