@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo check docs fix test test-all bench-round bench-private bench-peers bench-demo screenshots clean
+.PHONY: help install demo check docs fix test test-all bench-round bench-private bench-peers bench-load bench-demo screenshots clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ bench-private: install ## figures of secure aggregation, beside Flower's
 
 bench-peers: install ## rounds, memory and crashes beside Flower and NVIDIA FLARE (80 minutes)
 	$(BIN)/python -m bench.peers
+
+bench-load: install ## a thousand agents against one coordinator (an hour and more)
+	$(BIN)/python -m bench.load --out runs/load
 
 bench-demo: install ## the demo task over eight seeds, with its controls
 	$(BIN)/python -m bench.paper bench/experiments/demo.toml --out runs/demo-report --jobs 2

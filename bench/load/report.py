@@ -94,18 +94,12 @@ def summary(measured: Measured) -> Summary:
 def told_after(measured: Measured) -> dict[tuple[int, int, str], list[float]]:
     """Return how long after it was due each agent was told of a stage, by round, attempt and message."""
     since: dict[tuple[int, int, str], float] = {}
-    attempt = 0
     for event in measured.events:
-        state = event.kind.removeprefix("round.")
-        if event.round is None:
-            continue
-        if state == RoundState.OPEN:
-            attempt = int(str(event.detail.get("attempt", 0)))
-        else:
-            attempt = int(str(event.detail.get("attempt", attempt)))
-        since[event.round, 0 if state == RoundState.OPEN else attempt, READY if state == RoundState.OPEN else state] = (
-            event.at
-        )
+        state, attempt = event.kind.removeprefix("round."), event.detail.get("attempt")
+        if event.round is not None and state == RoundState.OPEN and attempt is None:  # and not again, after an attempt
+            since[event.round, 0, READY] = event.at
+        elif event.round is not None and isinstance(attempt, int):
+            since[event.round, attempt, state] = event.at
     delays: dict[tuple[int, int, str], list[float]] = defaultdict(list)
     for seen in measured.seen:
         for told in seen.told:

@@ -15,6 +15,9 @@ from shared.protocol.rounds import RoundState
 
 # The one row of its table.
 PINNED = 1
+_PINNED = sa.select(schema.promotions.c.run_id, schema.promotions.c.round, schema.promotions.c.digest).where(
+    schema.promotions.c.id == PINNED
+)
 
 
 class AdapterRows:
@@ -38,8 +41,7 @@ class AdapterRows:
 
     def pinned(self) -> PublishedAdapter | None:
         """Return the adapter that an operator has chosen for the agents, if one has."""
-        table = schema.promotions.c
-        row = self._rows.first(sa.select(table.run_id, table.round, table.digest).where(table.id == PINNED))
+        row = self._rows.first(_PINNED)
         return None if row is None else PublishedAdapter.model_validate(dict(row))
 
     def pin(self, chosen: PublishedAdapter | None, *, actor: str) -> None:

@@ -7,12 +7,12 @@ import sqlalchemy as sa
 
 from services.coordinator import schema
 from services.coordinator.records import Detail, Member
-from services.coordinator.rows import Rows
+from services.coordinator.rows import Rows, by
 from shared.errors import NotFound
 from shared.protocol.membership import MemberState
 
-# Asked with every request of an agent's, and building it takes as long as running it.
-_BY_NAME = sa.select(schema.members).where(schema.members.c.name == sa.bindparam("name"))
+# Asked with every request of an agent's.
+_BY_NAME = sa.select(schema.members).where(by(schema.members.c.name))
 
 
 class MemberRows:

@@ -14,9 +14,14 @@ from services.coordinator.records import Detail
 from shared.errors import VersionConflict
 from shared.protocol.audit import NOTHING, AuditEntry, sealed
 
-# Both are run in every change, and cost as much to build as to run.
+# Both are run in every change, and cost as much to build as to run; so do others that are built once (``by``).
 _NEWEST = sa.select(schema.audit.c.seq, schema.audit.c.hash).order_by(schema.audit.c.seq.desc()).limit(1)
 _APPEND = schema.audit.insert()
+
+
+def by(*columns: sa.Column[Any]) -> sa.ColumnElement[bool]:
+    """Return the condition that columns have the values of the statement's parameters of their names."""
+    return sa.and_(*(column == sa.bindparam(f"{column.name}_") for column in columns))
 
 
 class Versioned(Protocol):
@@ -52,8 +57,8 @@ class Rows:
         return self._clock()
 
     def first(self, query: sa.Select[Any], **values: str | int) -> sa.RowMapping | None:
-        """Return the first row of a query's, if there is one; ``values`` are those of its parameters."""
-        return self._connection.execute(query, values).mappings().first()
+        """Return the first row of a query's, if there is one; ``values`` are those of columns that it goes ``by``."""
+        return self._connection.execute(query, {f"{name}_": value for name, value in values.items()}).mappings().first()
 
     def all(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
         """Return the rows of a query."""

@@ -19,7 +19,7 @@ from services.coordinator.blob_rows import BlobRows
 from services.coordinator.count_rows import CountRows
 from services.coordinator.member_rows import MemberRows
 from services.coordinator.records import Blob, Detail, Job, JobState, LoggedEvent, Round, Run, Update
-from services.coordinator.rows import Rows
+from services.coordinator.rows import Rows, by
 from shared.errors import NotFound
 from shared.protocol.messages import AgentsEvaluation, RoundScores
 from shared.protocol.rounds import (
@@ -34,6 +34,10 @@ from shared.protocol.rounds import (
 )
 from shared.protocol.terms import RunTerms
 from shared.protocol.work import PrepareResult, Task
+
+# Asked with nearly every request.
+_RUN = sa.select(schema.runs).where(by(schema.runs.c.id))
+_ROUND = sa.select(schema.rounds).where(by(schema.rounds.c.run_id, schema.rounds.c.number))
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 
@@ -58,7 +62,7 @@ class Transaction:
 
     def run(self, run_id: str) -> Run:
         """Return a run, or raise NotFound."""
-        row = self._rows.first(sa.select(schema.runs).where(schema.runs.c.id == run_id))
+        row = self._rows.first(_RUN, id=run_id)
         if row is None:
             raise NotFound(f"there is no run {run_id!r}: list the runs to see which there are")
         return _run(row)
@@ -108,8 +112,7 @@ class Transaction:
 
     def round(self, run_id: str, number: int) -> Round:
         """Return a round, or raise NotFound."""
-        table = schema.rounds.c
-        row = self._rows.first(sa.select(schema.rounds).where(table.run_id == run_id, table.number == number))
+        row = self._rows.first(_ROUND, run_id=run_id, number=number)
         if row is None:
             raise NotFound(f"run {run_id!r} has no round {number}")
         return _round(row)

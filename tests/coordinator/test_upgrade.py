@@ -58,7 +58,7 @@ def test_an_upgrade_loses_no_row(data_dir: Path) -> None:
     """Every row that was there is there, column by column, in tables that are as this release makes them."""
     database = data_dir / "coordinator.db"
     before = rows(database)
-    open_store(database, lambda: LATER, lambda: None).close()
+    open_store(database, lambda: LATER, lambda **_: None).close()
     after = rows(database)
     for table, known in before.items():
         if table != "alembic_version":
@@ -102,7 +102,7 @@ def test_a_database_of_a_newer_release_is_refused_and_left_as_it_is(data_dir: Pa
         connection.commit()
     before = rows(database)
     with pytest.raises(DatabaseTooNew, match=r"newer release \(9999\).*up to \d{4}: nothing was changed"):
-        open_store(database, lambda: LATER, lambda: None)
+        open_store(database, lambda: LATER, lambda **_: None)
     assert rows(database) == before
 
 
@@ -125,7 +125,7 @@ for number in range(10_000):
     child = os.fork()
     if not child:
         left = number
-        store.open_store(Path(sys.argv[1]), lambda: 0.0, lambda: None).close()
+        store.open_store(Path(sys.argv[1]), lambda: 0.0, lambda **_: None).close()
         os._exit(0)
     if os.waitpid(child, 0)[1] == 0:
         print(number)

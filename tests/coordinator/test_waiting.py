@@ -1,9 +1,10 @@
 import asyncio
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from services.coordinator.changes import MOST_WAITING
+from services.coordinator.changes import LOOK_SECONDS, MOST_SERVED, MOST_WAITING
 from services.coordinator.context import Context
 from tests.support.federations import RUN, begin, client, kinds, submit, terms_of, theta_of, work
 from tests.support.requests import assert_problem
@@ -127,3 +128,41 @@ async def test_one_agent_does_not_wait_a_thousand_times(context: Context) -> Non
         for poll in (*polls, other):
             assert (await poll).json()["assignment"] is None
     assert not +context.changes._waiting
+
+
+async def test_agents_that_are_woken_wait_for_requests_that_are_served(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round that opens wakes them all; while others' requests are under way, nobody is told of it yet."""
+    monkeypatch.setattr("services.coordinator.changes.LONGEST_TURN_SECONDS", 30.0)
+    context.lifecycle.create(RUN, terms_of(), actor="operator")
+    context.lifecycle.start(RUN, actor="operator")
+    async with client(context, "ada") as ada, client(context, "bob") as bob:
+        polls = [asyncio.create_task(http.get("/v1/wanted?wait_seconds=25")) for http in (ada, bob)]
+        while context.changes.waiting < len(polls):
+            await asyncio.sleep(0)
+        with ExitStack() as busy:
+            for _ in range(MOST_SERVED):
+                busy.enter_context(context.changes.serving())
+            await asyncio.to_thread(work, context)
+            while not context.changes._turn.locked():
+                await asyncio.sleep(0)
+            await asyncio.sleep(5 * LOOK_SECONDS)
+            assert not any(poll.done() for poll in polls)
+        assert [(await poll).json()["assignment"]["round"] for poll in polls] == [1, 1]
+
+
+async def test_an_agent_that_was_woken_does_not_wait_for_ever(context: Context) -> None:
+    """However much is served, it is told after its turn's longest time."""
+    context.lifecycle.create(RUN, terms_of(), actor="operator")
+    context.lifecycle.start(RUN, actor="operator")
+    with ExitStack() as busy:
+        for _ in range(MOST_SERVED + 1):
+            busy.enter_context(context.changes.serving())
+        async with client(context, "ada") as ada:
+            poll = asyncio.create_task(ada.get("/v1/wanted?wait_seconds=25"))
+            while not context.changes.waiting:
+                await asyncio.sleep(0)
+            await asyncio.to_thread(work, context)
+            async with asyncio.timeout(20):
+                assert (await poll).json()["assignment"]["round"] == 1
