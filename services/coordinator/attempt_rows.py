@@ -125,12 +125,12 @@ class AttemptRows:
 
     def sealed_for(self, current: Round, holder: str, dealers: Collection[str]) -> dict[str, str]:
         """Return what each of these dealers has sealed for one member, and nothing of what is for the others."""
-        # Found and not parsed: for each of a group's members all that was dealt in it would be, of which it is a
-        # hundredth. It is JSON as we write it: neither names nor what is sealed have a quote.
-        return {
-            dealer: body.partition(f'"{holder}":"')[2].partition('"')[0]
-            for dealer, body in self.messages(current, RoundState.SHARES, dealers).items()
-        }
+        table = schema.attempt_messages.c
+        sealed = sa.type_coerce(table.body, sa.JSON)["sealed"][holder].as_string().label("sealed")
+        query = sa.select(table.agent, sealed).where(
+            *self._at_stage(current, RoundState.SHARES), table.agent.in_(dealers)
+        )
+        return {row["agent"]: row["sealed"] for row in self._rows.all(query.order_by(table.agent))}
 
     def senders(self, current: Round, stage: str) -> set[str]:
         """Return who has sent something at a stage of the attempt that is going on."""
