@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -340,3 +341,33 @@ def test_a_database_that_is_up_to_date_is_not_migrated(tmp_path: Path, monkeypat
     open_store(path, lambda: 0.0, lambda **_: None).close()
     assert len(migrated) == 1
     assert newest_version() == ScriptDirectory.from_config(migrations()).get_current_head()
+
+
+def test_an_attempt_that_goes_on_while_the_release_changes_goes_on(tmp_path: Path, clock: ManualClock) -> None:
+    """Which group an agent is in was known from the attempt alone: the migration tells each agent's own row."""
+    path = tmp_path / "coordinator.db"
+    with sa.create_engine(f"sqlite:///{path}").begin() as connection:
+        config = migrations()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0008")
+        for statement in (
+            (
+                "INSERT INTO runs (id, state, version, terms, round, failed_in_a_row, published_round, created_at) "
+                "VALUES ('run', 'running', 0, '{}', 1, 0, 0, 1.0)"
+            ),
+            (
+                "INSERT INTO rounds (run_id, number, state, version, slm_adapter, llm_adapter, accepted, refused, late, "
+                "attempt, entered) VALUES ('run', 1, 'keys', 0, 'slm', 'llm', 2, 0, 0, 2, '{}')"
+            ),
+            "INSERT INTO ready (run_id, round, agent) VALUES ('run', 1, 'ada'), ('run', 1, 'bob'), ('run', 1, 'cleo')",
+        ):
+            connection.exec_driver_sql(statement)
+        for number, group, members in ((1, 0, '["cleo"]'), (2, 0, '["ada"]'), (2, 1, '["bob"]')):
+            connection.exec_driver_sql(
+                'INSERT INTO attempts (run_id, round, number, "group", terms, members) VALUES (?, 1, ?, ?, ?, ?)',
+                ("run", number, group, "{}", members),
+            )
+    open_store(path, clock, lambda **_: None).close()
+    with sa.create_engine(f"sqlite:///{path}").connect() as connection:
+        groups = connection.exec_driver_sql('SELECT agent, "group" FROM ready ORDER BY agent').fetchall()
+    assert [tuple(row) for row in groups] == [("ada", 0), ("bob", 1), ("cleo", None)]
