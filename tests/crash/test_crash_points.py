@@ -1,0 +1,51 @@
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.crash.conductor import conducted
+from tests.crash.points import LIST, Point, as_list, listed
+from tests.crash.processes import COORDINATOR
+from tests.crash.seams import points_in
+from tests.crash.stories import STORIES, Story
+
+# On a machine that does nothing else it is below two; here others may run beside.
+MOST_READY_SECONDS = 20.0
+
+
+@cache
+def undisturbed(story: Story) -> tuple[dict[str, Any], list[str]]:
+    """Return what comes of a story in which nobody is killed, and the points that its processes pass."""
+    with conducted(story) as conductor:
+        return conductor.play(), as_list(story.name, points_in(conductor.site.passed))
+
+
+def cases() -> Iterator[Any]:
+    """Yield every point of the list; but for those of the sample, they are slow together."""
+    for story in STORIES.values():
+        for point in listed(story.name):
+            marks = () if point.is_sampled(story.name) else pytest.mark.slow
+            yield pytest.param(story, point, id=point.name(story.name), marks=marks)
+
+
+@pytest.mark.parametrize(("story", "point"), list(cases()))
+def test_who_is_killed_at_any_point_loses_nothing(
+    story: Story, point: Point, record_property: Callable[[str, object], None]
+) -> None:
+    """Killed at this point and started again, a story ends with every digest and count that it has without a kill."""
+    expected, _ = undisturbed(story)
+    with conducted(story, point) as conductor:
+        outcome = conductor.play()
+    assert conductor.kills == 1, f"nobody passes {point} any more: python -m tests.crash.record"
+    assert outcome == expected, f"killed {point}"
+    if point.step.process == COORDINATOR:
+        record_property("ready_seconds", conductor.ready_seconds)
+        assert conductor.ready_seconds is not None
+        assert conductor.ready_seconds < MOST_READY_SECONDS
+
+
+def test_the_list_has_every_point_that_there_is() -> None:
+    """A durable step that somebody adds, or takes away, shows in the list: python -m tests.crash.record."""
+    passed = [line for story in STORIES.values() for line in undisturbed(story)[1]]
+    assert passed == LIST.read_text(encoding="utf-8").splitlines()
