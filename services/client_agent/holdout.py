@@ -51,6 +51,7 @@ class HoldOut:
         self._run_id = folder.newest_run()
         self._held: tuple[PublishedAdapter, str | None] | None = None
         self._in_vain: set[RoundPlace] = set()
+        self._has_told = False
         self._spare_time, self._news = asyncio.Event(), asyncio.Event()
         self._news.set()
 
@@ -101,6 +102,9 @@ class HoldOut:
         note = None if run_id is None else self._folder.note(run_id)
         if run_id is None or note is None:
             return False
+        if not self._has_told:  # the agent may have been killed between a measurement and the report of it
+            self._report()
+            self._has_told = True
         aggregate = await self._fetched(run_id, note.manifest)
         published, standalone = (self._folder.newest(run_id, kind) for kind in (PUBLISHED, STANDALONE))
         for model in (BASE, published, aggregate, standalone):

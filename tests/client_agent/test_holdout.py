@@ -188,6 +188,18 @@ async def leaving(
         return {name: heard[name] for name in FOUR}
 
 
+async def test_a_kill_between_a_measurement_and_its_report_is_made_up_for(tmp_path: Path, clock: ManualClock) -> None:
+    """What was measured last is in the report of the next start, although nothing is measured any more."""
+    async with opened(tmp_path, clock, {"ada": Recording()}) as everybody:
+        await played(everybody)
+    before = report_in(tmp_path / "ada")
+    HoldOutFolder(tmp_path / "ada").write_report(RUN, before.model_copy(update={"rounds": before.rounds[:1]}))
+    async with opened(tmp_path, clock, {"ada": (trainer := Recording())}) as everybody:
+        await everybody.step()
+    assert report_in(tmp_path / "ada").rounds == before.rounds
+    assert not trainer.orders
+
+
 @pytest.mark.parametrize(("aggregation", "rounds"), [("PlaintextAggregation", 2), ("SecureAggregation", 1)])
 async def test_nothing_more_leaves_than_the_question_for_the_aggregate(
     aggregation: str, rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from contextlib import contextmanager, suppress
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.connection import Connection, wait
@@ -24,11 +25,12 @@ from examples.demo.processes import free_ports
 from services.client_agent.egress_ledger import Fault, ledger_folder, months, read
 from services.client_agent.holdout_report import reports
 from services.client_agent.state import StateFolder
+from services.coordinator.certificates import new_authority
 from shared.adapter_folder import WEIGHTS
 from shared.folders import file_digest
 from shared.protocol.rounds import ENDED_RUNS
 from tests.crash.points import Point
-from tests.crash.processes import COORDINATOR, HOST, WORKER, Site, live
+from tests.crash.processes import COORDINATOR, HOST, VICTIMS, WORKER, Site, live
 from tests.crash.stories import Look, Story
 
 # What makes an agent's lease or a stage run out, once nothing else happens.
@@ -50,6 +52,8 @@ class Conductor:
         port, work_port = free_ports(2)
         self.site = Site(folder, story.agents, port, work_port, kill_at)
         self.site.passed.touch()
+        # Nobody speaks TLS here, and each process would read hundreds of certificates for it, unless it is to trust one.
+        self.site.ca_file.write_text(new_authority(datetime.now(UTC)).certificate_pem)
         if story.terms.aggregation == "SecureAggregation":
             # Masked vectors are random and so are their names: else it would be chance which of them make a folder.
             for first in range(256):
@@ -67,14 +71,15 @@ class Conductor:
         Raises:
             TimeoutError: it has none.
         """
-        self._restart_all()
+        for name in (COORDINATOR, WORKER, *self._story.agents):
+            self._start(name)
         self._ask(COORDINATOR, "start", terms=self._story.terms.model_dump(mode="json"))
         moved, has_rested = 0, False
         for _ in range(MOST_PASSES):
             look = self._pass()
             if look["number"] == 2 and not has_rested:
                 has_rested = True
-                self._restart_all()
+                self._restart()
             if look["run"] in ENDED_RUNS:
                 self._pass()  # so that everybody holds what was published last
                 return self._outcome()
@@ -105,10 +110,13 @@ class Conductor:
         self._ask(COORDINATOR, "reconcile")
         return look
 
-    def _restart_all(self) -> None:
-        """End all processes while they wait, and start them again on the folders that they leave."""
-        self.end()
-        for name in (COORDINATOR, WORKER, *self._story.agents):
+    def _restart(self) -> None:
+        """End those who may be killed while they wait, and start them again on the folders that they leave."""
+        for name in VICTIMS:
+            process, connection = self._processes[name]
+            process.kill()
+            process.join()
+            connection.close()
             self._start(name)
 
     def _ask(self, name: str, what: str, **arguments: Any) -> Any:  # noqa: ANN401 - as various as the answers are

@@ -74,6 +74,11 @@ class Site:
         """The file in which the processes note the points that they pass."""
         return self.folder / "passed"
 
+    @property
+    def ca_file(self) -> Path:
+        """The one authority that they trust."""
+        return self.folder / "ca.pem"
+
 
 def live(conductor: Connection, site: Site, process: str) -> None:
     """Be a process of a story until the conductor is gone."""
@@ -197,7 +202,7 @@ async def _work(ear: Ear, site: Site) -> None:
     heartbeats, folder = Heartbeats(), site.folder / WORKER
     cotuner = QuirkyCoTuner(folder, heartbeats.heard)
     token, url = BearerToken(token_of("worker")), f"http://{HOST}:{site.work_port}"
-    async with open_transport(url, token, TrafficCount(), patience_seconds=None) as transport:
+    async with open_transport(url, token, TrafficCount(), patience_seconds=None, ca_file=site.ca_file) as transport:
         worker = Worker(transport, cotuner, folder, heartbeats.pause, name=WORKER)
         await _act(ear, lambda: worker.step(wait_seconds=0))
 
@@ -206,7 +211,7 @@ async def _take_part(ear: Ear, site: Site, name: str) -> None:
     folder, status, trainer = site.folder / name, Status(), InProcess(NoOpTrainer())
     ledger = EgressLedger(folder, status.sent, lambda: datetime.fromtimestamp(ear.clock(), UTC))
     signing, url = SignedRequests(name, key_of(name), FEDERATION, ear.clock), f"http://{HOST}:{site.port}"
-    async with open_transport(url, signing, ledger, patience_seconds=None) as transport:
+    async with open_transport(url, signing, ledger, patience_seconds=None, ca_file=site.ca_file) as transport:
         state, client, holdout = StateFolder(folder), client_of(transport), None
         if name == ADA:
             holdout = HoldOut(client, trainer, state, HoldOutFolder(folder), name=name, clock=ear.clock)
