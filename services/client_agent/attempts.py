@@ -195,9 +195,8 @@ class AttemptMember:
             dealers=self._dealers(record),
         )
         released = ReleasedShares(own_masks=own_masks, mask_secrets=mask_secrets)
-        # Spent first: where the power fails in between, the attempt goes on without this agent, and no other has it.
-        self._state.require_unspent(place.run_id, place.round, record.terms.content)
-        self._state.spend(place.run_id, place.round, record.terms.content)
+        # Spent first: where the power fails in between, no other attempt has it, and this one when it asks again.
+        self._state.spend(place, record.terms.content)
         wiped = {"released": released, "secrets": None, "shares": None, "sealed": None, "dealt": None}
         self._journal.keep(record.model_copy(update=wiped))
         self._journal.vector(place).unlink(missing_ok=True)

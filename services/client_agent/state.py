@@ -36,10 +36,11 @@ from services.client_agent.trainer import LocalEvaluation
 from shared.adapter_folder import CARD, WEIGHTS
 from shared.errors import AttemptRefused, PolicyRefused
 from shared.folders import is_whole, owned, sync, write_whole
+from shared.protocol.attempts import AttemptPlace
 from shared.protocol.digests import Digest
 from shared.protocol.messages import Assignment, PublishedAdapter
 from shared.protocol.names import RoundNumber, RunId
-from shared.protocol.secagg.attempt import AttemptTerms, Content
+from shared.protocol.secagg.attempt import AttemptNumber, AttemptTerms, Content
 from shared.protocol.secagg.coding import MICRO, Coding, Statistics, encode, encode_statistics
 from shared.protocol.secagg.masks import WORD_BYTES, Ring
 from shared.protocol.tensors import Array
@@ -97,10 +98,14 @@ class StoredUpdate(BaseModel):
 
 
 class Spent(BaseModel):
-    """The last rounds of a run whose update, and whose count, has been unmasked in a sum; 0 for none."""
+    """The last rounds of a run whose update, and whose count, has been unmasked in a sum; 0 for none.
+
+    ``attempt`` is the one whose sum it was, of the last time.
+    """
 
     updates: RoundNumber = 0
     counts: RoundNumber = 0
+    attempt: AttemptNumber | None = None
     model_config = FROZEN
 
 
@@ -300,11 +305,21 @@ class StateFolder:
             coded = np.frombuffer(stored, dtype="<u4")
         return np.concatenate([coded, encode_statistics(update.statistics)])
 
-    def spend(self, run_id: str, number: int, content: Content) -> None:
-        """Note, before shares are released, that an update or its count is in a sum, and goes into no other."""
+    def spend(self, place: AttemptPlace, content: Content) -> None:
+        """Note, before shares are released, that an update or its count is in this attempt's sum, and goes into no other.
+
+        Noted before, for this attempt, it stays: an agent that was killed right after it may release what it would have.
+
+        Raises:
+            AttemptRefused: it has been in another sum.
+        """
         spent = self._spent()
-        of_run = spent.get(run_id, Spent()).model_copy(update={content: number})
-        write_whole(self._root / "spent.json", SPENT.dump_json(spent | {run_id: of_run}))
+        before = spent.get(place.run_id, Spent())
+        after = before.model_copy(update={content: place.round, "attempt": place.attempt})
+        if after == before:
+            return
+        self.require_unspent(place.run_id, place.round, content)
+        write_whole(self._root / "spent.json", SPENT.dump_json(spent | {place.run_id: after}))
 
     def require_unspent(self, run_id: str, number: int, content: Content = "updates") -> None:
         """Raise AttemptRefused if an update of this round, or of a later one, has been unmasked in a sum before.
