@@ -306,9 +306,9 @@ class StateFolder:
         return np.concatenate([coded, encode_statistics(update.statistics)])
 
     def spend(self, place: AttemptPlace, content: Content) -> None:
-        """Note, before shares are released, that an update or its count is in this attempt's sum, and goes into no other.
+        """Note, before shares are released, that an update or its count is in an attempt's sum, and goes into no other.
 
-        Noted before, for this attempt, it stays: an agent that was killed right after it may release what it would have.
+        For the same attempt it is noted again: an agent that was killed right after it releases what it would have.
 
         Raises:
             AttemptRefused: it has been in another sum.

@@ -7,7 +7,6 @@ alone, a clock that stands still between two words of the conductor's, and a wat
 import asyncio
 import json
 import os
-import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -175,9 +174,11 @@ class Desk:
         with self._context.store.read() as tx:
             run = tx.run(RUN)
             rounds = [
-                [at.number, at.state, at.reason, at.accepted, at.refused, at.late, at.attempt, at.slm_adapter]
-                + [at.llm_adapter, at.aggregate, at.slm_candidate, at.llm_candidate]
-                + [at.evaluation and at.evaluation.model_dump()]
+                [
+                    *(at.number, at.state, at.reason, at.accepted, at.refused, at.late, at.attempt),
+                    *(at.slm_adapter, at.llm_adapter, at.aggregate, at.slm_candidate, at.llm_candidate),
+                    at.evaluation and at.evaluation.model_dump(),
+                ]
                 for at in tx.rounds(RUN)
             ]
             return {"run": [run.state, run.reason, run.slm_adapter, run.llm_adapter], "rounds": rounds}
