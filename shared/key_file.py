@@ -1,6 +1,7 @@
 """A file that holds the secret half of an Ed25519 key, and nothing else: one line, for its owner alone."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from shared.access import refusal
@@ -40,16 +41,29 @@ def keep_key(file: Path, key: IdentityKey) -> None:
         OutputExists: the file holds another key.
         OutputUnwritable: the disk says no.
     """
-    if file.exists():
-        if read_key(file).public != key.public:
-            raise OutputExists(f"{file} holds another key: choose another place, or move it away")
-        return
+    if not file.exists():
+        _write(file, key)
+    if read_key(file).public != key.public:
+        raise OutputExists(f"{file} holds another key: choose another place, or move it away")
+
+
+def _write(file: Path, key: IdentityKey) -> None:
+    """Let a key file appear whole: half of one, which a kill would leave, would be taken for somebody's damaged key."""
+    part = file.with_name(f"{file.name}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(opened, "w", encoding="ascii") as written:
+            written.write(f"{to_text(key.secret)}\n")
+            written.flush()
+            os.fsync(written.fileno())
+        with suppress(FileExistsError):  # somebody else was faster
+            file.hardlink_to(part)  # and not a rename, which would put it in the place of another
+        part.unlink()
+        names = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(names)  # a key that was told of and is gone after a power cut is a member less
+        finally:
+            os.close(names)
     except OSError as error:
         raise OutputUnwritable(f"{file} cannot be written ({error.strerror}): choose another folder") from None
-    with os.fdopen(opened, "w", encoding="ascii") as written:
-        written.write(f"{to_text(key.secret)}\n")
-        written.flush()
-        os.fsync(written.fileno())

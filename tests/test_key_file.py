@@ -1,3 +1,4 @@
+import os
 import stat
 from pathlib import Path
 
@@ -25,6 +26,25 @@ def test_a_key_is_never_written_over(tmp_path: Path):
     with pytest.raises(OutputExists, match="holds another key"):
         keep_key(file, IdentityKey.generate())
     assert read_key(file).public == key.public
+
+
+def test_who_is_killed_while_a_key_is_written_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And not half of one, with which nobody would start again; the next one takes its place."""
+
+    class Kill(BaseException):
+        """The process ends here."""
+
+    def die(_: int) -> None:
+        raise Kill
+
+    file, key = tmp_path / "agent.key", IdentityKey.generate()
+    with monkeypatch.context() as patch, pytest.raises(Kill):
+        patch.setattr(os, "fsync", die)
+        keep_key(file, IdentityKey.generate())
+    assert not file.exists()
+    keep_key(file, key)
+    assert read_key(file).public == key.public
+    assert [one.name for one in tmp_path.iterdir()] == ["agent.key"]
 
 
 @pytest.mark.parametrize("content", ["", "x" * 42, "ö" * 43, "no base64!" * 5, "A" * 44])

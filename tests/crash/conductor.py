@@ -181,6 +181,8 @@ class Conductor:
                 httpx.get(f"http://{HOST}:{self.site.port}/healthz", timeout=MOST_SECONDS).raise_for_status()
                 break
             time.sleep(0.005)
+        else:
+            raise RuntimeError(f"the coordinator does not start again: it ended with {process.exitcode}")
         taken = psutil.Process(process.pid).cpu_times()
         return Ready(time.monotonic() - began, taken.user + taken.system)
 
