@@ -103,10 +103,8 @@ class Conductor:
 
     def end(self) -> None:
         """End all processes."""
-        for process, connection in self._processes.values():
-            process.kill()
-            process.join()
-            connection.close()
+        for name in list(self._processes):
+            self._end(name)
 
     def _pass(self) -> Look:
         """Have everybody act once, and return how things were in the middle of it."""
@@ -124,11 +122,14 @@ class Conductor:
     def _restart(self) -> None:
         """End those who may be killed while they wait, and start them again on the folders that they leave."""
         for name in VICTIMS:
-            process, connection = self._processes[name]
-            process.kill()
-            process.join()
-            connection.close()
+            self._end(name)
             self._start(name)
+
+    def _end(self, name: str) -> None:
+        process, connection = self._processes.pop(name)
+        process.kill()
+        process.join()
+        connection.close()
 
     def _ask(self, name: str, what: str, **arguments: Any) -> Any:  # noqa: ANN401 - as various as the answers are
         """Have a process do something, again if it dies over it; whoever else dies meanwhile starts anew too."""
