@@ -356,8 +356,8 @@ def test_an_attempt_that_goes_on_while_the_release_changes_goes_on(tmp_path: Pat
                 "VALUES ('run', 'running', 0, '{}', 1, 0, 0, 1.0)"
             ),
             (
-                "INSERT INTO rounds (run_id, number, state, version, slm_adapter, llm_adapter, accepted, refused, late, "
-                "attempt, entered) VALUES ('run', 1, 'keys', 0, 'slm', 'llm', 2, 0, 0, 2, '{}')"
+                "INSERT INTO rounds (run_id, number, state, version, slm_adapter, llm_adapter, accepted, refused, "
+                "late, attempt, entered) VALUES ('run', 1, 'keys', 0, 'slm', 'llm', 2, 0, 0, 2, '{}')"
             ),
             "INSERT INTO ready (run_id, round, agent) VALUES ('run', 1, 'ada'), ('run', 1, 'bob'), ('run', 1, 'cleo')",
         ):
