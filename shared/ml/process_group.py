@@ -177,6 +177,8 @@ def process_group(device: torch.device, *, sharded: bool) -> Iterator[OneProcess
         yield ALONE
         return
     store, rank, size = next(rendezvous("env://"))
+    # The store may outlive processes that died, with the addresses at which they could be reached.
+    store = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
