@@ -6,15 +6,23 @@ request meanwhile is not behind all of them.
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from services.coordinator.rates import Allowance
+
 Answer = TypeVar("Answer")
 
 # Of one principal at once. An agent has one, or two after its connection broke; workers may share a name.
 MOST_WAITING = 64
+
+# So many agents are told at once, and in so many seconds: what one costs, with the request that follows, and room for
+# others. A small federation never waits for it.
+AT_ONCE = 16
+AT_ONCE_SECONDS = 0.16
 
 # An agent that was woken asks when fewer requests than this are being served, or after so long, whatever is.
 MOST_SERVED = 4
@@ -50,6 +58,7 @@ class Changes:
         self._all = Bell()
         self._agents = Bell()
         self._turn = asyncio.Lock()
+        self._pace = Allowance(AT_ONCE, seconds=AT_ONCE_SECONDS, clock=time.monotonic)
         self._stopped = False
         self._waiting: Counter[str] = Counter()  # by principals, of whom there are not many
         self._requests = 0
@@ -121,9 +130,11 @@ class Changes:
                 self._waiting[who] -= 1
 
     async def _have_turn(self) -> None:
-        """Return once little else is served; in the order of asking."""
+        """Return once few were told lately and little else is served; in the order of asking."""
         loop = asyncio.get_running_loop()
         async with self._turn:
+            while not self._stopped and (wait := self._pace.take("agents")):  # noqa: ASYNC110 - until a time
+                await asyncio.sleep(wait)
             latest = loop.time() + LONGEST_TURN_SECONDS
             while self._is_busy() and loop.time() < latest:  # noqa: ASYNC110 - a bell for each costs more
                 await asyncio.sleep(LOOK_SECONDS)

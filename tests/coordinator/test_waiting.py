@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.coordinator.changes import LOOK_SECONDS, MOST_SERVED, MOST_WAITING
+from services.coordinator.changes import LOOK_SECONDS, MOST_SERVED, MOST_WAITING, Changes
 from services.coordinator.context import Context
 from tests.support.federations import RUN, begin, client, kinds, submit, terms_of, theta_of, work
 from tests.support.requests import assert_problem
@@ -166,3 +166,31 @@ async def test_an_agent_that_was_woken_does_not_wait_for_ever(context: Context) 
             await asyncio.to_thread(work, context)
             async with asyncio.timeout(20):
                 assert (await poll).json()["assignment"]["round"] == 1
+
+
+async def test_of_many_agents_that_are_woken_some_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others have their turns by and by."""
+    monkeypatch.setattr("services.coordinator.changes.AT_ONCE", 3)
+    monkeypatch.setattr("services.coordinator.changes.AT_ONCE_SECONDS", 10_000.0)
+    changes, there, told = Changes(), asyncio.Event(), list[str]()
+
+    async def never() -> bool:
+        return False
+
+    async def poll(name: str) -> None:
+        await changes.poll(there.is_set, who=name, ready=bool, wait_seconds=25, gone=never, agent=True)
+        told.append(name)
+
+    names = ["ada", "bob", "cleo", "dan", "eve"]
+    polls = [asyncio.create_task(poll(name)) for name in names]
+    while changes.waiting < len(names):
+        await asyncio.sleep(0)
+    there.set()
+    changes.ring(for_agents=True)
+    while len(told) < 3:
+        await asyncio.sleep(0)
+    await asyncio.sleep(LOOK_SECONDS)
+    assert len(told) == 3
+    for task in polls:
+        task.cancel()
+    await asyncio.gather(*polls, return_exceptions=True)
