@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import httpx
 from sqlalchemy.engine.default import DefaultDialect
 
-from tests.crash.points import Point, Side, Step
+from tests.crash.points import Point, Step
 
 ROOT = Path(__file__).parents[2]
 PRODUCT = tuple(f"{ROOT / room}{os.sep}" for room in ("services", "shared"))
@@ -42,19 +43,31 @@ class Watch:
         self._kill_at = kill_at
         self._lock = threading.Lock()
         self._noted = _open(passed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        earlier = [point for point in points_in(passed) if point.step.process == process]
-        self._times = Counter(point.step for point in earlier if point.side == "before")
+        self._times: Counter[Step] = Counter()
+        for point in points_in(passed):
+            if point.step.process == process:
+                self._times[point.step] = max(self._times[point.step], point.number)
         self._changes: dict[int, int] = {}
 
-    def around(self, seam: str) -> "Passing | None":
-        """Return what is to be told of a step of the product's; None if it is nobody's but a library's."""
-        by = _by(sys._getframe(1))
+    @contextmanager
+    def taking(self, seam: str) -> Iterator[None]:
+        """Note a step of the product's, before and after it; what a library does by itself is none, nor what fails."""
+        by = _by(sys._getframe())
         if by is None:
-            return None
+            yield
+            return
         step = Step(self._process, seam, by)
         with self._lock:
             self._times[step] += 1
-            return Passing(self, step, self._times[step])
+            number = self._times[step]
+        self._note(Point(step, number, "before"))
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._times[step] -= 1
+            raise
+        self._note(Point(step, number, "after"))
 
     def has_changed(self, connection: Any) -> bool:  # noqa: ANN401 - the driver's own type
         """Return whether a database's connection has changed rows since it was last asked."""
@@ -62,28 +75,11 @@ class Watch:
         self._changes[id(connection)] = connection.total_changes
         return bool(connection.total_changes != before)
 
-    def note(self, point: Point) -> None:
+    def _note(self, point: Point) -> None:
         """Note that a point was passed, or die at it."""
         _write(self._noted, f"{point}\n".encode())
         if point == self._kill_at:
             _kill(os.getpid(), signal.SIGKILL)
-
-
-class Passing:
-    """One step, from before to after it."""
-
-    def __init__(self, watch: Watch, step: Step, number: int) -> None:
-        self._watch = watch
-        self._step = step
-        self._number = number
-        self._note("before")
-
-    def done(self) -> None:
-        """The step is taken."""
-        self._note("after")
-
-    def _note(self, side: Side) -> None:
-        self._watch.note(Point(self._step, self._number, side))
 
 
 def points_in(passed: Path) -> Iterator[Point]:
@@ -100,17 +96,12 @@ def stand_in_the_doors(watch: Watch) -> None:
     commit, send = DefaultDialect.do_commit, httpx.AsyncHTTPTransport.handle_async_request
 
     def do_commit(dialect: DefaultDialect, connection: Any) -> None:  # noqa: ANN401 - the driver's own type
-        passing = watch.around("store.commit") if watch.has_changed(connection.driver_connection) else None
-        commit(dialect, connection)
-        if passing:
-            passing.done()
+        with watch.taking("store.commit") if watch.has_changed(connection.driver_connection) else nullcontext():
+            commit(dialect, connection)
 
     async def handle_async_request(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-        passing = watch.around("wire.request")
-        response = await send(transport, request)
-        if passing:
-            passing.done()
-        return response
+        with watch.taking("wire.request"):
+            return await send(transport, request)
 
     DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
     httpx.AsyncHTTPTransport.handle_async_request = handle_async_request  # type: ignore[method-assign]
@@ -119,11 +110,8 @@ def stand_in_the_doors(watch: Watch) -> None:
 def _watched(watch: Watch, seam: str, call: Callable[..., Any], changes: Callable[..., bool]) -> Callable[..., Any]:
     @functools.wraps(call)
     def watched(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on
-        passing = watch.around(seam) if changes(*args, **kwargs) else None
-        answer = call(*args, **kwargs)
-        if passing:
-            passing.done()
-        return answer
+        with watch.taking(seam) if changes(*args, **kwargs) else nullcontext():
+            return call(*args, **kwargs)
 
     return watched
 
