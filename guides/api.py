@@ -23,7 +23,7 @@ APPS: Mapping[str, Callable[[Context], FastAPI]] = {
     "work_port": create_work_app,
 }
 MESSAGES = "messages"
-METHODS = ("get", "put", "post", "patch", "delete")
+METHODS = ("get", "head", "put", "post", "patch", "delete")
 # Fields that every request carries: docs/protocol.md says them once for all.
 EVERYWHERE = {"FedCoLLM-Protocol"}
 

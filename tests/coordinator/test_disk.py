@@ -12,7 +12,9 @@ import pytest
 
 from bench.federation import FEDERATION, ManualClock
 from services.coordinator.backup import back_up
-from services.coordinator.context import Context, reconciling
+from services.coordinator.context import Context
+from services.coordinator.reconciling import reconciling
+from services.coordinator.rounds import Advanced
 from services.coordinator.store import SqlStore
 from services.coordinator.transaction import Transaction
 from shared.access import require_writable
@@ -158,18 +160,16 @@ async def test_the_log_says_once_that_the_disk_is_full_and_once_that_it_is_not(
             return lambda event, **fields: said.append((event, fields))
 
     monkeypatch.setattr("shared.logs.log", Log())
-    faults: Iterator[Exception | None] = iter([full("here"), full("here"), full("here"), None, None])
+    faults = iter([full("here"), full("here"), full("here"), None, None])
     passes: list[bool] = []
 
-    def reconcile() -> bool:
+    def advance() -> Advanced:
         fault = next(faults, None)
         passes.append(fault is None)
         context.changes.ring()
-        if fault is not None:
-            raise fault
-        return True
+        return Advanced((), well=True, no_storage=fault)
 
-    monkeypatch.setattr(context.rounds, "reconcile", reconcile)
+    monkeypatch.setattr(context.rounds, "advance", advance)
     async with reconciling(context):
         while sum(passes) < 3:
             await context.changes.wait(0.1)

@@ -10,7 +10,8 @@ import pytest
 
 from bench.federation import ManualClock
 from services.coordinator.blobs import FileBlobs
-from services.coordinator.context import Context, reconciling
+from services.coordinator.context import Context
+from services.coordinator.reconciling import reconciling
 from services.coordinator.retention import BEGINNINGS, SETTLED_SECONDS, Retention
 from services.coordinator.store import SqlStore
 from services.coordinator.transaction import Transaction
@@ -258,7 +259,7 @@ def test_a_crash_between_rows_and_files_loses_nothing(context: Context, clock: M
 
 async def test_the_reconciler_comes_to_all_parts(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other, without anybody asking."""
-    monkeypatch.setattr("services.coordinator.context.FORGET_SECONDS", -1.0)
+    monkeypatch.setattr("services.coordinator.reconciling.FORGET_SECONDS", -1.0)
     content = b"renamed, and then the power went"
     context.blobs.put([content], size=len(content))
     age(context)

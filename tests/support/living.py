@@ -19,7 +19,8 @@ from services.client_agent.state import StateFolder
 from services.client_agent.status import Status
 from services.coordinator.app import by_port, create_app, create_work_app
 from services.coordinator.connections import connecting
-from services.coordinator.context import open_context, reconciling
+from services.coordinator.context import open_context
+from services.coordinator.reconciling import reconciling
 from services.coordinator.worker.loop import CoTuner, Worker
 from shared.credentials import BearerToken, SignedRequests
 from shared.egress import TrafficCount
